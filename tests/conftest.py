@@ -1,0 +1,19 @@
+"""Every test runs with the settings, state and cache of nobody, and off the network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home for settings and state, also of the processes a test starts; returns its folder."""
+    home = tmp_path_factory.mktemp("nobody")
+    for name in list(os.environ):
+        if name.startswith("GENRE_TAG_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return home
