@@ -1,0 +1,170 @@
+"""Which files under the user's folders, playlists and lists are songs."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+SONG_SUFFIXES = frozenset({
+    ".mp3", ".mp2", ".flac", ".ogg", ".oga", ".opus", ".spx", ".m4a", ".m4b", ".mp4", ".wma", ".wav",
+    ".aif", ".aiff", ".aifc", ".wv", ".mpc", ".ape", ".ofr", ".tak", ".tta", ".dsf", ".dff",
+})  # fmt: skip
+#: Music whose tags cannot be written safely: named, not silently passed over.
+UNSUPPORTED_SUFFIXES = {
+    ".mka": "Matroska tags cannot be written safely",
+    ".mkv": "video",
+    ".webm": "Matroska tags cannot be written safely",
+    ".m4p": "DRM-protected",
+    ".m4v": "video",
+    ".mov": "video",
+    ".wmv": "video",
+    ".aac": "raw AAC has no place for a genre",
+    ".ac3": "raw AC-3 has no place for a genre",
+    ".caf": "CAF tags cannot be written safely",
+    ".au": "AU has no place for a genre",
+    ".w64": "Wave64 tags cannot be written safely",
+    ".rf64": "RF64 tags cannot be written safely",
+}
+PLAYLIST_SUFFIXES = frozenset({".m3u", ".m3u8"})
+#: A folder that holds one of these files is left alone, with all below it.
+MARKER_FILES = frozenset({".nomusic", ".nomedia", ".notmusic"})
+#: Folders of thumbnails, recycled and old files that servers and systems keep (matched against lower case).
+SYSTEM_FOLDERS = ("@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file the user pointed at: a song to hear, or one that is passed over and why."""
+
+    path: Path
+    #: "" for a song; else why it is not heard.
+    problem: str = ""
+    #: True when the user asked for this very path and it cannot be had; False when it is only passed over.
+    failed: bool = False
+    #: (device, inode) of a song: one file under two names is one song.
+    identity: tuple[int, int] | None = None
+
+
+def find_songs(paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryIO | None = None) -> Iterator[Found]:
+    """Songs under folders, files, playlists (.m3u, .m3u8) and `-` (paths on `stdin`), in library order, each once.
+
+    Files of a folder come sorted by name, then its subfolders. Linked folders are not followed, linked songs are;
+    a song reached twice is given once. Names that match an `exclude` glob (of the name, or of the path below the given
+    folder) are passed over, as are hidden files and folders, system folders, folders with a marker file, and
+    everything that is not music.
+    """
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        for found in _expand(path, exclude, stdin):
+            if found.identity in seen:
+                continue
+            if found.identity is not None:
+                seen.add(found.identity)
+            yield found
+
+
+def _expand(path: str, exclude: Sequence[str], stdin: BinaryIO | None) -> Iterator[Found]:
+    if path == "-":
+        for listed in read_paths(stdin.read() if stdin else b""):
+            if listed != "-":
+                yield from _expand(listed, exclude, None)
+    elif os.path.isdir(path):
+        yield from _walk(Path(path), exclude)
+    elif Path(path).suffix.lower() in PLAYLIST_SUFFIXES:
+        yield from _read_playlist(Path(path))
+    else:
+        yield _look_at(Path(path), asked_for=True)
+
+
+def _look_at(path: Path, asked_for: bool) -> Found:
+    """What a path is that is not a folder; only the file system is asked, nothing is opened."""
+    suffix = path.suffix.lower()
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return Found(path, "dangling link" if path.is_symlink() else "no such file or folder", asked_for)
+    except OSError as error:  # a link loop, a name too long, a folder that may not be searched
+        return Found(path, error.strerror or str(error), asked_for)
+    except ValueError:  # a NUL in the name, from a list
+        return Found(path, "no such file or folder", asked_for)
+    if not stat.S_ISREG(status.st_mode):
+        return Found(path, "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    if suffix in UNSUPPORTED_SUFFIXES:
+        return Found(path, UNSUPPORTED_SUFFIXES[suffix])
+    if suffix not in SONG_SUFFIXES:
+        return Found(path, f"not a music file: {suffix or 'no'} extension")
+    return Found(path, identity=(status.st_dev, status.st_ino))
+
+
+def _walk(root: Path, exclude: Sequence[str]) -> Iterator[Found]:
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: (entry.name.casefold(), entry.name))
+        except OSError as error:
+            yield Found(folder, f"folder cannot be read: {error.strerror or error}", failed=folder == root)
+            continue
+        if any(entry.name.casefold() in MARKER_FILES for entry in entries):
+            continue
+        folders = []
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith(".") or _matches(path.relative_to(root), exclude):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.casefold().startswith(SYSTEM_FOLDERS):
+                    folders.append(path)
+            elif path.suffix.lower() in SONG_SUFFIXES or path.suffix.lower() in UNSUPPORTED_SUFFIXES:
+                found = _look_at(path, asked_for=False)
+                if found.problem != "a folder":  # a linked folder whose name ends like a song's
+                    yield found
+        pending.extend(reversed(folders))
+
+
+def _matches(relative: Path, globs: Sequence[str]) -> bool:
+    return any(
+        fnmatchcase(relative.name, glob.rstrip("/")) or fnmatchcase(relative.as_posix(), glob.rstrip("/"))
+        for glob in globs
+    )
+
+
+def read_paths(data: bytes) -> list[str]:
+    """Paths of a list, one a line, or NUL-separated when there is a NUL in it (as `find -print0` writes).
+
+    >>> read_paths(b"a.mp3\\r\\n\\nb c.flac\\n"), read_paths(b"new\\nline.mp3\\0b.flac\\0")
+    (['a.mp3', 'b c.flac'], ['new\\nline.mp3', 'b.flac'])
+    """
+    names = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return [os.fsdecode(name) for name in names if name]
+
+
+def _read_playlist(playlist: Path) -> Iterator[Found]:
+    """Entries of an M3U playlist, relative ones from the playlist's folder; links to streams are passed over."""
+    try:
+        lines = playlist.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError as error:
+        yield Found(playlist, f"playlist cannot be read: {error.strerror or error}", failed=True)
+        return
+    for line in lines:
+        entry = os.fsdecode(line.strip())
+        if not entry or entry.startswith("#"):
+            continue
+        scheme = urlsplit(entry).scheme if "://" in entry else ""
+        if scheme == "file":
+            yield _look_at(Path(url2pathname(urlsplit(entry).path)), asked_for=True)
+        elif scheme:
+            yield Found(Path(entry), "a stream, not a file")
+        else:
+            # As written; made on Windows; made where names were Latin-1. None there: report it as written.
+            spellings = (entry, entry.replace("\\", "/"), line.strip().decode("latin-1"))
+            paths = [playlist.parent / spelling for spelling in spellings]
+            yield _look_at(next((path for path in paths if os.path.exists(path)), paths[0]), asked_for=True)
