@@ -1,0 +1,163 @@
+"""From the logits of a song's snippets to the genres that are written, or to a reason to write none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tagger.genres import GenreHead
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities that add up to 1 over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of 0..1, each output on its own."""
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+
+
+def mean(rows: np.ndarray) -> np.ndarray:
+    """Average a song's snippets, (n_snippets, n_genres) to (n_genres,)."""
+    return rows.mean(axis=0)
+
+
+def weighted(rows: np.ndarray) -> np.ndarray:
+    """Average a song's snippets, each weighted by the probability of its best genre, to (n_genres,).
+
+    Divided by the number of snippets, not by the sum of weights: hesitant songs get smaller logits.
+    """
+    return (rows * softmax(rows).max(axis=1, keepdims=True)).mean(axis=0)
+
+
+def vote(rows: np.ndarray) -> np.ndarray:
+    """Share of a song's snippets whose best genre it is, (n_genres,) adding up to 1; a tie falls to the first genre."""
+    return np.bincount(rows.argmax(axis=1), minlength=rows.shape[1]) / len(rows)
+
+
+def maximum(rows: np.ndarray) -> np.ndarray:
+    """The highest logit each genre reaches in any snippet, (n_genres,)."""
+    return rows.max(axis=0)
+
+
+#: Ways from snippets to a song, (n_snippets, n_genres) to (n_genres,): logits, but for `vote`, which gives shares.
+AGGREGATORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mean": mean,
+    "weighted": weighted,
+    "vote": vote,
+    "max": maximum,
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a song was heard as, and what of it is sure enough to be written."""
+
+    genres: tuple[str, ...]
+    #: Every genre with its confidence, 0..1, best first; empty when nothing could be heard.
+    ranking: tuple[tuple[str, float], ...]
+    #: Why no genre is written: the song is unsure. "" when there are genres.
+    reason: str
+
+    @property
+    def confidence(self) -> float:
+        """Confidence of the best genre, 0..1."""
+        return self.ranking[0][1] if self.ranking else 0.0
+
+
+def unsure(reason: str) -> Decision:
+    """The decision on a song that gave nothing to decide on."""
+    return Decision((), (), reason)
+
+
+def confidence_scale(head: GenreHead, aggregate: str) -> str:
+    """What the numbers of a decision are: "calibrated" only where a temperature was fitted to this aggregation."""
+    if aggregate == "vote":
+        return "share of snippets"
+    return "calibrated" if head.temperature is not None and aggregate == "mean" else head.scale
+
+
+def song_confidences(logits: np.ndarray, head: GenreHead, aggregate: str = "mean") -> np.ndarray:
+    """Confidence of each genre of `head` in a song, (n_snippets, n_outputs) to (n_genres,), 0..1."""
+    logits = logits.astype(np.float64)
+    if head.bias is not None:
+        logits = logits - np.asarray(head.bias)
+    if head.members is None:
+        song = AGGREGATORS[aggregate](logits)
+    else:
+        columns = [column for members in head.members for column in members]
+        outputs = np.split(AGGREGATORS[aggregate](logits[:, columns]), np.cumsum([len(m) for m in head.members])[:-1])
+        song = np.array([group.sum() if aggregate == "vote" else group.max() for group in outputs])
+    if aggregate == "vote":
+        return song
+    if head.temperature is not None and aggregate == "mean":
+        song = song / head.temperature
+    return SCALES[head.scale](song)
+
+
+def lead(song: np.ndarray) -> np.ndarray:
+    """Sigmoid of each genre's lead over the best other genre, (n_genres,) to (n_genres,); above .5 for one only."""
+    first, second = np.sort(song)[::-1][:2]
+    best_other = np.where(song == first, second, first)
+    return sigmoid(song - best_other)
+
+
+SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"softmax": softmax, "sigmoid": sigmoid, "margin": lead}
+
+
+def decide(
+    logits: np.ndarray,
+    head: GenreHead,
+    *,
+    aggregate: str = "mean",
+    min_confidence: float | None = None,
+    max_genres: int = 1,
+    names: Mapping[str, str] | None = None,
+) -> Decision:
+    """Genres of a song, best first, from the logits of its snippets, (n_snippets, n_outputs).
+
+    A genre is taken while its confidence reaches `min_confidence` (None: the checkpoint's own threshold for that
+    genre) and all better ones were taken, at most `max_genres`. A best genre that is not sure enough leaves the song
+    unsure: a runner-up is never written in its place.
+
+    `names` gives genres the user's names; those that get one name are one genre, as sure as all of them together
+    where genres exclude each other, else as the surest, and under the strictest of their thresholds. The name ""
+    means never to write that genre.
+    """
+    if head.gate is not None:
+        music, speech = sigmoid(logits[:, [head.gate.music, head.gate.speech]].astype(np.float64)).mean(axis=0)
+        if music < max(head.gate.min_music, speech):
+            return unsure(f"not music (music {music:.2f}, speech {speech:.2f})")
+
+    exclusive = head.scale == "softmax" or aggregate == "vote"
+    thresholds = head.thresholds or (0.5,) * len(head.genres)
+    names = names or {}
+    confidence: dict[str, float] = {}
+    threshold: dict[str, float] = {}
+    for genre, genre_confidence, genre_threshold in zip(
+        head.genres, song_confidences(logits, head, aggregate).tolist(), thresholds, strict=True
+    ):
+        name = names.get(genre) or genre
+        so_far = confidence.get(name, 0.0)
+        confidence[name] = so_far + genre_confidence if exclusive else max(so_far, genre_confidence)
+        threshold[name] = max(threshold.get(name, 0.0), genre_threshold)
+    ranking = tuple(sorted(confidence.items(), key=lambda item: -item[1]))
+
+    genres: list[str] = []
+    reason = ""
+    for name, value in ranking[:max_genres]:
+        needed = threshold[name] if min_confidence is None else min_confidence
+        if names.get(name) == "":
+            reason = f"{name} {value:.2f}, dropped by the map"
+        elif value < needed:
+            silent = f"{name} {value:.2f}, not written by default"
+            reason = silent if math.isinf(needed) else f"{name} {value:.2f} is below {needed:.2f}"
+        if reason:
+            break
+        genres.append(name)
+    return Decision(tuple(genres), ranking, "" if genres else reason)
