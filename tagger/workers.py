@@ -1,0 +1,157 @@
+"""Worker processes that decode songs ahead of the model; a crash or a hang costs one song, not the run.
+
+Processes, because two threads that decode small frames fight over the interpreter lock and are slower than one. Each
+worker is driven by a thread that does nothing but wait for it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a song could not be heard, in words for its listener."""
+
+    reason: str
+
+
+def usable_cores() -> int:
+    """Processor cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decode_ahead(
+    songs: Iterable[tuple[Item, Path | None]],
+    decode: Callable[[Path], Result],
+    *,
+    n_workers: int,
+    look_ahead: int,
+    time_limit_seconds: float,
+) -> Iterator[tuple[Item, Result | Failure | None]]:
+    """Each item with what `decode` made of its path, in the order they came; None for an item without a path.
+
+    `decode` runs in worker processes and must be picklable. At most `look_ahead` songs are decoded or being decoded
+    at any time, whatever the number of songs. A song whose decoding raises, takes longer than `time_limit_seconds`
+    or kills its process comes back as a Failure.
+    """
+    workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    all_workers = [_Worker(decode, time_limit_seconds) for _ in range(n_workers)]
+    for worker in all_workers:
+        workers.put(worker)
+
+    def run(path: Path) -> Result | Failure:
+        worker = workers.get()
+        try:
+            return worker.run(path)
+        finally:
+            workers.put(worker)
+
+    pending: deque[tuple[Item, Future | None]] = deque()
+
+    def oldest() -> tuple[Item, Result | Failure | None]:
+        item, future = pending.popleft()
+        return item, future.result() if future else None
+
+    threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode")
+    try:
+        for item, path in songs:
+            pending.append((item, threads.submit(run, path) if path is not None else None))
+            while pending and (len(pending) >= look_ahead or pending[0][1] is None or pending[0][1].done()):
+                yield oldest()
+        while pending:
+            yield oldest()
+    finally:
+        for worker in all_workers:
+            worker.close()
+        threads.shutdown(cancel_futures=True)
+
+
+class _Worker(Generic[Result]):
+    """One worker process, started when first needed and again after it died."""
+
+    def __init__(self, decode: Callable[[Path], Result], time_limit_seconds: float) -> None:
+        self._decode, self._time_limit_seconds = decode, time_limit_seconds
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def run(self, path: Path) -> Result | Failure:
+        """What `decode` makes of `path`, or why it made nothing."""
+        connection = self._start()
+        if connection is None:
+            return Failure("interrupted")
+        try:
+            connection.send(path)
+            if not connection.poll(self._time_limit_seconds):
+                self._stop(grace_seconds=0)
+                return Failure(f"decoding took longer than {self._time_limit_seconds:g} s")
+            return connection.recv()
+        except (EOFError, OSError):  # the process is gone, by its own fault or because the run ends
+            exit_code = self._stop(grace_seconds=1)  # a crash ends by itself: let it leave its exit code
+            return Failure(f"the decoder crashed ({_describe_exit(exit_code)})")
+
+    def close(self) -> None:
+        """End the process, in whatever it is doing, for good."""
+        self._closed = True
+        self._stop(grace_seconds=0)
+
+    def _start(self) -> Connection | None:
+        with self._lock:
+            if self._connection is None and not self._closed:
+                # "spawn" on every system: a fork would copy the state of the model's threads.
+                context = multiprocessing.get_context("spawn")
+                self._connection, theirs = context.Pipe()
+                self._process = context.Process(target=_serve, args=(theirs, self._decode), daemon=True)
+                self._process.start()
+                theirs.close()
+            return self._connection
+
+    def _stop(self, grace_seconds: float) -> int | None:
+        with self._lock:
+            process, connection, self._process, self._connection = self._process, self._connection, None, None
+            if process is None or connection is None:
+                return None
+            process.join(grace_seconds)
+            process.kill()
+            process.join()
+            connection.close()
+            return process.exitcode
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is None:
+        return "stopped"
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _serve(connection: Connection, decode: Callable[[Path], object]) -> None:
+    """Decode the paths that come, until the other end is closed. Runs in the worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    while True:
+        try:
+            path = connection.recv()
+        except EOFError:
+            return
+        try:
+            result = decode(path)
+        except MemoryError:
+            result = Failure("out of memory while decoding")
+        except Exception as error:
+            result = Failure(getattr(error, "reason", "") or f"unexpected {type(error).__name__}: {error}")
+        connection.send(result)

@@ -1,0 +1,126 @@
+"""Decoding ahead in processes: order, bounds, and songs that crash or hang their decoder."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tagger.workers import Failure, decode_ahead
+
+
+class NamedError(Exception):
+    reason = "a reason in plain words"
+
+
+def act(path: Path) -> str:
+    """What a decoder may do, by the name of the file; runs in a worker process."""
+    deed, _, argument = path.name.partition("-")
+    if deed == "sleep":
+        time.sleep(float(argument))
+    elif deed == "hang":
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+        while True:
+            time.sleep(60)
+    elif deed == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif deed == "exit":
+        os._exit(int(argument))
+    elif deed == "raise":
+        raise NamedError
+    elif deed == "bug":
+        raise ZeroDivisionError("a bug")
+    elif deed == "memory":
+        raise MemoryError
+    elif deed == "big":
+        return "x" * 50_000_000
+    elif deed == "modules":
+        import sys
+
+        return " ".join(sorted(sys.modules))
+    return path.name
+
+
+def run(names: list[str], n_workers: int = 2, look_ahead: int = 4, limit: float = 30.0) -> list[object]:
+    songs = ((name, Path(name) if name else None) for name in names)
+    options = {"n_workers": n_workers, "look_ahead": look_ahead, "time_limit_seconds": limit}
+    answers = list(decode_ahead(songs, act, **options))  # type: ignore[arg-type]
+    assert [item for item, _ in answers] == names
+    return [answer for _, answer in answers]
+
+
+def test_answers_keep_the_order_of_songs_whatever_takes_long() -> None:
+    assert run(["sleep-0.5", "a", "", "b", "sleep-0.2", "c"]) == ["sleep-0.5", "a", None, "b", "sleep-0.2", "c"]
+
+
+def test_a_song_that_kills_its_decoder_costs_only_itself() -> None:
+    answers = run(["a", "crash", "b", "exit-7", "c"])
+    assert answers == [
+        "a",
+        Failure("the decoder crashed (signal SIGSEGV)"),
+        "b",
+        Failure("the decoder crashed (exit code 7)"),
+        "c",
+    ]
+
+
+def test_a_song_that_hangs_its_decoder_is_given_up_at_the_limit() -> None:
+    answers = run(["a", "hang", "b"], n_workers=1, limit=3.0)
+    assert answers == ["a", Failure("decoding took longer than 3 s"), "b"]
+
+
+def test_errors_come_back_with_their_reason_and_bugs_with_their_name() -> None:
+    assert run(["raise", "bug", "memory"], n_workers=1) == [
+        Failure("a reason in plain words"),
+        Failure("unexpected ZeroDivisionError: a bug"),
+        Failure("out of memory while decoding"),
+    ]
+
+
+def test_an_answer_larger_than_any_pipe_comes_through() -> None:
+    (answer,) = run(["big"], n_workers=1)
+    assert answer == "x" * 50_000_000
+
+
+def test_workers_do_not_import_torch() -> None:
+    (modules,) = run(["modules"], n_workers=1)
+    assert isinstance(modules, str)
+    assert "tagger.workers" in modules.split()
+    assert "torch" not in modules.split()
+
+
+def test_no_more_songs_are_taken_than_the_look_ahead_allows() -> None:
+    taken: list[int] = []
+
+    def songs() -> Iterator[tuple[int, Path]]:
+        for number in range(1000):
+            taken.append(number)
+            yield number, Path("a")
+
+    answers = decode_ahead(songs(), act, n_workers=2, look_ahead=5, time_limit_seconds=30)
+    for number, _ in answers:
+        assert len(taken) <= number + 5
+        if number == 40:
+            break
+    answers.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("busy", ["sleep-30", "hang"])
+def test_stopping_early_ends_every_process_at_once(busy: str) -> None:
+    songs = [("first", Path("a")), *[(busy, Path(busy))] * 4]
+    answers = decode_ahead(iter(songs), act, n_workers=3, look_ahead=5, time_limit_seconds=60)
+    next(answers)
+    assert psutil.Process().children()
+    started = time.monotonic()
+    answers.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - started < 10  # far below what the songs would take
+    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_no_songs_need_no_processes() -> None:
+    assert run([]) == []
