@@ -1,0 +1,185 @@
+"""GenreModel: a checkpoint on a device, which turns snippets into logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from tagger.audio import SAMPLE_RATE
+from tagger.checkpoint import STARTER, Checkpoint, ModelError, read_checkpoint
+from tagger.features import HOP_SAMPLES
+
+if TYPE_CHECKING:
+    from transformers import ASTConfig
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+ACCELERATOR_BATCH = 64
+CPU_BATCH = 8  # more are slower: their buffers outgrow the cache and the allocator
+# A core does some 80 GFLOP a second: a batch on a CPU ends, and Ctrl-C is answered, within about a second.
+CPU_BATCH_GFLOP = 40
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number format the transformer computes in (a key of `DTYPES`), and why."""
+
+    name: str
+    reason: str
+
+
+class GenreModel:
+    """Turns snippets into logits; what the logits mean is told by `head`.
+
+    Features are computed on the model's device, in float32 whatever the precision.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str, precision: Precision) -> None:
+        config = checkpoint.ast.config
+        self.name, self.head, self.device = checkpoint.name, checkpoint.head, device
+        self.precision, self.precision_reason = precision.name, precision.reason
+        self.n_outputs = cast("int", config.num_labels)
+        #: Whole seconds that fit the input, at least one: 160 000 for 1024 frames (AudioSet's clips were 10 s too).
+        self.snippet_samples = max(1, config.max_length * HOP_SAMPLES // SAMPLE_RATE) * SAMPLE_RATE
+        self.batch_size = default_batch_size(config, device)
+        self._checkpoint = checkpoint
+        try:
+            self._ast = checkpoint.ast.eval().to(device)
+            self._log_mel = checkpoint.log_mel.to(device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._too_large("the model") from error
+
+    @classmethod
+    def load(cls, name: str = STARTER, device: str = "auto", precision: str = "auto") -> GenreModel:
+        """The model called `name`: "starter", "audioset", a checkpoint or run folder, or a hub id "owner/name".
+
+        A folder wins over a hub id. `device` is "auto", "cpu", "cuda", "cuda:1" or "mps"; `precision` is "auto" or a
+        key of `DTYPES`. Only safetensors are read and no code of a checkpoint is run. Raises ModelError.
+        """
+        device = choose_device(device)
+        return cls(read_checkpoint(name), device, choose_precision(precision, device))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of the files that decide the logits: weights, config and features."""
+        return self._checkpoint.fingerprint()
+
+    def logits(self, waveforms: np.ndarray) -> np.ndarray:
+        """Any number of snippets (n_snippets, snippet_samples) float32 to logits (n_snippets, n_outputs) float32.
+
+        At most `batch_size` go to the device at once. Where its memory is too small for that, the batch is halved
+        and `batch_size` remembers it; ModelError when not even one snippet fits.
+        """
+        if waveforms.dtype != np.float32 or waveforms.ndim != 2 or waveforms.shape[1] != self.snippet_samples:
+            expected = f"float32 (n_snippets, {self.snippet_samples})"
+            raise ValueError(f"waveforms must be {expected}, not {waveforms.dtype} {waveforms.shape}")
+        logits = np.empty((len(waveforms), self.n_outputs), np.float32)
+        n_done = 0
+        while n_done < len(waveforms):
+            batch = waveforms[n_done : n_done + self.batch_size]
+            try:
+                logits[n_done : n_done + len(batch)] = self._forward(batch)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    raise self._too_large("one snippet") from error
+                self.batch_size = len(batch) // 2
+            else:
+                n_done += len(batch)
+                continue
+            # Only here, past the except block, has the error let go of the tensors of the batch that failed.
+            if self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+        return logits
+
+    @torch.inference_mode()
+    def _forward(self, batch: np.ndarray) -> np.ndarray:
+        waveforms = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self.device)
+        log_mels = self._log_mel(waveforms)
+        with torch.autocast(log_mels.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            pooled = self._ast.audio_spectrogram_transformer(log_mels).pooler_output
+        # The last, tiny layer in float32: bf16 would round the logits themselves to three digits.
+        logits: torch.Tensor = self._ast.classifier(pooled.float())
+        return logits.cpu().numpy()
+
+    def _too_large(self, what: str) -> ModelError:
+        return ModelError(self.name, f"{what} does not fit into the memory of {self.device}: free some, or use the cpu")
+
+
+def choose_device(device: str) -> str:
+    """The device asked for, "auto" being the fastest there is. Raises ModelError for one this machine lacks."""
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cuda = ["cuda", *(f"cuda:{index}" for index in range(n_cuda))] if n_cuda else []
+    present = [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    if device == "auto":
+        return present[0]
+    if device not in present:
+        raise ModelError(device, f"no such device here; there is {', '.join(present)}")
+    return device
+
+
+def choose_precision(precision: str, device: str) -> Precision:
+    """The precision asked for, "auto" being the fastest that this device computes in hardware. Raises ModelError."""
+    kind = torch.device(device).type
+    has_bf16 = computes_bf16(device)
+    if precision == "auto":
+        # Measured on one core with AVX512-BF16, against fp32: 1.4 times as fast for the starter (2 M parameters) and
+        # 1.6 times for a full-size AST (87 M), so its size does not matter. Without the instructions bf16 is emulated.
+        if has_bf16:
+            return Precision("bf16", f"this {kind} computes bf16 in hardware")
+        if kind == "cuda":
+            return Precision("fp16", "this cuda device has no bf16")
+        return Precision("fp32", f"bf16 would not be faster on this {kind}")
+    if precision not in DTYPES:
+        raise ModelError(precision, f"no such precision; there is auto, {', '.join(DTYPES)}")
+    if precision == "fp16" and kind == "cpu":
+        raise ModelError(precision, "no CPU is faster in fp16: use auto, fp32 or bf16")
+    if precision == "bf16" and kind == "cuda" and not has_bf16:
+        raise ModelError(precision, "this cuda device has no bf16: use auto, fp16 or fp32")
+    return Precision(precision, "as asked for")
+
+
+def computes_bf16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16 products: CUDA from Ampere on, x86 with AVX512-BF16 or AMX."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    instructions = torch.cpu.get_capabilities() if kind == "cpu" else {}
+    return bool(instructions.get("avx512_bf16") or instructions.get("amx_bf16"))
+
+
+def default_batch_size(config: ASTConfig, device: str) -> int:
+    """Snippets that go to the device at once unless the user knows better."""
+    if device != "cpu":
+        return ACCELERATOR_BATCH
+    return min(CPU_BATCH, max(1, int(CPU_BATCH_GFLOP * 1e9 / flops_per_snippet(config))))
+
+
+def flops_per_snippet(config: ASTConfig) -> int:
+    """Floating point operations of one forward pass of one snippet, a multiply-add counting as two.
+
+    Matrix products, attention and the patch convolution, as `torch.utils.flop_counter` counts them: 261 GFLOP for
+    the AudioSet checkpoint. The often quoted 103 GMAC leave out the two products inside attention.
+    """
+    width, patch, n_labels = config.hidden_size, cast("int", config.patch_size), cast("int", config.num_labels)
+    n_mel_patches = (config.num_mel_bins - patch) // config.frequency_stride + 1
+    n_time_patches = (config.max_length - patch) // config.time_stride + 1
+    n_patches = n_mel_patches * n_time_patches
+    n_tokens = n_patches + 2  # the class and the distillation token
+    linear = n_tokens * (4 * width**2 + 2 * width * config.intermediate_size)
+    attention = 2 * n_tokens**2 * width
+    embed, classify = n_patches * patch**2 * width, width * n_labels
+    return 2 * (config.num_hidden_layers * (linear + attention) + embed + classify)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory: CUDA has an error class for it, CPU, MPS and cuBLAS only words."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
