@@ -1,0 +1,102 @@
+"""The pipeline: snippets of many songs fill one batch of the model, and logits come back to their song."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from tagger.audio import Snippets
+from tagger.workers import Failure
+
+Item = TypeVar("Item")
+
+
+class Model(Protocol):
+    """What the pipeline needs of a model."""
+
+    def logits(self, waveforms: np.ndarray) -> np.ndarray:
+        """Waveforms (batch, snippet_samples) float32 to logits (batch, n_outputs) float32."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the model answered to the snippets of one song."""
+
+    logits: np.ndarray  # (n_snippets, n_outputs) float32
+    starts_seconds: tuple[float, ...]
+    duration_seconds: float
+    #: "", or why there was nothing to listen to: no snippets, no logits.
+    unsure: str
+
+
+@dataclass
+class _Song(Generic[Item]):
+    """A song on its way through the model: its answer is there when no snippet waits any more."""
+
+    item: Item
+    decoded: Snippets | Failure | None
+    n_waiting: int
+    logits: list[np.ndarray] = field(default_factory=list)
+
+    def answer(self) -> Heard | Failure | None:
+        if not isinstance(self.decoded, Snippets):
+            return self.decoded
+        logits = np.concatenate(self.logits) if self.logits else np.empty((0, 0), np.float32)
+        if not np.isfinite(logits).all():
+            return Failure("the model gave no finite scores; try --precision fp32")
+        return Heard(logits, self.decoded.starts_seconds, self.decoded.duration_seconds, self.decoded.unsure)
+
+
+def hear(
+    decoded: Iterable[tuple[Item, Snippets | Failure | None]], model: Model, batch_size: int
+) -> Iterator[tuple[Item, Heard | Failure | None]]:
+    """Each item with what the model heard in its snippets, in the order they came, as soon as it is known.
+
+    Failures, and items without snippets to hear, pass through. Every batch but the last holds `batch_size` snippets,
+    of as many songs as it takes; no more songs are held than fill it.
+    """
+    songs: deque[_Song[Item]] = deque()  # every song not yet answered, in the order they came
+    unheard: deque[tuple[_Song[Item], np.ndarray]] = deque()  # snippets that wait for a full batch
+    n_unheard = 0
+    for item, snippets in decoded:
+        song = _Song(item, snippets, 0)
+        songs.append(song)
+        if isinstance(snippets, Snippets) and len(snippets.waveforms):
+            song.n_waiting = len(snippets.waveforms)
+            unheard.append((song, snippets.waveforms))
+            n_unheard += song.n_waiting
+        while n_unheard >= batch_size:
+            n_unheard -= _hear_batch(unheard, model, batch_size)
+            yield from _answered(songs)
+        yield from _answered(songs)
+    if unheard:
+        _hear_batch(unheard, model, batch_size)
+    yield from _answered(songs)
+
+
+def _hear_batch(unheard: deque[tuple[_Song[Item], np.ndarray]], model: Model, batch_size: int) -> int:
+    """Take up to `batch_size` snippets from the front, give their songs the logits; the number of snippets heard."""
+    parts: list[tuple[_Song[Item], np.ndarray]] = []
+    room = batch_size
+    while unheard and room:
+        song, waveforms = unheard.popleft()
+        parts.append((song, waveforms[:room]))
+        if len(waveforms) > room:
+            unheard.appendleft((song, waveforms[room:]))
+        room -= len(parts[-1][1])
+    logits = model.logits(np.concatenate([waveforms for _, waveforms in parts]))
+    ends = np.cumsum([len(waveforms) for _, waveforms in parts])
+    for (song, waveforms), rows in zip(parts, np.split(logits, ends[:-1]), strict=True):
+        song.logits.append(rows)
+        song.n_waiting -= len(waveforms)
+    return batch_size - room
+
+
+def _answered(songs: deque[_Song[Item]]) -> Iterator[tuple[Item, Heard | Failure | None]]:
+    while songs and not songs[0].n_waiting:
+        song = songs.popleft()
+        yield song.item, song.answer()

@@ -1,0 +1,100 @@
+"""Flatten, batch, regroup: with a model that can be checked by hand."""
+
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tagger.audio import Snippets
+from tagger.predict import Heard, hear
+from tagger.workers import Failure
+
+N_SAMPLES = 4
+
+
+class FakeModel:
+    """Answers each snippet with its own first two samples, so that every row can be traced to its snippet."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def logits(self, waveforms: np.ndarray) -> np.ndarray:
+        assert waveforms.shape[1:] == (N_SAMPLES,) and waveforms.dtype == np.float32
+        self.batches.append(len(waveforms))
+        return waveforms[:, :2].copy()
+
+
+def song(number: int, n_snippets: int) -> Snippets:
+    waveforms = np.zeros((n_snippets, N_SAMPLES), np.float32)
+    waveforms[:, 0] = number
+    waveforms[:, 1] = np.arange(n_snippets)
+    return Snippets(waveforms, tuple(float(i) for i in range(n_snippets)), 60.0, "" if n_snippets else "silent")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
+def test_every_row_comes_back_to_its_song_in_order(batch_size: int) -> None:
+    random = np.random.default_rng(3)
+    sizes = random.integers(0, 12, size=200).tolist()
+    model = FakeModel()
+    answers = list(hear(((n, song(n, size)) for n, size in enumerate(sizes)), model, batch_size))
+    assert [item for item, _ in answers] == list(range(200))
+    for number, heard in answers:
+        assert isinstance(heard, Heard)
+        assert len(heard.logits) == sizes[number]
+        if sizes[number]:
+            np.testing.assert_array_equal(heard.logits[:, 0], number)
+            np.testing.assert_array_equal(heard.logits[:, 1], np.arange(sizes[number]))
+    assert set(model.batches[:-1]) <= {batch_size}  # every batch but the last is full
+    assert sum(model.batches) == sum(sizes)
+
+
+def test_failures_and_songs_that_are_not_heard_keep_their_place() -> None:
+    items = [("a", song(1, 2)), ("b", Failure("broken")), ("c", None), ("d", song(2, 0)), ("e", song(3, 1))]
+    answers = list(hear(iter(items), FakeModel(), 64))
+    assert [item for item, _ in answers] == list("abcde")
+    assert answers[1][1] == Failure("broken")
+    assert answers[2][1] is None
+    silent = answers[3][1]
+    assert isinstance(silent, Heard) and silent.unsure == "silent"
+
+
+def test_results_stream_out_while_songs_still_come_in() -> None:
+    taken = 0
+
+    def songs() -> Iterator[tuple[int, Snippets]]:
+        nonlocal taken
+        for number in range(3000):
+            taken += 1
+            yield number, song(number, 5)
+
+    for number, _ in hear(songs(), FakeModel(), 16):
+        assert taken - number <= 5  # a batch of 16 holds parts of at most 5 songs of 5 snippets
+
+
+def test_scores_that_are_not_finite_fail_the_song_and_no_other() -> None:
+    class Overflowing(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            rows = super().logits(waveforms)
+            rows[waveforms[:, 0] == 1] = np.nan
+            return rows
+
+    answers = dict(hear(((n, song(n, 3)) for n in range(3)), Overflowing(), 4))
+    assert isinstance(answers[1], Failure) and "finite" in answers[1].reason
+    assert isinstance(answers[0], Heard) and isinstance(answers[2], Heard)
+
+
+def test_memory_does_not_grow_with_the_library() -> None:
+    def peak_bytes(n_songs: int) -> int:
+        def songs() -> Iterator[tuple[int, Snippets]]:
+            for number in range(n_songs):
+                yield number, song(number, 1000)  # 16 kB
+
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in hear(songs(), FakeModel(), 4096)) == n_songs
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak_bytes(1000) < 1.1 * peak_bytes(50)
