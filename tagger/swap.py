@@ -1,0 +1,215 @@
+"""Safe replacement of a file: at every instant its name leads to the complete old or the complete new bytes."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from tagger.tags import TagError, naming
+
+try:
+    from fcntl import ioctl
+except ImportError:  # Windows
+    ioctl = None  # type: ignore[assignment]
+
+HardLinks = Literal["skip", "break"]
+Announce = Callable[[bytes, bytes, os.stat_result], None]
+
+# The whole file is held in memory, twice; no song comes near, an hour of 24-bit 192 kHz stereo WAV does.
+MAX_BYTES = 2 << 30
+SPARE_BYTES = 4 << 20  # what the file system may need beside the copy
+STALE_SECONDS = 3600
+_TEMPORARY = re.compile(r"\.gtag-[0-9a-f]{16}\.tmp")  # hidden and not named as audio: scanners and sync tools pass by
+_COPYFILE_ACL, _COPYFILE_XATTR = 1, 4  # copyfile.h of macOS, where Python has no os.listxattr
+_FS_IOC_GETFLAGS, _FS_IMMUTABLE, _FS_APPEND_ONLY = 0x80086601, 0x10, 0x20  # linux/fs.h
+
+
+def check_writable(path: str | PathLike[str], hardlinks: HardLinks = "skip") -> None:
+    """Return if the file may be replaced as far as can be told without reading it.
+
+    Raises TagError (refused=False) for what a rename would ride over: a read-only file, also for root, hard links
+    (the other names would keep the old bytes), an owner that cannot be kept.
+    """
+    with naming(path):
+        real = os.path.realpath(path)
+        status = os.stat(real)
+        directory = os.path.dirname(real)
+        if reason := _obstacle(real, status, directory, hardlinks):
+            raise TagError(path, reason, refused=False)
+
+
+def swap(
+    path: str | PathLike[str],
+    make: Callable[[bytes], bytes],
+    *,
+    announce: Announce | None = None,
+    preserve_mtime: bool = False,
+    hardlinks: HardLinks = "skip",
+) -> bool:
+    """Replace the file's bytes by what `make` returns for them: True, or False when they are the same.
+
+    `announce(old, new, status)` is called when the new file lies ready on the disk, before it takes the name.
+    Mode, owner, ACL and extended attributes stay, a symlink stays a symlink; the inode and birth time are new.
+    Raises TagError when the file is left as it was.
+    """
+    with naming(path):
+        real = os.path.realpath(path)
+        check_writable(real, hardlinks)
+        status = os.stat(real)
+        old = Path(real).read_bytes()
+        new = make(old)
+        if new == old:
+            return False
+        directory = os.path.dirname(real)
+        if shutil.disk_usage(directory).free < len(new) + SPARE_BYTES:
+            raise TagError(path, "not enough free space beside it")
+        _remove_stale(directory)
+        temporary = os.path.join(directory, f".gtag-{secrets.token_hex(8)}.tmp")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            with open(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(new)
+                file.flush()
+                _carry_over(real, status, file.fileno(), temporary, preserve_mtime)
+                os.fsync(file.fileno())
+            _check_unchanged(real, status)
+            if announce is not None:
+                announce(old, new, status)
+            _check_unchanged(real, status)
+            _replace(temporary, real)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+    return True
+
+
+def _obstacle(real: str, status: os.stat_result, directory: str, hardlinks: HardLinks) -> str:
+    """Why the file must not be replaced, or ""."""
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    if status.st_nlink > 1 and hardlinks == "skip":
+        return f"has {status.st_nlink} hard links"
+    if not status.st_mode & 0o222 or not os.access(real, os.W_OK) or _is_immutable(real, status):
+        return "read-only"
+    if not os.stat(directory).st_mode & 0o222 or not os.access(directory, os.W_OK | os.X_OK):
+        return "its directory is read-only"
+    if status.st_size > MAX_BYTES:
+        return f"larger than {MAX_BYTES >> 30} GiB"
+    return "its owner or group could not be kept" if _would_change_owner(status, directory) else ""
+
+
+def _is_immutable(real: str, status: os.stat_result) -> bool:
+    flags = getattr(status, "st_flags", 0)  # macOS, BSD
+    if ioctl is not None and sys.platform == "linux":
+        with contextlib.suppress(OSError), open(real, "rb") as file:
+            flags = int.from_bytes(ioctl(file, _FS_IOC_GETFLAGS, bytes(8))[:4], sys.byteorder)
+            return bool(flags & (_FS_IMMUTABLE | _FS_APPEND_ONLY))
+    return bool(flags & (stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND))
+
+
+def _would_change_owner(status: os.stat_result, directory: str) -> bool:
+    """Whether a new file would belong to somebody else; asked of a nameless one, as mounts may invent owners."""
+    if not hasattr(os, "O_TMPFILE") or os.geteuid() == 0:
+        return False
+    if (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid()):
+        return False
+    try:
+        handle = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    except OSError:
+        return False  # a file system without nameless files: found out when the song is written
+    try:
+        return not _keep_owner(handle, status)
+    finally:
+        os.close(handle)
+
+
+def _keep_owner(handle: int, status: os.stat_result) -> bool:
+    """Give the open file the owner and group of the old one; whether it has them now."""
+    if not hasattr(os, "fchown"):
+        return True
+    with contextlib.suppress(OSError):
+        os.fchown(handle, status.st_uid, status.st_gid)
+    new = os.fstat(handle)
+    return (new.st_uid, new.st_gid) == (status.st_uid, status.st_gid)
+
+
+def _carry_over(real: str, status: os.stat_result, handle: int, temporary: str, preserve_mtime: bool) -> None:
+    """Give the new file the owner, mode, ACL and attributes of the old one; TagError where that cannot be done."""
+    if not _keep_owner(handle, status):
+        raise TagError(real, "its owner or group could not be kept", refused=False)
+    with contextlib.suppress(OSError):
+        os.chmod(temporary, stat.S_IMODE(status.st_mode))
+    if hasattr(os, "listxattr"):
+        for name in _attributes(real):
+            try:
+                os.setxattr(handle, name, os.getxattr(real, name))
+            except OSError as error:
+                if name.startswith("user.") or name == "system.posix_acl_access":
+                    raise TagError(real, f"its attribute {name} could not be kept ({error})", refused=False) from error
+    if sys.platform == "darwin" and ctypes.CDLL(None).copyfile(
+        os.fsencode(real), os.fsencode(temporary), None, _COPYFILE_ACL | _COPYFILE_XATTR
+    ):
+        raise TagError(real, "its attributes could not be kept", refused=False)
+    if stat.S_IMODE(os.fstat(handle).st_mode) != stat.S_IMODE(status.st_mode):
+        raise TagError(real, "its mode could not be kept", refused=False)
+    if preserve_mtime:
+        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _attributes(real: str) -> list[str]:
+    try:
+        return os.listxattr(real)
+    except OSError:
+        return []  # a file system without attributes
+
+
+def _check_unchanged(real: str, status: os.stat_result) -> None:
+    now = os.stat(real)
+    if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
+        raise TagError(real, "changed by another program meanwhile")
+
+
+def _replace(temporary: str, real: str) -> None:
+    for last in (False, False, True):
+        try:
+            os.replace(temporary, real)
+            break
+        except PermissionError as error:  # Windows: open in a player
+            if last or os.name != "nt":
+                raise TagError(real, "another program has it open", refused=False) from error
+            time.sleep(1)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise TagError(real, "is a mount point", refused=False) from error
+            raise
+    sync_folder(os.path.dirname(real))
+
+
+def sync_folder(folder: str | PathLike[str]) -> None:
+    """Put the names in a folder on the disk, where the file system can (Windows and some network mounts cannot)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_stale(directory: str) -> None:
+    """Remove what a killed run left behind."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                        os.unlink(entry.path)

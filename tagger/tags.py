@@ -1,0 +1,113 @@
+"""The genre tag of a song, read and written: policy here, containers in `tagger.containers`.
+
+`retag` is pure: old bytes in, new bytes out. Nothing in this module touches the disk but to read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from tagger.containers import Multi, Places, Song, TagError, clean, naming
+
+__all__ = ["PLACEHOLDERS", "Existing", "Inspection", "Multi", "TagError", "check_genres", "genres_in", "inspect"]
+__all__ += ["merge", "naming", "read_genres", "restore", "retag"]
+
+Existing = Literal["keep", "append", "replace"]
+
+# What rippers and shops write when they do not know; compared case-folded. ID3v1 byte 255 reads as "Unknown".
+PLACEHOLDERS = frozenset({"", "other", "unknown", "unknown genre", "none", "misc", "genre", "undefined"})
+
+
+def read_genres(path: str | PathLike[str], placeholders: frozenset[str] = PLACEHOLDERS) -> tuple[str, ...]:
+    """The genres a song already has, in order, numbers turned into names; () when there are none but placeholders.
+
+    Reads headers only. Raises TagError, with a reason in plain words, for a song that could not be written either.
+    """
+    with naming(path), Path(path).open("rb") as file:
+        return _real_genres(Song(file, Path(path).suffix), placeholders)
+
+
+def _real_genres(song: Song, placeholders: frozenset[str]) -> tuple[str, ...]:
+    for place, values in song.places().items():
+        if place == "id3v1" and values == ("0",) and song.is_tagged:
+            continue  # byte 0 is Blues, and what is left when a tagger fills the block with zeros
+        if genres := tuple(g for g in song.names(place, values) if g.casefold() not in placeholders):
+            return genres
+    return ()
+
+
+def merge(old: Sequence[str], predicted: Sequence[str], existing: Existing) -> tuple[str, ...]:
+    """The genres to write, given what the song has (`old`, without placeholders) and what was predicted.
+
+    >>> merge(["rock"], ["Rock", "Pop"], "append")
+    ('rock', 'Pop')
+    >>> merge(["rock"], ["Pop"], "keep"), merge([], ["Pop"], "keep"), merge(["rock"], ["Pop"], "replace")
+    (('rock',), ('Pop',), ('Pop',))
+    """
+    if old and (existing == "keep" or not predicted):
+        return tuple(old)
+    if existing == "append":
+        known = {genre.casefold() for genre in old}
+        return (*old, *(genre for genre in predicted if genre.casefold() not in known))
+    return tuple(predicted)
+
+
+def retag(old: bytes, suffix: str, genres: Sequence[str], id3v23_multi: Multi = "join") -> bytes:
+    """The bytes of the song with exactly these genres, best first; `old` itself when it has them already.
+
+    Raises ValueError for genres no file should hold, TagError (with no path) for a song that cannot be written.
+    """
+    check_genres(genres)
+    with naming(""):
+        song = Song(BytesIO(old), suffix)
+        now = song.places()
+        new = {place: song.spelled(place, genres, id3v23_multi) for place in now}
+        if all(song.names(place, now[place]) == song.names(place, new[place]) for place in now):
+            return old
+        return song.put(old, new)
+
+
+def genres_in(data: bytes, suffix: str) -> tuple[tuple[str, ...], Places]:
+    """The song's genres, placeholders included, and what is stored in every place of one; raises TagError."""
+    with naming(""):
+        song = Song(BytesIO(data), suffix)
+        return _real_genres(song, frozenset()), song.places()
+
+
+def restore(data: bytes, suffix: str, places: Places) -> bytes:
+    """The bytes of the song with what an earlier version stored in its places; `data` itself when that is there.
+
+    A place that has come since is left without a genre, one that is gone is not made again.
+    """
+    with naming(""):
+        song = Song(BytesIO(data), suffix)
+        now = song.places()
+        new = {place: tuple(places.get(place, ("255",) if place == "id3v1" else ())) for place in now}
+        return data if new == now else song.put(data, new)
+
+
+def check_genres(genres: Sequence[str]) -> None:
+    """ValueError unless there is a genre and none is empty, has outer blanks or control characters."""
+    if not genres or isinstance(genres, str):
+        raise ValueError("no genres to write")
+    for genre in genres:
+        if genre != clean(genre) or not genre:
+            raise ValueError(f"not a genre: {genre!r}")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a song's bytes say but for its genre, comparable."""
+
+    others: Mapping[str, Any]  # all other tags
+    stream: tuple[float, ...]  # sample rate, channels, bits, seconds
+
+
+def inspect(data: bytes, suffix: str) -> Inspection:
+    """All other tags and the stream, as mutagen reads them in full; raises TagError (with no path)."""
+    with naming(""):
+        song = Song(BytesIO(data), suffix)
+        return Inspection(song.others(), song.stream())

@@ -1,0 +1,158 @@
+"""Takes back what a run wrote: the old bytes where nobody has touched the song since, else its old genre."""
+
+import json
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from tagger.delta import rebuild
+from tagger.journal import VERSION, Journal, JournalError, journal_folder, stopping, unpack
+from tagger.swap import HardLinks, swap
+from tagger.tags import TagError, genres_in, naming, restore
+from tagger.verify import verify
+
+# "bytes": every byte as before; "tags": somebody edited other tags since, the genre is as before; "nothing": it is as
+# before already; "conflict": the genre was changed since, left alone; "failed": left alone for another reason.
+Result = Literal["bytes", "tags", "nothing", "conflict", "missing", "failed"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that wrote songs, as its journal tells."""
+
+    id: str
+    started: str  # UTC, ISO 8601
+    argv: tuple[str, ...]
+    root: str
+    journal: Path
+    n_writes: int
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What became of one song, or in a dry run would become."""
+
+    path: str
+    result: Result
+    reason: str = ""
+
+
+def list_runs(state: str | PathLike[str] | None = None) -> list[Run]:
+    """The runs that can be undone, newest first; raises JournalError for a journal that cannot be read."""
+    journals = sorted(journal_folder(state).glob("*.jsonl"), reverse=True)
+    return [read_run(path) for path in journals if path.stat().st_size]  # empty: killed before it wrote anything
+
+
+def read_run(journal: Path) -> Run:
+    """The run a journal tells of; raises JournalError."""
+    try:
+        with journal.open("rb") as file:
+            head = json.loads(file.readline())
+            if head["op"] != "run" or head["v"] != VERSION:
+                raise JournalError(journal, "not a journal of this version of genre-tag")
+            n_writes = sum(line.startswith(b'{"v":1,"op":"write"') for line in file)
+            return Run(head["run"], head["t"], tuple(head["argv"]), unpack(head["root"]), journal, n_writes)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JournalError(journal, f"cannot be read: {error}") from error
+
+
+def undo(
+    run: Run,
+    journal: Journal | None,
+    *,
+    paths: Collection[str | PathLike[str]] = (),
+    root: str | PathLike[str] | None = None,
+    force: bool = False,
+    preserve_mtime: bool = False,
+    hardlinks: HardLinks = "skip",
+) -> Iterator[Undone]:
+    """Take back what the run wrote, newest first, and yield what became of each song.
+
+    The undoing is recorded in `journal`, and can be undone in turn; None only tells what would be done.
+    `paths` limits it to these songs and folders, `root` is where the library lies by now, `force` takes back a genre
+    that was changed since. Raises JournalError.
+    """
+    wanted = [os.path.abspath(path) for path in paths]
+    for record in reversed(_writes(run.journal)):
+        path = os.path.join(run.root if root is None else os.path.abspath(root), unpack(record["rel"]))
+        if wanted and not any(path == each or path.startswith(os.path.join(each, "")) for each in wanted):
+            continue
+        undone = _undo_song(path, record, journal, force, preserve_mtime, hardlinks)
+        if journal is not None:
+            journal.append({"op": "undo", "n": record["n"], "of": run.id, "result": undone.result})
+        yield undone
+
+
+def _undo_song(
+    path: str,
+    record: dict[str, Any],
+    journal: Journal | None,
+    force: bool,
+    preserve_mtime: bool,
+    hardlinks: HardLinks,
+) -> Undone:
+    undone = Undone(path, "nothing")
+
+    def make(data: bytes) -> bytes:
+        nonlocal undone
+        result, reason, old = _old_bytes(data, Path(path).suffix, record, force)
+        undone = Undone(path, result, reason)
+        return old
+
+    if not os.path.lexists(path):
+        return Undone(path, "missing", "no such file")
+    try:
+        if journal is None:
+            with naming(path):
+                make(Path(path).read_bytes())
+        else:
+            with stopping():
+                announce = journal.recorder(path)
+                swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
+    except TagError as error:
+        return Undone(path, "failed", error.reason)
+    return undone
+
+
+def _old_bytes(data: bytes, suffix: str, record: dict[str, Any], force: bool) -> tuple[Result, str, bytes]:
+    """How the song can be taken back, why not in full, and the bytes it is to have."""
+    before, after = record["before"], record["after"]
+    digest = sha256(data).hexdigest()
+    if digest == before["sha256"]:
+        return "nothing", "", data
+    if digest == after["sha256"] and record["delta"] is not None:
+        old = rebuild(data, record["delta"])
+        if sha256(old).hexdigest() != before["sha256"]:
+            raise ValueError("the journal does not give the old bytes")
+        return "bytes", "", old
+    genres = genres_in(data, suffix)[0]
+    if list(genres) != after["genres"] and not force:
+        return "conflict", f"its genre has become {', '.join(genres) or 'none'}", data
+    places = {place: tuple(values) for place, values in before["raw"].items()}
+    old = restore(data, suffix, places)
+    if old is data:
+        return "nothing", "", data
+    verify(data, old, suffix)
+    if restore(old, suffix, places) is not old:
+        raise ValueError("the genre would not read back as it was")
+    return "tags", "other tags were changed since", old
+
+
+def _writes(journal: Path) -> list[dict[str, Any]]:
+    """The records of songs written, oldest first. A last line torn by a crash belongs to a song not yet replaced."""
+    records = []
+    lines = journal.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise JournalError(journal, f"line {number} is damaged") from error
+        if record["op"] == "write":
+            records.append(record)
+    return records

@@ -1,0 +1,291 @@
+"""Writing genres with a record: a new song is always in the journal, whenever the run dies."""
+
+import json
+import os
+import random
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tagger import journal as journal_module
+from tagger import swap as swap_module
+from tagger.journal import Journal, JournalError, check_writable, journal_folder, write_genres
+from tagger.swap import swap
+from tagger.tags import TagError, read_genres
+from tagger.undo import list_runs, undo
+from tests.tag_files import FILES, build
+
+GENRES = ["Techno", "R&B/Soul"]
+SIX = ["v23 full.mp3", "cover.flac", "cover.ogg", "faststart.m4a", "full.dsf", "v1 behind.wv"]
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    return folder
+
+
+def add(library: Path, name: str) -> Path:
+    path = library / name
+    path.write_bytes(build(name))
+    return path
+
+
+def records(state: Path) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for path in sorted(journal_folder(state).iterdir()) for line in path.read_text().splitlines()
+    ]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_write_and_take_back_every_container(name: str, library: Path, state: Path) -> None:
+    song = add(library, name)
+    with Journal.open(library, ["genre-tag"], state) as journal:
+        assert journal.write_genres(song, GENRES) is True
+        assert read_genres(song) == tuple(GENRES)
+        assert journal.write_genres(song, GENRES) is False
+    head, record = records(state)
+    assert (head["op"], record["op"], record["n"]) == ("run", "write", 1)
+    assert len(json.dumps(record)) < 2500
+    with Journal.open(library, ["genre-tag", "undo"], state) as journal:
+        assert [undone.result for undone in undo(list_runs(state)[-1], journal)] == ["bytes"]
+    assert song.read_bytes() == build(name)
+    assert [path.name for path in library.iterdir()] == [name]
+
+
+def test_what_a_record_holds(library: Path, state: Path) -> None:
+    song = add(library, "v23 with v1.mp3")
+    before = song.stat()
+    with Journal.open(library, ["genre-tag", "~/Music"], state) as journal:
+        journal.write_genres(song, GENRES)
+    head, record = records(state)
+    assert (
+        head["argv"] == ["genre-tag", "~/Music"]
+        and head["tool"].startswith("genre-tag ")
+        and head["v"] == record["v"] == 1
+    )
+    assert record["before"]["raw"] == {"id3": ["Old"], "id3v1": ["12"]}
+    assert record["before"]["size"] == before.st_size and record["before"]["mtime_ns"] == before.st_mtime_ns
+    assert record["after"]["raw"] == {"id3": ["Techno; R&B/Soul"], "id3v1": ["18"]}
+    assert record["after"]["genres"] == GENRES and record["after"]["size"] == song.stat().st_size
+    assert record["show"].endswith("v23 with v1.mp3") and record["rel"]
+    (path,) = journal_folder(state).iterdir()
+    assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_run_that_wrote_nothing_leaves_no_journal(library: Path, state: Path) -> None:
+    song = add(library, "none.mp3")
+    with Journal.open(library, [], state) as journal:
+        assert journal.path.exists()
+        with pytest.raises(ValueError, match="genre"):
+            journal.write_genres(song, [" "])
+    assert not list(journal_folder(state).iterdir())
+
+
+@pytest.mark.parametrize("name", ["none.mp3", "full.m4a"])
+def test_a_song_that_is_refused_keeps_its_bytes(
+    name: str, library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = add(library, name)
+
+    def fail(*args: object) -> None:
+        raise TagError("", "the audio would change")
+
+    monkeypatch.setattr(journal_module, "verify", fail)
+    with Journal.open(library, [], state) as journal, pytest.raises(TagError, match="audio") as caught:
+        journal.write_genres(song, GENRES)
+    assert caught.value.refused and caught.value.path == song
+    assert song.read_bytes() == build(name) and len(list(library.iterdir())) == 1
+
+
+def test_bytes_that_do_not_read_back_are_never_swapped_in(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    song = add(library, "full.flac")
+    retag = journal_module.retag
+    monkeypatch.setattr(
+        journal_module, "retag", lambda old, suffix, genres, multi: retag(old, suffix, ["Wrong"], multi)
+    )
+    with pytest.raises(TagError, match="read back"):
+        write_genres(song, GENRES)
+    monkeypatch.setattr(
+        journal_module, "retag", lambda old, suffix, genres, multi: retag(old, suffix, genres, multi)[:-9000]
+    )
+    with pytest.raises(TagError, match="audio"):
+        write_genres(song, GENRES)
+    assert song.read_bytes() == build("full.flac")
+
+
+def test_options_reach_the_file(library: Path, state: Path) -> None:
+    song = add(library, "v23 full.mp3")
+    os.utime(song, ns=(1, 1_000_000_000_000_000_000))
+    os.link(song, library / "other.mp3")
+    check = pytest.raises(TagError, match="hard links")
+    with Journal.open(library, [], state) as journal:
+        with check:
+            journal.write_genres(song, GENRES)
+        assert journal.write_genres(song, GENRES, id3v23_multi="first", preserve_mtime=True, hardlinks="break")
+    assert read_genres(song) == ("Techno",) and song.stat().st_mtime_ns == 1_000_000_000_000_000_000
+    check_writable(song)
+
+
+# --- when the journal fails
+
+
+def test_no_journal_no_writing(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a folder should be")
+    with pytest.raises(JournalError) as caught:
+        Journal.open(library, [], tmp_path / "state")
+    assert "state" in str(caught.value.path) and caught.value.reason
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync"])
+def test_a_journal_that_fills_up_stops_the_run(
+    failing: str, library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = add(library, "none.mp3")
+    with Journal.open(library, [], state) as journal:
+        real = getattr(os, failing)
+
+        def fail(handle: int, *args: bytes) -> int:
+            if handle == journal._handle:
+                raise OSError(28, "No space left on device")
+            return int(real(handle, *args) or 0)
+
+        monkeypatch.setattr(os, failing, fail)
+        with pytest.raises(JournalError, match="No space left"):
+            journal.write_genres(song, GENRES)
+        monkeypatch.undo()
+    assert song.read_bytes() == build("none.mp3") and len(list(library.iterdir())) == 1
+
+
+# --- when the run dies
+
+
+def lines_of(work: Callable[[], object], kill_at: int = -1) -> int:
+    """Run that work, counting the lines executed in the two modules that write; die before the line `kill_at`."""
+    modules = {swap_module.__file__, journal_module.__file__}
+    n_lines = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal n_lines
+        if frame.f_code.co_filename not in modules:
+            return None
+        if event == "line":
+            if n_lines == kill_at:
+                os._exit(9)
+            n_lines += 1
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(None)
+    return n_lines
+
+
+@posix
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or a coverage tool is tracing")
+@pytest.mark.parametrize("name", SIX)
+def test_killed_at_any_line(name: str, library: Path, state: Path) -> None:
+    """The song is the old one or the new one, a new one is in the journal, and undo gives the old bytes."""
+    song = add(library, name)
+    old, suffix = song.read_bytes(), song.suffix
+    new = journal_module.retag(old, suffix, GENRES)
+    make = lambda data: new if data == old else data  # noqa: E731  (proven elsewhere; here only the swap is of interest)
+
+    def work() -> None:
+        with Journal.open(library, [], state) as journal:
+            swap(song, make, announce=journal.recorder(song))
+
+    n_lines = lines_of(work)
+    assert song.read_bytes() == new and n_lines > 60
+    outcomes = set()
+    for step in range(n_lines):
+        song.write_bytes(old)
+        for journal in journal_folder(state).iterdir():
+            journal.unlink()
+        pid = os.fork()
+        if pid == 0:
+            lines_of(work, step)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        now = song.read_bytes()
+        assert now in (old, new), step
+        outcomes.add(now == new)
+        if now == new:
+            (run,) = list_runs(state)
+            with Journal.open(library, [], state) as journal:
+                assert [undone.result for undone in undo(run, journal)] == ["bytes"], step
+            assert song.read_bytes() == old
+        for path in library.iterdir():
+            assert path == song or swap_module._TEMPORARY.fullmatch(path.name)
+            if path != song:
+                path.unlink()
+    assert outcomes == {True, False}
+
+
+# --- whatever the bytes are
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """The song with a few bytes flipped, cut out, doubled or cut off, mostly near its tags."""
+    new = bytearray(data)
+    for _ in range(rng.randrange(1, 4)):
+        near = rng.choice([200, 2000, len(new)])
+        at = rng.randrange(min(near, len(new)))
+        at = at if rng.random() < 0.7 else len(new) - 1 - at
+        kind = rng.randrange(5)
+        if kind == 0:
+            new[at] = rng.randrange(256)
+        elif kind == 1:
+            new[at : at + 4] = rng.choice([bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", rng.randbytes(4)])
+        elif kind == 2:
+            del new[at : at + rng.choice([1, 7, 200])]
+        elif kind == 3:
+            new[at:at] = new[at : at + rng.choice([1, 16, 300])]
+        elif len(new) > 400:
+            del new[-rng.randrange(1, len(new) // 2) :]
+    return bytes(new)
+
+
+def test_fuzz(library: Path, state: Path) -> None:
+    """GENRE_TAG_FUZZ sets how many damaged songs are tried; a written one is always undone to the same bytes."""
+    n_songs, seed = int(os.environ.get("GENRE_TAG_FUZZ", "200")), int(os.environ.get("GENRE_TAG_FUZZ_SEED", "1"))
+    rng = random.Random(seed)
+    small = [name for name in FILES if len(build(name)) < 100_000]
+    written: dict[Path, bytes] = {}
+    with Journal.open(library, [], state) as journal:
+        for number in range(n_songs):
+            name = rng.choice(small)
+            data = mutated(rng, build(name))
+            song = library / f"{number}{Path(name).suffix}"
+            song.write_bytes(data)
+            try:
+                read_genres(song)
+            except TagError as error:
+                assert error.reason
+            try:
+                if journal.write_genres(song, GENRES):
+                    written[song] = data
+                    assert read_genres(song) == tuple(GENRES)
+            except TagError:
+                assert song.read_bytes() == data, (seed, number, name)
+    assert n_songs // 3 < len(written) < n_songs
+    (run,) = list_runs(state)
+    assert {undone.result for undone in undo(run, None)} == {"bytes"}
+    with Journal.open(library, [], state) as journal:
+        assert {undone.result for undone in undo(run, journal)} == {"bytes"}
+    assert all(song.read_bytes() == data for song, data in written.items())
+    assert not list(library.glob(".gtag-*"))

@@ -1,0 +1,327 @@
+"""Replacing a file: all that belongs to it stays, and whatever goes wrong leaves the old one."""
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tagger import swap as swap_module
+from tagger.swap import STALE_SECONDS, check_writable, swap
+from tagger.tags import TagError
+
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+root_only = pytest.mark.skipif(not IS_ROOT, reason="needs root to make files of another user")
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    path = tmp_path / "song.mp3"
+    path.write_bytes(b"old")
+    return path
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder everybody may enter, other than pytest's."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def to_new(old: bytes) -> bytes:
+    return b"new" if old == b"old" else old
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def in_child(work: Callable[[], object], uid: int | None = None) -> int:
+    """The exit code of that work in a child process: 0, 1 for TagError (refused), 2 for TagError (skipped), 3."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if uid is not None:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+            work()
+            os._exit(0)
+        except TagError as error:
+            os._exit(1 if error.refused else 2)
+        finally:
+            os._exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_file_is_replaced_once(song: Path) -> None:
+    assert swap(song, to_new) is True
+    assert song.read_bytes() == b"new"
+    inode = song.stat().st_ino
+    assert swap(song, to_new) is False
+    assert song.stat().st_ino == inode
+    assert left(song.parent) == ["song.mp3"]
+
+
+def test_the_announcement_comes_before_the_name_changes(song: Path) -> None:
+    seen = []
+
+    def announce(old: bytes, new: bytes, status: os.stat_result) -> None:
+        (temporary,) = song.parent.glob(".gtag-*.tmp")
+        seen.append((old, new, status.st_size, song.read_bytes(), temporary.read_bytes(), len(temporary.name)))
+
+    assert swap(song, to_new, announce=announce)
+    assert seen == [(b"old", b"new", 3, b"old", b"new", 26)]
+    seen.clear()
+    assert not swap(song, to_new, announce=announce) and not seen
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), MemoryError()])
+def test_an_error_at_any_moment_leaves_the_old_file(song: Path, error: BaseException) -> None:
+    def fail(*args: object) -> bytes:
+        raise error
+
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else TagError
+    for options in ({"make": fail}, {"make": to_new, "announce": fail}):
+        with pytest.raises(expected) as caught:
+            swap(song, **options)  # type: ignore[arg-type]
+        assert song.read_bytes() == b"old" and left(song.parent) == ["song.mp3"]
+        if isinstance(caught.value, TagError):
+            assert caught.value.refused and caught.value.path == song and caught.value.__cause__ is error
+
+
+@posix
+def test_mode_and_attributes_stay(song: Path) -> None:
+    song.chmod(0o640)
+    os.utime(song, ns=(1, 1_234_567_890_123_456_789))
+    try:
+        os.setxattr(song, "user.note", b"mine")
+    except (AttributeError, OSError):
+        pytest.skip("no extended attributes here")
+    swap(song, to_new)
+    assert stat.S_IMODE(song.stat().st_mode) == 0o640
+    assert os.getxattr(song, "user.note") == b"mine"
+    assert time.time() - song.stat().st_mtime < 1000
+
+
+@posix
+def test_the_time_stays_if_asked(song: Path) -> None:
+    os.utime(song, ns=(1, 1_234_567_890_123_456_789))
+    swap(song, to_new, preserve_mtime=True)
+    assert song.read_bytes() == b"new" and song.stat().st_mtime_ns == 1_234_567_890_123_456_789
+
+
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs setfacl")
+def test_an_acl_stays(song: Path) -> None:
+    if subprocess.run(["setfacl", "-m", "u:1:r", song], check=False, capture_output=True).returncode:
+        pytest.skip("no ACLs here")
+    before = os.getxattr(song, "system.posix_acl_access")
+    swap(song, to_new)
+    assert os.getxattr(song, "system.posix_acl_access") == before
+
+
+@posix
+@root_only
+def test_the_owner_stays(song: Path) -> None:
+    os.chown(song, 12, 34)
+    swap(song, to_new)
+    assert (song.stat().st_uid, song.stat().st_gid) == (12, 34)
+
+
+@posix
+@root_only
+@pytest.mark.parametrize("asked", [check_writable, lambda path: swap(path, to_new)], ids=["check", "swap"])
+def test_a_song_of_somebody_else_is_skipped(open_folder: Path, asked: Callable[[Path], object]) -> None:
+    path = open_folder / "song.mp3"
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    assert in_child(lambda: asked(path), uid=65534) == 2
+    assert path.read_bytes() == b"old" and left(open_folder) == ["song.mp3"]
+    os.chown(path, 65534, 65534)
+    assert in_child(lambda: asked(path), uid=65534) == 0
+
+
+@posix
+@root_only
+def test_an_owner_found_out_late_is_skipped(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On file systems without nameless files only the file itself tells whose it becomes."""
+    path = open_folder / "song.mp3"
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    monkeypatch.setattr(swap_module, "_would_change_owner", lambda status, directory: False)
+    assert in_child(lambda: swap(path, to_new), uid=65534) == 2
+    assert path.read_bytes() == b"old" and left(open_folder) == ["song.mp3"]
+
+
+def test_a_symlink_stays_one(song: Path) -> None:
+    link = song.parent / "link.mp3"
+    try:
+        link.symlink_to("song.mp3")
+    except OSError:
+        pytest.skip("no symlinks here")
+    swap(link, to_new)
+    assert link.is_symlink() and song.read_bytes() == b"new"
+
+
+@posix
+def test_hard_links(song: Path) -> None:
+    other = song.parent / "seeding.mp3"
+    os.link(song, other)
+    for asked in (check_writable, lambda path: swap(path, to_new)):
+        with pytest.raises(TagError, match="2 hard links") as caught:
+            asked(song)
+        assert not caught.value.refused
+    assert swap(song, to_new, hardlinks="break")
+    assert (song.read_bytes(), other.read_bytes()) == (b"new", b"old")
+
+
+@posix
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_read_only_means_no_for_root_too(song: Path, what: str) -> None:
+    target = song if what == "file" else song.parent
+    mode = target.stat().st_mode
+    target.chmod(0o444 if what == "file" else 0o555)
+    try:
+        for asked in (check_writable, lambda path: swap(path, to_new)):
+            with pytest.raises(TagError, match="read-only") as caught:
+                asked(song)
+            assert not caught.value.refused
+    finally:
+        target.chmod(mode)
+    assert song.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(shutil.which("chattr") is None, reason="needs chattr")
+def test_an_immutable_file_is_read_only(song: Path) -> None:
+    if subprocess.run(["chattr", "+i", song], check=False, capture_output=True).returncode:
+        pytest.skip("no such flag here")
+    try:
+        with pytest.raises(TagError, match="read-only") as caught:
+            check_writable(song)
+        assert not caught.value.refused
+    finally:
+        subprocess.run(["chattr", "-i", song], check=True)
+
+
+@posix
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp3")
+    (tmp_path / "folder.mp3").mkdir()
+    for name, reason in (
+        ("pipe.mp3", "not a regular file"),
+        ("folder.mp3", "not a regular file"),
+        ("no.mp3", "No such file"),
+    ):
+        with pytest.raises(TagError, match=reason):
+            check_writable(tmp_path / name)
+
+
+def test_too_large(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swap_module, "MAX_BYTES", 2)
+    with pytest.raises(TagError, match="larger than") as caught:
+        check_writable(song)
+    assert not caught.value.refused
+
+
+@pytest.mark.parametrize("when", ["make", "announce"])
+def test_a_file_changed_meanwhile_stays_as_it_was_changed(song: Path, when: str) -> None:
+    def interfere(*args: object) -> bytes:
+        song.write_bytes(b"theirs")
+        return b"new"
+
+    options = {"make": interfere} if when == "make" else {"make": to_new, "announce": interfere}
+    with pytest.raises(TagError, match="another program") as caught:
+        swap(song, **options)  # type: ignore[arg-type]
+    assert caught.value.refused
+    assert song.read_bytes() == b"theirs" and left(song.parent) == ["song.mp3"]
+
+
+def test_a_full_disk_is_noticed_before(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(song)._replace(free=swap_module.SPARE_BYTES)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(TagError, match="free space") as caught:
+        swap(song, to_new)
+    assert caught.value.refused and song.read_bytes() == b"old"
+
+
+@posix
+def test_a_disk_that_fills_up_leaves_the_old_file(song: Path) -> None:
+    import resource
+    import signal
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        swap(song, lambda old: bytes(5000))
+
+    assert in_child(work) == 1
+    assert song.read_bytes() == b"old" and left(song.parent) == ["song.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(errno.EBUSY, "mount point"), (errno.EACCES, "open"), (errno.EIO, "Input/output")]
+)
+def test_a_name_that_cannot_be_taken(song: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str) -> None:
+    def fail(source: str, target: str) -> None:
+        raise OSError(error, os.strerror(error), source)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(TagError, match=reason) as caught:
+        swap(song, to_new)
+    assert caught.value.refused is (error == errno.EIO)
+    assert song.read_bytes() == b"old" and left(song.parent) == ["song.mp3"]
+
+
+def test_leftovers_of_a_killed_run_go(song: Path) -> None:
+    old, young, other = (
+        song.parent / name for name in (".gtag-0123456789abcdef.tmp", ".gtag-fedcba9876543210.tmp", ".gtag-x.tmp")
+    )
+    for path in (old, young, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (time.time() - STALE_SECONDS - 9,) * 2)
+    swap(song, to_new)
+    assert left(song.parent) == sorted(["song.mp3", young.name, other.name])
+
+
+@posix
+def test_everything_is_on_the_disk_before_the_name_changes(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this order: the new bytes, the record, the name, the folder."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def spy_fsync(handle: int) -> None:
+        steps.append("sync folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "sync file")
+        fsync(handle)
+
+    def spy_replace(source: str, target: str) -> None:
+        steps.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "replace", spy_replace)
+    swap(song, to_new, announce=lambda *args: steps.append("record"))
+    assert steps == ["sync file", "record", "replace", "sync folder"]
+
+
+@posix
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe.mp3", b"new\nline.mp3", b"-rf.mp3", b"x" * 251 + b".mp3", "ö.mp3".encode(), "ö.mp3".encode()]
+)
+def test_any_file_name(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    try:
+        path.write_bytes(b"old")
+    except OSError:
+        pytest.skip("this file system has its own idea of names")
+    assert swap(path, to_new) and path.read_bytes() == b"new"
+    assert os.listdir(os.fsencode(tmp_path)) == [name]

@@ -1,0 +1,201 @@
+"""Taking a run back: the old bytes, else the old genre, else a reason."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from mutagen.flac import FLAC
+from mutagen.id3 import ID3, TCON, TPE1
+
+from tagger.journal import Journal, JournalError, journal_folder
+from tagger.tags import read_genres
+from tagger.undo import Run, Undone, list_runs, undo
+from tests.tag_files import build
+
+NAMES = ["v23 with v1.mp3", "full.flac", "ape and v24 and v1.mp3", "id3 and info.wav", "none.mp3"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def library(tmp_path: Path, state: Path) -> Path:
+    """A library whose songs a run has made Techno."""
+    folder = tmp_path / "library"
+    (folder / "sub").mkdir(parents=True)
+    with Journal.open(folder, ["genre-tag", "library"], state) as journal:
+        for name in NAMES:
+            song = folder / "sub" / name
+            song.write_bytes(build(name))
+            assert journal.write_genres(song, ["Techno"])
+    return folder
+
+
+def take_back(state: Path, run: Run | None = None, **options: object) -> dict[str, Undone]:
+    run = run or list_runs(state)[0]
+    with Journal.open(run.root, ["genre-tag", "undo"], state) as journal:
+        return {Path(undone.path).name: undone for undone in undo(run, journal, **options)}  # type: ignore[arg-type]
+
+
+def as_built(folder: Path) -> dict[str, bool]:
+    return {name: (folder / "sub" / name).read_bytes() == build(name) for name in NAMES}
+
+
+def test_runs_are_listed_newest_first(library: Path, state: Path) -> None:
+    (run,) = list_runs(state)
+    assert run.argv == ("genre-tag", "library") and run.n_writes == len(NAMES) and run.root == str(library)
+    assert run.journal.stem == run.id and run.started.endswith("Z")
+    take_back(state)
+    assert [len(r.argv) for r in list_runs(state)] == [2, 2] and list_runs(state)[1] == run
+    assert list_runs(state.parent / "elsewhere") == []
+
+
+def test_the_bytes_come_back_newest_first(library: Path, state: Path) -> None:
+    undone = take_back(state)
+    assert [u.result for u in undone.values()] == ["bytes"] * len(NAMES) and list(undone) == NAMES[::-1]
+    assert all(as_built(library).values())
+
+
+def test_a_dry_run_touches_nothing(library: Path, state: Path) -> None:
+    def stats() -> dict[Path, tuple[int, ...]]:
+        return {path: (s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for path in library.rglob("*") if (s := path.stat())}
+
+    before = stats()
+    (run,) = list_runs(state)
+    assert {u.result for u in undo(run, None)} == {"bytes"}
+    assert stats() == before
+    assert list_runs(state) == [run]
+
+
+def test_twice_is_once(library: Path, state: Path) -> None:
+    (run,) = list_runs(state)
+    take_back(state, run)
+    assert {u.result for u in take_back(state, run).values()} == {"nothing"}
+    assert all(as_built(library).values()) and len(list_runs(state)) == 2
+
+
+def test_an_undo_can_be_undone(library: Path, state: Path) -> None:
+    tagged = {name: (library / "sub" / name).read_bytes() for name in NAMES}
+    take_back(state)
+    assert {u.result for u in take_back(state, list_runs(state)[0]).values()} == {"bytes"}
+    assert {name: (library / "sub" / name).read_bytes() for name in NAMES} == tagged
+
+
+def test_chosen_songs_and_folders(library: Path, state: Path) -> None:
+    (run,) = list_runs(state)
+    assert list(take_back(state, run, paths=[library / "sub" / "none.mp3"])) == ["none.mp3"]
+    assert take_back(state, run, paths=[library / "su"]) == {}
+    assert as_built(library) == {name: name == "none.mp3" for name in NAMES}
+    assert len(take_back(state, run, paths=[library / "sub"])) == len(NAMES)
+    assert all(as_built(library).values())
+
+
+def test_a_library_that_was_moved(library: Path, state: Path) -> None:
+    moved = library.rename(library.parent / "moved")
+    assert {u.result for u in take_back(state).values()} == {"missing"}
+    assert {u.result for u in take_back(state, list_runs(state)[-1], root=moved).values()} == {"bytes"}
+    assert all(as_built(moved).values())
+
+
+def test_later_edits_of_other_tags_stay(library: Path, state: Path) -> None:
+    song = library / "sub" / "full.flac"
+    edited = FLAC(song)
+    edited["ARTIST"] = "Somebody else"
+    edited.save()
+    for name in NAMES:
+        if name.endswith(".mp3"):
+            tags = ID3(library / "sub" / name)
+            tags.add(TPE1(encoding=3, text="Somebody else"))
+            tags.save(library / "sub" / name)
+    undone = take_back(state)
+    assert {u.result for name, u in undone.items() if not name.endswith(".wav")} == {"tags"}
+    assert undone["full.flac"].reason == "other tags were changed since"
+    assert FLAC(song)["ARTIST"] == ["Somebody else"] and read_genres(song) == ("Old",)
+    assert read_genres(library / "sub" / "v23 with v1.mp3") == ("Old",)
+    assert read_genres(library / "sub" / "none.mp3") == ()
+    assert str(ID3(library / "sub" / "none.mp3")["TPE1"]) == "Somebody else"
+    both = (library / "sub" / "ape and v24 and v1.mp3").read_bytes()
+    assert b"Genre\0Old" in both and both[-1] == 12
+
+
+def test_a_genre_changed_since_is_a_conflict(library: Path, state: Path) -> None:
+    song = library / "sub" / "none.mp3"
+    tags = ID3(song)
+    tags.setall("TCON", [TCON(encoding=3, text="Polka")])
+    tags.save(song)
+    theirs = song.read_bytes()
+    (run,) = list_runs(state)
+    undone = take_back(state, run)
+    assert (undone["none.mp3"].result, undone["none.mp3"].reason) == ("conflict", "its genre has become Polka")
+    assert song.read_bytes() == theirs
+    assert take_back(state, run, force=True)["none.mp3"].result == "tags"
+    assert read_genres(song) == ()
+
+
+def test_a_song_that_cannot_be_written_back_says_why(library: Path, state: Path) -> None:
+    song = library / "sub" / "none.mp3"
+    song.chmod(0o444)
+    (library / "sub" / "full.flac").write_bytes(b"no song any more")
+    undone = take_back(state)
+    assert (undone["none.mp3"].result, undone["none.mp3"].reason) == ("failed", "read-only")
+    assert undone["full.flac"].result == "failed" and "full.flac" not in undone["full.flac"].reason
+    song.chmod(0o644)
+
+
+def test_a_record_without_a_delta_gives_back_the_genre(library: Path, state: Path) -> None:
+    (path,) = journal_folder(state).iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[1:]:
+        line["delta"] = None
+    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    assert {u.result for u in take_back(state).values()} == {"tags"}
+    assert read_genres(library / "sub" / "full.flac") == ("Old",)
+
+
+def test_a_delta_that_gives_other_bytes_is_not_believed(library: Path, state: Path) -> None:
+    (path,) = journal_folder(state).iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[1:]:
+        line["delta"] = [["c", 0, 10]]
+    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    before = {name: (library / "sub" / name).read_bytes() for name in NAMES}
+    assert {u.result for u in take_back(state).values()} == {"failed"}
+    assert {name: (library / "sub" / name).read_bytes() for name in NAMES} == before
+
+
+def test_a_torn_last_line_is_a_song_that_was_not_written(library: Path, state: Path) -> None:
+    (run,) = list_runs(state)
+    data = run.journal.read_bytes()
+    run.journal.write_bytes(data[:-40])
+    assert len(take_back(state, run)) == len(NAMES) - 1
+    run.journal.write_bytes(data[:900] + b"\n" + data[900:])
+    with pytest.raises(JournalError, match="damaged"):
+        take_back(state, run)
+
+
+def test_journals_that_are_none(state: Path) -> None:
+    folder = journal_folder(state)
+    folder.mkdir(parents=True)
+    (folder / "20260101T000000Z-0.jsonl").write_bytes(b"")
+    assert list_runs(state) == []
+    for text in ("{}", "hello", '{"v":99,"op":"run"}'):
+        (folder / "20260101T000000Z-1.jsonl").write_text(text + "\n")
+        with pytest.raises(JournalError):
+            list_runs(state)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX names")
+def test_names_of_whatever_bytes(tmp_path: Path, state: Path) -> None:
+    names = [b"\xff\xfe.mp3", b"new\nline.mp3", b"\x1b[31mred\xe2\x80\xae.mp3", "日本.mp3".encode()]
+    with Journal.open(tmp_path, [], state) as journal:
+        for name in names:
+            path = tmp_path / os.fsdecode(name)
+            path.write_bytes(build("none.mp3"))
+            assert journal.write_genres(path, ["Techno"])
+    shown = [json.loads(line).get("show", "") for line in journal.path.read_text().splitlines()]
+    assert all(text.isascii() and text.isprintable() for text in shown)
+    assert {u.result for u in take_back(state).values()} == {"bytes"}
+    assert all((tmp_path / os.fsdecode(name)).read_bytes() == build("none.mp3") for name in names)
