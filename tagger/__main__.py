@@ -1,0 +1,6 @@
+"""`python -m tagger` is `genre-tag`."""
+
+from tagger.cli import main
+
+if __name__ == "__main__":
+    main()

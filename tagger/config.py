@@ -1,0 +1,50 @@
+"""The user's settings file: TOML, keys named like the options of `genre-tag tag`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class ConfigError(Exception):
+    """A settings file that cannot be used: `path`, and `reason` with the line or the key."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def config_path() -> Path:
+    """Where the settings are: GENRE_TAG_CONFIG, else config.toml in the system's place for settings."""
+    return Path(os.environ.get("GENRE_TAG_CONFIG") or platformdirs.user_config_path("genre-tag") / "config.toml")
+
+
+def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """Settings by option name (`min_confidence`; the file may write `min-confidence`), {} when there is no file.
+
+    Raises ConfigError for a file that is not TOML and for a key that is not in `known`: a misspelt setting would
+    otherwise go unnoticed.
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(path, error.strerror or str(error)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"not valid TOML: {error}") from error
+    named = {key.replace("-", "_"): value for key, value in settings.items()}
+    for key in named:
+        if key not in known:
+            raise ConfigError(path, f"unknown setting {key!r}; known are: {', '.join(sorted(known))}")
+    return named

@@ -1,0 +1,223 @@
+"""What a person sees of a run: rows on stdout, progress and summary on stderr, every name made harmless."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tqdm import tqdm
+
+from tagger.library import Found
+from tagger.options import TagOptions
+from tagger.run import STATUSES, SongResult, default_workers
+
+if TYPE_CHECKING:
+    from tagger.model import GenreModel
+    from tagger.undo import Run, Undone
+
+#: Joiners that words of Persian and Indic scripts and emoji need; every other invisible character is escaped.
+_JOINERS = "\u200c\u200d"
+_COLOURS = {"tagged": "green", "failed": "red", "skipped": "yellow", "unsure": "cyan"}
+_PLAIN_PROGRESS_SECONDS = 10.0
+
+
+def printable(text: str) -> str:
+    r"""Text with control characters, escapes, direction overrides and undecodable bytes spelt out.
+
+    >>> printable("a\x1b[31m\n\u202e"), printable("caf\udce9"), printable("[red]")
+    ('a\\x1b[31m\\n\\u202e', 'caf\\xe9', '[red]')
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
+        else f"\\x{ord(character) - 0xDC00:02x}"
+        if "\udc80" <= character <= "\udcff"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def genres_text(genres: Sequence[str]) -> str:
+    """Genres as people read them: `Jazz; Blues`, or a dash."""
+    return printable("; ".join(genres)) or "–"
+
+
+def outcome(result: SongResult, verbose: bool = False) -> str:
+    """What became of a song, in one line without its name."""
+    decision = result.decision
+    ranking = decision.ranking if decision else ()
+    top = ", ".join(f"{printable(genre)} {confidence:.2f}" for genre, confidence in ranking[: 3 if verbose else 1])
+    if result.status == "tagged":
+        confidence = f"{decision.confidence:.2f}" if decision else ""
+        line = f"{genres_text(result.old)} → {genres_text(result.new)} ({top if verbose else confidence})"
+    elif result.status in ("kept", "unchanged"):
+        line = f"{genres_text(result.old)}  {result.status}" + (f" (heard {top})" if top else "")
+    else:
+        line = f"{result.status}: {printable(result.reason)}"
+        if result.status == "unsure" and verbose and top:
+            line += f" ({top})"
+    return line
+
+
+class Screen:
+    """Shows a run while it goes on. Use as a context manager; call `show` once per song."""
+
+    def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
+        self._rows, self._progress, self._verbose, self._write_tags = rows, progress, verbose, write_tags
+        self._total = len(songs)
+        #: The folder all songs lie under, if there is one.
+        self.root = _common_folder([found.path for found in songs])
+        self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
+        longest = max((cell_len(self._name(found.path)) for found in songs), default=0)
+        self._name_cells = min(longest, 60 if self._columns is None else max(20, self._columns // 2))
+        self.counts: Counter[str] = Counter()
+        #: Why the model's thresholds are what they are; told when they left songs unsure.
+        self.threshold_reason = ""
+        self._genres: Counter[str] = Counter()
+        self._bar: tqdm[Any] | None = None
+        self._started = time.monotonic()
+        self._first_done = self._said = 0.0
+
+    def __enter__(self) -> Screen:
+        if self._progress and sys.stderr.isatty():
+            self._bar = tqdm(total=self._total, unit=" songs", file=sys.stderr, dynamic_ncols=True, leave=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, result: SongResult) -> None:
+        """Count a song, print its row, move the progress on."""
+        self.counts[result.status] += 1
+        if self.counts.total() == 1:
+            self._first_done = self._said = time.monotonic()
+        if result.status == "tagged" and result.decision is not None:
+            self._genres.update(result.decision.genres)
+        if self._rows:
+            self._print(self._row(result), sys.stdout)
+        elif result.status == "failed":
+            self._print(f"{printable(str(result.path))}: {printable(result.reason)}", sys.stderr)
+        self._advance()
+
+    def _row(self, result: SongResult) -> str:
+        name = set_cell_size(self._name(result.path), max(self._name_cells, 1))
+        if self._columns is None and cell_len(self._name(result.path)) > self._name_cells:
+            name = self._name(result.path)  # a file or a pipe has room for the whole name
+        row = f"{name}  {outcome(result, self._verbose)}"
+        if self._columns is None:
+            return row
+        if cell_len(row) > self._columns and not self._verbose:
+            row = set_cell_size(row, self._columns - 1).rstrip() + "…"
+        return click.style(row, fg=_COLOURS.get(result.status))
+
+    def _name(self, path: Path) -> str:
+        if self.root is not None:
+            path = path.relative_to(self.root)
+        return printable(str(path))
+
+    def _print(self, line: str, file: TextIO) -> None:
+        if self._bar is not None:
+            tqdm.write(line, file=file)
+        else:
+            click.echo(line, file=file)
+
+    def _advance(self) -> None:
+        notes = {status: self.counts[status] for status in ("failed", "unsure") if self.counts[status]}
+        if self._bar is not None:
+            self._bar.set_postfix(notes, refresh=False)
+            self._bar.update()
+        elif self._progress and time.monotonic() - self._said >= _PLAIN_PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            done = self.counts.total()
+            rate = (done - 1) / (self._said - self._first_done)  # loading the model is over by the first song
+            left = time.strftime("%H:%M:%S", time.gmtime((self._total - done) / rate))
+            words = "".join(f", {count} {status}" for status, count in notes.items())
+            click.echo(f"{done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
+
+    def summary(self, interrupted: bool = False) -> str:
+        """Genre histogram, counts of every status and the speed, as lines."""
+        lines = []
+        most = max(self._genres.values(), default=1)
+        width = max((cell_len(printable(genre)) for genre in self._genres), default=0)
+        for genre, count in self._genres.most_common():
+            name = set_cell_size(printable(genre), width)
+            lines.append(f"  {name} {count:>6} {'█' * max(1, round(30 * count / most))}")
+        done = self.counts.total()
+        elapsed = time.monotonic() - self._started
+        named = {"tagged": "tagged" if self._write_tags else "would be tagged"}
+        counted = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
+        heading = f"{done} of {self._total} songs" if interrupted else f"{done} song{'s' * (done != 1)}"
+        lines.append(f"{heading}: {counted}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
+        if interrupted:
+            lines.append("Interrupted. The songs above are done; run the same command again for the others.")
+        if self.counts["unsure"] and self.threshold_reason:
+            lines.append(f"Unsure: {printable(self.threshold_reason)}.")
+        if not interrupted and not self._write_tags and self.counts["tagged"]:
+            lines.append("Nothing was written. Add --write-tags to write these genres into the files.")
+        return "\n".join(lines)
+
+
+def _common_folder(paths: Sequence[Path]) -> Path | None:
+    """The folder all paths lie under, to leave out of their names."""
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # no paths; absolute and relative ones; several drives
+        return None
+
+
+def describe_machine(model: GenreModel, options: TagOptions) -> str:
+    """What a run chose for this machine, in one line."""
+    return (
+        f"model {printable(model.name)} on {model.device} in {model.precision} ({model.precision_reason}), "
+        f"batches of {options.batch_size or model.batch_size}, "
+        f"{options.n_workers or default_workers(model.device)} decoders"
+    )
+
+
+def run_line(run: Run) -> str:
+    """A run that can be undone, in one line."""
+    songs = f"{run.n_writes} song{'s' * (run.n_writes != 1)}"
+    return f"{run.id}  {run.started}  {songs}  {printable(shlex.join(run.argv))}"
+
+
+def undone_line(undone: Undone, dry_run: bool) -> str:
+    """What became of a song whose genre was to be taken back, in one line."""
+    what = {
+        "bytes": "every byte as before",
+        "tags": "genre as before",
+        "nothing": "is as before already",
+    }.get(undone.result, undone.result)
+    reason = f": {printable(undone.reason)}" if undone.reason else ""
+    would = "would be " if dry_run and undone.result in ("bytes", "tags") else ""
+    return f"{printable(undone.path)}  {would}{what}{reason}"
+
+
+def print_settings(title: str, rows: Sequence[tuple[str, object, str]]) -> None:
+    """Print a table of settings: name, value, where the value comes from."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("setting", "value", "from"):
+        table.add_column(heading)
+    for name, value, source in rows:
+        table.add_row(name, Text(printable(_setting_text(value))), source)
+    click.echo(printable(title))
+    Console(highlight=False).print(table)
+
+
+def _setting_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "–"
+    return "–" if value is None else str(value)

@@ -1,0 +1,427 @@
+"""The command line, as a user meets it: options, settings, streams, exit codes, one line per trouble."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tagger import tags
+from tagger.checkpoint import ModelError
+from tagger.cli import RESERVED, main
+from tests.fakes import FakeModel, make_tone
+
+ROOT = Path(__file__).parent.parent
+
+
+class Run:
+    """What a command did: its exit code and what it printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def records(self) -> list[dict]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def genre_tag(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Run]:
+    """Runs the command line in this process, with a fake model and no settings but the test's own."""
+    monkeypatch.setenv("GENRE_TAG_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: FakeModel())
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str | Path) -> Run:
+        with pytest.raises(SystemExit) as exit_:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Run(int(exit_.value.code or 0), captured.out, captured.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tones")
+    make_tone(folder / "blues.flac", "Blues")
+    make_tone(folder / "rock.mp3", "Rock")
+    return folder
+
+
+@pytest.fixture
+def music(tones: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tones, tmp_path / "music"))
+
+
+def settings(genre_tag: Callable[..., Run]) -> dict[str, tuple[str, str]]:
+    """name -> (value, source), as `genre-tag config` prints them."""
+    rows = (re.split(r"  +", line.strip()) for line in genre_tag("config").out.splitlines())
+    return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+
+
+# ---- the default command
+
+
+def test_a_path_alone_is_the_tag_command(genre_tag: Callable[..., Run], music: Path) -> None:
+    run = genre_tag(music)
+    assert run.code == 0
+    assert run.out.splitlines() == ["blues.flac  – → Blues (1.00)", "rock.mp3    – → Rock (1.00)"]
+    assert genre_tag("tag", music).out == run.out
+    assert "2 songs: 2 would be tagged" in run.err and "Nothing was written" in run.err
+
+
+def test_options_may_come_before_the_path(genre_tag: Callable[..., Run], music: Path) -> None:
+    assert genre_tag("--write-tags", music).code == 0
+    assert tags.read_genres(music / "rock.mp3") == ("Rock",)
+
+
+@pytest.mark.parametrize("name", ["config", "undo", *RESERVED])
+def test_a_folder_named_like_a_command_is_reached_by_dot_slash(
+    genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(music.parent)
+    music.rename(name)
+    assert "rock.mp3" in genre_tag(f"./{name}").out
+    run = genre_tag(name)
+    assert "rock.mp3" not in run.out  # the command, or word that it is yet to come
+    if name in RESERVED:
+        assert run.code == 2 and f"./{name}" in run.err
+
+
+def test_a_path_that_begins_with_a_dash(
+    genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(music)
+    (music / "rock.mp3").rename("-rock.mp3")
+    assert "-rock.mp3  – → Rock (1.00)" in genre_tag("--", "-rock.mp3").out
+
+
+def test_no_arguments_show_help(genre_tag: Callable[..., Run]) -> None:
+    run = genre_tag()
+    assert run.code == 2 and "genre-tag ~/Music" in run.err
+
+
+def test_version(genre_tag: Callable[..., Run]) -> None:
+    from tagger import __version__
+
+    assert genre_tag("--version").out == f"genre-tag, version {__version__}\n"
+
+
+# ---- wrong usage: one line, exit code 2, nothing done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--write-tags", "--dry-run"], "contradict"),
+        (["--overwrite", "--existing", "append"], "contradict"),
+        (["--quiet", "--verbose"], "contradict"),
+        (["--min-confidence", "50"], "a fraction, not a percentage: did you mean 0.5?"),
+        (["--min-confidence", "-0.1"], "not between 0 and 1"),
+        (["--min-confidence", "nan"], "not between 0 and 1"),
+        (["--min-confidence", "high"], "not a number from 0 to 1"),
+        (["--snippets", "0"], "neither a count from 1 up nor 'all'"),
+        (["--snippets", "2.5"], "neither a count"),
+        (["--jobs", "many"], "neither a count from 1 up nor 'auto'"),
+        (["--max-genres", "0"], "0 is not in the range"),
+        (["--aggregate", "median"], "'median' is not one of"),
+        (["--device", "tpu"], "'tpu' is not one of"),
+        (["--wirte-tags"], "No such option"),
+        (["--json", "-", "--csv", "-"], "same place"),
+        (["--json", "x.mp3"], "x.mp3: that is the name of a music file"),
+        (["--csv", "no/such/folder/x.csv"], "no/such/folder/x.csv: No such file or directory"),
+        (["--map", "no.map"], "no.map: No such file or directory"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    genre_tag: Callable[..., Run], music: Path, arguments: list[str], message: str
+) -> None:
+    run = genre_tag(*arguments, music)
+    assert (run.code, run.out) == (2, "")
+    assert run.err.count("\n") == 1 and run.err.startswith("genre-tag: ")
+    assert message in run.err
+
+
+def test_no_path_is_wrong_usage(genre_tag: Callable[..., Run]) -> None:
+    run = genre_tag("--write-tags")
+    assert run.code == 2 and "no PATH given" in run.err
+
+
+def test_a_hostile_argument_is_printed_harmlessly(genre_tag: Callable[..., Run]) -> None:
+    run = genre_tag("--device", "\x1b[31mcpu\n[red]", "x")
+    assert run.code == 2 and "\x1b" not in run.err and run.err.count("\n") == 1
+
+
+def test_a_map_for_another_model_is_wrong_usage(genre_tag: Callable[..., Run], music: Path, tmp_path: Path) -> None:
+    (tmp_path / "my.map").write_text("Polka = Folk\n")
+    run = genre_tag("--map", tmp_path / "my.map", music)
+    assert run.code == 2 and "no genre 'Polka'" in run.err.splitlines()[-1]
+
+
+# ---- exit codes of runs
+
+
+def test_a_missing_path_beside_songs_fails_alone(genre_tag: Callable[..., Run], music: Path) -> None:
+    run = genre_tag(music, music / "nope")
+    assert run.code == 1
+    assert "nope" in run.out and "failed: no such file or folder" in run.out and "→ Rock" in run.out
+
+
+def test_nothing_but_missing_paths_is_wrong_usage(genre_tag: Callable[..., Run], music: Path) -> None:
+    assert genre_tag(music / "nope").code == 2
+
+
+def test_an_empty_folder_is_fine_and_says_so(genre_tag: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run = genre_tag(tmp_path / "empty")
+    assert (run.code, run.out) == (0, "")
+    assert run.err == f"No songs found in {tmp_path / 'empty'}.\n"
+
+
+def test_a_song_that_fails_is_exit_code_1(genre_tag: Callable[..., Run], music: Path) -> None:
+    (music / "bad.mp3").touch()
+    run = genre_tag(music)
+    assert run.code == 1 and "bad.mp3     failed: empty file" in run.out and "1 failed" in run.err
+
+
+def test_no_model_is_exit_code_3_and_one_line(
+    genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> FakeModel:
+        raise ModelError("x/y", "not in the cache: go online once")
+
+    monkeypatch.setattr("tagger.model.GenreModel.load", load)
+    run = genre_tag(music)
+    assert (run.code, run.out) == (3, "")
+    assert run.err == "genre-tag: x/y: not in the cache: go online once\n"
+
+
+def test_no_journal_is_exit_code_3_and_nothing_is_written(
+    genre_tag: Callable[..., Run], music: Path, nobody: Path
+) -> None:
+    (nobody / "state").write_text("a file where the folder should be")
+    run = genre_tag("--write-tags", music)
+    assert run.code == 3 and "nothing is written without a record of it" in run.err
+    assert tags.read_genres(music / "rock.mp3") == ()
+    assert genre_tag(music).code == 0  # looking needs no journal
+
+
+def test_ctrl_c_keeps_what_is_done(genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(FakeModel):
+        batch_size = 1
+
+        def logits(self, waveforms: object) -> object:  # type: ignore[override]
+            if self.n_heard:
+                raise KeyboardInterrupt
+            return super().logits(waveforms)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: Interrupted())
+    run = genre_tag("--write-tags", music)
+    assert run.code == 130
+    assert "1 of 2 songs" in run.err and "Interrupted" in run.err
+    assert tags.read_genres(music / "blues.flac") == ("Blues",)
+    assert tags.read_genres(music / "rock.mp3") == ()
+
+
+# ---- streams
+
+
+def test_json_on_stdout_is_nothing_but_json(genre_tag: Callable[..., Run], music: Path) -> None:
+    (music / "bad\x1b[31m\n.mp3").touch()
+    run = genre_tag("--json", "-", music)
+    assert [record["heard"] for record in run.records] == [None, "Blues", "Rock"]
+    assert "bad\\x1b[31m\\n.mp3: empty file" in run.err
+
+
+def test_records_go_to_files_beside_the_rows(genre_tag: Callable[..., Run], music: Path, tmp_path: Path) -> None:
+    run = genre_tag("--json", tmp_path / "out.jsonl", "--csv", tmp_path / "out.csv", music)
+    assert "– → Rock" in run.out
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+
+
+def test_quiet_prints_failures_and_the_summary_only(genre_tag: Callable[..., Run], music: Path) -> None:
+    (music / "bad.mp3").touch()
+    run = genre_tag("-q", music)
+    assert run.out == ""
+    assert f"{music / 'bad.mp3'}: empty file" in run.err and "3 songs:" in run.err
+
+
+def test_verbose_names_device_and_runners_up(genre_tag: Callable[..., Run], music: Path) -> None:
+    run = genre_tag("-v", music)
+    assert "model fake on cpu in fp32 (it is a fake), batches of 4" in run.err
+    assert "– → Rock (Rock 1.00, Blues 0.00, Classical 0.00)" in run.out
+
+
+def test_paths_on_standard_input(genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(f"{music}/rock.mp3\0".encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert genre_tag("-").out.splitlines() == ["rock.mp3  – → Rock (1.00)"]
+
+
+def test_limit_and_exclude(genre_tag: Callable[..., Run], music: Path) -> None:
+    assert genre_tag("--limit", "1", music).out.count("\n") == 1
+    assert genre_tag("--exclude", "*.flac", music).out.splitlines() == ["rock.mp3  – → Rock (1.00)"]
+
+
+# ---- settings
+
+
+def test_command_line_outweighs_environment_outweighs_file(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, music: Path
+) -> None:
+    assert settings(genre_tag)["aggregate"] == ("mean", "default")
+    (tmp_path / "config.toml").write_text('aggregate = "vote"\nmin-confidence = 0.9\nexclude = ["*.flac"]\n')
+    assert settings(genre_tag)["aggregate"] == ("vote", "settings file")
+    assert settings(genre_tag)["min-confidence"] == ("0.9", "settings file")
+    monkeypatch.setenv("GENRE_TAG_AGGREGATE", "max")
+    assert settings(genre_tag)["aggregate"] == ("max", "environment")
+    assert {r["scale"] for r in genre_tag("--json", "-", music).records} == {"softmax"}
+    records = genre_tag("--json", "-", "--aggregate", "vote", music).records
+    assert [(Path(r["path"]).name, r["scale"]) for r in records] == [("rock.mp3", "share of snippets")]
+
+
+@pytest.mark.parametrize("setting", ["write-tags = true", "overwrite = true", "dry-run = false", "min-confidnce = 1"])
+def test_a_setting_that_must_not_or_cannot_be_is_refused(
+    genre_tag: Callable[..., Run], tmp_path: Path, music: Path, setting: str
+) -> None:
+    (tmp_path / "config.toml").write_text(setting)
+    run = genre_tag(music)
+    assert run.code == 2 and "config.toml: unknown setting" in run.err
+
+
+def test_writing_cannot_be_switched_on_by_the_environment(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, music: Path
+) -> None:
+    monkeypatch.setenv("GENRE_TAG_WRITE_TAGS", "1")
+    assert "Nothing was written" in genre_tag(music).err
+    assert tags.read_genres(music / "rock.mp3") == ()
+
+
+def test_a_wrong_value_is_traced_to_its_source(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, music: Path
+) -> None:
+    (tmp_path / "config.toml").write_text("min-confidence = 60")
+    run = genre_tag(music)
+    assert run.code == 2 and f"did you mean 0.6? (set in {tmp_path / 'config.toml'})" in run.err
+    monkeypatch.setenv("GENRE_TAG_MIN_CONFIDENCE", "70")
+    assert "(set by GENRE_TAG_MIN_CONFIDENCE in the environment)" in genre_tag(music).err
+
+
+def test_every_setting_is_shown(genre_tag: Callable[..., Run]) -> None:
+    assert {"existing", "model", "device", "snippets", "min-confidence", "map", "json"} <= settings(genre_tag).keys()
+    assert "write-tags" not in settings(genre_tag)
+
+
+# ---- undo
+
+
+def test_undo_gives_back_every_byte(genre_tag: Callable[..., Run], music: Path) -> None:
+    before = {path.name: path.read_bytes() for path in music.iterdir()}
+    assert genre_tag("undo").err == "No run has written anything yet.\n"
+    genre_tag("--write-tags", music)
+    assert {path.name: path.read_bytes() for path in music.iterdir()} != before
+    listed = genre_tag("undo", "--list").out.splitlines()
+    assert len(listed) == 1 and listed[0].endswith(f"  2 songs  genre-tag --write-tags {music}")
+    run_id = listed[0].split()[0]
+    would = genre_tag("undo", "--dry-run", run_id)
+    assert would.code == 0 and would.out.count("would be every byte as before") == 2
+    assert genre_tag("undo", run_id).out.count("every byte as before") == 2
+    assert {path.name: path.read_bytes() for path in music.iterdir()} == before
+    again = genre_tag("undo", run_id)
+    assert again.code == 0 and again.out.count("is as before already") == 2
+
+
+def test_undo_of_some_songs_and_of_the_undoing(genre_tag: Callable[..., Run], music: Path) -> None:
+    genre_tag("--write-tags", music)
+    assert genre_tag("undo", "last", music / "rock.mp3").out.count("\n") == 1
+    assert (tags.read_genres(music / "rock.mp3"), tags.read_genres(music / "blues.flac")) == ((), ("Blues",))
+    genre_tag("undo", "last")
+    assert tags.read_genres(music / "rock.mp3") == ("Rock",)
+
+
+def test_undo_of_a_library_that_moved(genre_tag: Callable[..., Run], music: Path, tmp_path: Path) -> None:
+    genre_tag("--write-tags", music)
+    moved = music.rename(tmp_path / "moved")
+    gone = genre_tag("undo", "last")
+    assert gone.code == 1 and gone.out.count("missing: no such file") == 2
+    assert genre_tag("undo", "last", "--root", moved).code == 0
+    assert tags.read_genres(moved / "rock.mp3") == ()
+
+
+def test_undo_leaves_a_genre_somebody_changed(genre_tag: Callable[..., Run], music: Path) -> None:
+    genre_tag("--write-tags", music)
+    path = music / "rock.mp3"
+    path.write_bytes(tags.retag(path.read_bytes(), ".mp3", ["My Own"]))
+    run = genre_tag("undo", "last")
+    assert run.code == 1 and "conflict: its genre has become My Own" in run.out
+    assert tags.read_genres(path) == ("My Own",)
+
+
+def test_undo_of_an_unknown_run_is_wrong_usage(genre_tag: Callable[..., Run]) -> None:
+    run = genre_tag("undo", "yesterday")
+    assert run.code == 2 and "no run 'yesterday'" in run.err
+
+
+# ---- real processes
+
+
+def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tagger", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, **options,
+    )  # type: ignore[call-overload]  # fmt: skip
+
+
+def test_the_embedded_model_hears_real_files_in_a_fresh_process(music: Path) -> None:
+    done = process("--json", "-", "--min-confidence", "0", "--write-tags", music)
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    records = [json.loads(line) for line in out.splitlines()]
+    assert all(record["written"] and record["scale"] == "softmax" for record in records)
+    for record in records:
+        assert abs(sum(record["scores"].values()) - 1) < 0.01
+        assert tags.read_genres(Path(record["path"])) == (record["heard"],)
+
+
+def test_ctrl_c_stops_a_real_run_within_seconds(tmp_path: Path) -> None:
+    for number in range(60):
+        make_tone(tmp_path / f"{number:02}.wav", "Rock", seconds=60)
+    running = process("--json", "-", "--batch-size", "1", tmp_path, start_new_session=True)
+    assert running.stdout is not None
+    first = running.stdout.readline()  # the run is under way
+    os.killpg(running.pid, signal.SIGINT)
+    asked = time.monotonic()
+    out, err = running.communicate(timeout=60)
+    assert time.monotonic() - asked < 5
+    assert running.returncode == 130
+    done = len((first + out).splitlines())
+    assert f"{done} of 60 songs" in err and "Traceback" not in err
+
+
+def test_a_closed_pipe_ends_the_run_without_a_traceback(music: Path) -> None:
+    running = process("--json", "-", music)
+    assert running.stdout is not None
+    running.stdout.close()
+    _, err = running.communicate(timeout=120)
+    assert "Traceback" not in err and "BrokenPipe" not in err
+
+
+def test_an_ascii_terminal_is_no_reason_to_fail(music: Path) -> None:
+    done = process(music, env={**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert "rock.mp3" in out and "Traceback" not in err

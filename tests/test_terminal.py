@@ -1,0 +1,118 @@
+"""What people see: rows, progress and summary, with names that cannot harm a terminal."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tagger.aggregate import Decision, unsure
+from tagger.library import Found
+from tagger.run import SongResult
+from tagger.terminal import Screen, outcome, printable
+
+JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("a\x1b]0;title\x07b", "a\\x1b]0;title\\x07b"),
+        ("line\nbreak\r\t", "line\\nbreak\\r\\t"),
+        ("\u202egpj.3pm", "\\u202egpj.3pm"),
+        ("\x9b31m", "\\x9b31m"),
+        (os.fsdecode(b"caf\xe9"), "caf\\xe9"),
+        ("\ud800", "\\ud800"),
+        ("[bold red]x[/]", "[bold red]x[/]"),
+        ("日本語 é 🎵\u00a0", "日本語 é 🎵\u00a0"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+    ],
+)
+def test_printable_spells_out_what_a_terminal_would_obey(hostile: str, shown: str) -> None:
+    assert printable(hostile) == shown
+    printable(hostile).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        (SongResult(Path("a"), "tagged", (), ("Jazz",), JAZZ), "– → Jazz (0.91)"),
+        (SongResult(Path("a"), "tagged", ("Pop",), ("Pop", "Jazz"), JAZZ), "Pop → Pop; Jazz (0.91)"),
+        (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ), "Pop  kept (heard Jazz 0.91)"),
+        (SongResult(Path("a"), "kept", ("Pop",), ("Pop",)), "Pop  kept"),
+        (SongResult(Path("a"), "unsure", decision=unsure("silent"), reason="silent"), "unsure: silent"),
+        (SongResult(Path("a"), "failed", reason="bad \x1b[2J"), "failed: bad \\x1b[2J"),
+        (SongResult(Path("a"), "kept", ("\x1b[31mred",), ("\x1b[31mred",)), "\\x1b[31mred  kept"),
+    ],
+)
+def test_outcomes_read_as_sentences(result: SongResult, line: str) -> None:
+    assert outcome(result) == line
+
+
+def test_verbose_names_the_three_best_genres() -> None:
+    result = SongResult(Path("a"), "tagged", (), ("Jazz",), JAZZ)
+    assert outcome(result, verbose=True) == "– → Jazz (Jazz 0.91, Blues 0.05, Rock 0.03)"
+
+
+def shown(results: list[SongResult], capsys: pytest.CaptureFixture[str], **options: bool) -> tuple[str, str, str]:
+    found = [Found(result.path) for result in results]
+    chosen = {"rows": True, "progress": True, "verbose": False, "write_tags": False, **options}
+    with Screen(found, **chosen) as screen:
+        for result in results:
+            screen.show(result)
+    captured = capsys.readouterr()
+    return captured.out, captured.err, screen.summary()
+
+
+RESULTS = [
+    SongResult(Path("/m/one.mp3"), "tagged", (), ("Jazz",), JAZZ),
+    SongResult(Path("/m/sub/two\n.mp3"), "failed", reason="empty file"),
+    SongResult(Path("/m/three.mp3"), "unsure", decision=unsure("silent"), reason="silent"),
+]
+
+
+def test_rows_go_to_stdout_with_names_below_the_common_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err, _ = shown(RESULTS, capsys)
+    assert out.splitlines() == [
+        "one.mp3        – → Jazz (0.91)",
+        f"sub{os.sep}two\\n.mp3  failed: empty file",
+        "three.mp3      unsure: silent",
+    ]
+    assert err == ""
+
+
+def test_without_rows_failures_still_reach_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err, _ = shown(RESULTS, capsys, rows=False)
+    assert out == ""
+    assert err.strip() == f"{Path('/m/sub/two')}\\n.mp3: empty file"
+
+
+def test_summary_counts_every_status_and_says_that_nothing_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = shown(RESULTS, capsys)[2]
+    assert "Jazz      1 █" in summary
+    assert "3 songs: 1 would be tagged, 0 unchanged, 0 kept, 1 unsure, 0 skipped, 1 failed;" in summary
+    assert summary.endswith("Add --write-tags to write these genres into the files.")
+    assert "1 tagged," in shown(RESULTS, capsys, write_tags=True)[2]
+
+
+def test_long_and_wide_names_line_up(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("日本.mp3", "abcdefgh.mp3", "x" * 99)
+    results = [SongResult(Path(f"/m/{name}"), "kept", ("A",), ("A",)) for name in names]
+    out = shown(results, capsys)[0].splitlines()
+    assert out[0].startswith("日本.mp3" + " " * 52) and out[1].startswith("abcdefgh.mp3" + " " * 48)
+    assert out[2].startswith("x" * 99 + "  A")  # a pipe has room for the whole name
+
+
+def test_songs_without_a_common_folder_keep_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    results = [SongResult(Path("/a/x.mp3"), "kept", ("A",), ("A",)), SongResult(Path("y.mp3"), "kept", ("A",), ("A",))]
+    assert shown(results, capsys)[0].splitlines()[0].startswith("/a/x.mp3")
+
+
+def test_plain_progress_is_lines_of_songs_not_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 6))
+    monkeypatch.setattr("tagger.terminal.time.monotonic", lambda: float(next(clock)))
+    err = shown(RESULTS * 3, capsys, rows=False)[1]
+    lines = [line for line in err.splitlines() if "songs/s" in line]
+    assert lines and lines[-1].split(" songs, ")[0].endswith("/9")
+    assert "left" in lines[0] and "failed" in lines[-1] and "unsure" in lines[-1]
