@@ -1,0 +1,41 @@
+# `make tag` and `make test` do all the set-up on a machine that has Python and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MUSIC ?= samples
+
+.PHONY: tag test lint type bench clean
+
+# An environment that is made once and again when the dependencies change.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Shows the genre of each song, writes nothing. `make tag MUSIC=~/Music` hears your own songs,
+# `make tag MUSIC=~/Music OPTIONS=--write-tags` writes their genres.
+tag: $(VENV)/installed samples
+	@$(BIN)/genre-tag $(OPTIONS) "$(patsubst ~%,$(HOME)%,$(MUSIC))"
+
+# A copy of the bundled clips, to try everything on.
+samples:
+	@cp -r tagger/samples samples
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(VENV)/installed
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python -m tests.benchmark $(OPTIONS)
+
+clean:
+	rm -rf $(VENV) samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
