@@ -334,8 +334,7 @@ def _resample(frames: Iterable[av.AudioFrame], n_before: int = 0) -> Iterator[np
 def _graph(frame: Any, n_before: int) -> Any:
     """A filter graph that drops samples, averages the channels, and resamples frames like this one."""
     graph = av.filter.Graph()
-    if hasattr(graph, "threads"):  # PyAV 17; before, FFmpeg starts a thread per core that none of these filters uses
-        graph.threads = 1
+    graph.threads = 1  # FFmpeg starts one per core otherwise, and none of these filters uses them
     rate, sample_format, layout = _shape(frame)
     n_channels = frame.layout.nb_channels
     average = "+".join(f"{1 / n_channels}*c{i}" for i in range(n_channels))

@@ -139,7 +139,12 @@ def rich_frames(version: int) -> bytes:
 
 def rich22() -> bytes:
     cover = b"\0PNG\3front\0" + PNG
-    frames = [(b"TT2", b"\0Title"), (b"TP1", b"\1\xff\xfe" + "Çelik".encode("utf-16-le")), (b"TYE", b"\x001999")]
+    frames = [
+        (b"TT2", b"\0Title"),
+        (b"TP1", b"\1\xff\xfe" + "Çelik".encode("utf-16-le")),
+        (b"TYE", b"\x001999"),
+        (b"TT3", b"\0"),
+    ]
     frames += [(b"TSP", b"\0sort"), (b"COM", b"\0eng\0words"), (b"PIC", cover), (b"ULT", b"\0eng\0la")]
     return b"".join(frame22(name, body) for name, body in frames)
 

@@ -282,12 +282,18 @@ def test_no_id3_tag_hides_an_ape_tag(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "is_there"), [("mp3gain.mp3", False), ("mp3gain with v1.mp3", False), ("ape and v24 and v1.mp3", True)]
+    ("name", "is_there"),
+    [
+        ("mp3gain.mp3", False),
+        ("mp3gain with v1.mp3", False),
+        ("ape and v24 and v1.mp3", True),
+        ("ape and lyrics3 and v1.mp3", True),
+    ],
 )
 def test_an_ape_tag_beside_id3_gets_a_genre_only_if_it_had_one(name: str, is_there: bool) -> None:
     new = retag(build(name), ".mp3", ONE)
     assert new.startswith(b"ID3")
-    assert ("Genre" in APEv2(BytesIO(new))) is is_there
+    assert APEv2(BytesIO(new)).get("Genre") == ("Techno" if is_there else None)
     assert APEv2(BytesIO(new))["MP3GAIN_MINMAX"] == "100,200"
 
 
@@ -307,6 +313,12 @@ def test_no_id3_chunk_hides_an_info_list(name: str, has_id3: bool, items: int) -
     assert (b"id3 " in new) is has_id3
     assert new.count(b"IGNR") == new.count(b"IGNR\x07\0\0\0Techno\0\0") == items
     assert struct.unpack_from("<I", new, 4)[0] == len(new) - 8
+
+
+def test_an_info_list_of_old_windows_programs(tmp_path: Path) -> None:
+    old = files.wav(files.info(INAM=b"x", IGNR="Chanson française".encode("cp1252")))
+    assert read_genres(save(tmp_path, "a.wav", old)) == ("Chanson française",)
+    assert b"IGNR\x13\0\0\0" + "Chanson français".encode() in retag(old, ".wav", ["Chanson français"])
 
 
 def test_leftovers_behind_a_wav_stay_behind() -> None:

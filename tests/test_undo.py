@@ -1,17 +1,21 @@
 """Taking a run back: the old bytes, else the old genre, else a reason."""
 
+import itertools
 import json
 import os
+import zlib
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3, TCON, TPE1
 
+from tagger import undo as undo_module
 from tagger.journal import Journal, JournalError, journal_folder
-from tagger.tags import read_genres
+from tagger.tags import read_genres, retag
 from tagger.undo import Run, Undone, list_runs, undo
-from tests.tag_files import build
+from tests.tag_files import build, id3v1
 
 NAMES = ["v23 with v1.mp3", "full.flac", "ape and v24 and v1.mp3", "id3 and info.wav", "none.mp3"]
 
@@ -121,6 +125,32 @@ def test_later_edits_of_other_tags_stay(library: Path, state: Path) -> None:
     assert b"Genre\0Old" in both and both[-1] == 12
 
 
+def test_an_id3v1_block_that_came_since_is_left_without_a_genre(library: Path, state: Path) -> None:
+    song = library / "sub" / "none.mp3"
+    song.write_bytes(song.read_bytes() + id3v1(18))
+    assert take_back(state)["none.mp3"].result == "tags"
+    assert song.read_bytes().endswith(id3v1(255)) and read_genres(song) == ()
+
+
+@pytest.mark.parametrize(("wrong", "reason"), [("audio", "audio"), ("genre", "read back")])
+def test_a_genre_put_back_is_proven_too(
+    library: Path, state: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, reason: str
+) -> None:
+    song = library / "sub" / "none.mp3"
+    song.write_bytes(song.read_bytes() + id3v1(18))
+    theirs = song.read_bytes()
+
+    numbers = itertools.count()
+
+    def restore(data: bytes, suffix: str, places: object) -> bytes:
+        return data[:-5000] + data[-4999:] if wrong == "audio" else retag(data, suffix, [f"Wrong {next(numbers)}"])
+
+    monkeypatch.setattr(undo_module, "restore", restore)
+    undone = take_back(state)["none.mp3"]
+    assert undone.result == "failed" and reason in undone.reason
+    assert song.read_bytes() == theirs
+
+
 def test_a_genre_changed_since_is_a_conflict(library: Path, state: Path) -> None:
     song = library / "sub" / "none.mp3"
     tags = ID3(song)
@@ -159,10 +189,11 @@ def test_a_delta_that_gives_other_bytes_is_not_believed(library: Path, state: Pa
     (path,) = journal_folder(state).iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines[1:]:
-        line["delta"] = [["c", 0, 10]]
+        line["delta"] = [["c", 0, line["after"]["size"]], ["l", b64encode(zlib.compress(b"x")).decode()]]
     path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
     before = {name: (library / "sub" / name).read_bytes() for name in NAMES}
-    assert {u.result for u in take_back(state).values()} == {"failed"}
+    undone = take_back(state)
+    assert {u.result for u in undone.values()} == {"failed"} and "old bytes" in undone["none.mp3"].reason
     assert {name: (library / "sub" / name).read_bytes() for name in NAMES} == before
 
 
