@@ -65,11 +65,14 @@ class LogMel(nn.Module):
         if waveforms.shape[-1] < FRAME_SAMPLES:
             raise ValueError(f"a waveform of {waveforms.shape[-1]} samples is shorter than a frame of {FRAME_SAMPLES}")
         with torch.autocast(waveforms.device.type, enabled=False):
+            if waveforms.device.type == "cpu" and len(waveforms) > 1:  # one at a time, its frames stay in the cache
+                return torch.cat([self(waveform) for waveform in waveforms.split(1)])
             frames = waveforms.unfold(-1, FRAME_SAMPLES, HOP_SAMPLES)[:, : self.n_frames]
             frames = frames - frames.mean(-1, keepdim=True)
             before = torch.cat([frames[..., :1], frames[..., :-1]], -1)  # each sample's left neighbour
             frames = (frames - PREEMPHASIS * before) * self.window
-            power = torch.fft.rfft(frames, FFT_SAMPLES).abs().square()
+            spectrum = torch.fft.rfft(frames, FFT_SAMPLES)
+            power = spectrum.real.square() + spectrum.imag.square()
             log_mel = (power @ self.filters).clamp_min(FLOOR).log()
             log_mel = F.pad(log_mel, (0, 0, 0, self.n_frames - log_mel.shape[1]))
             return (log_mel - self.mean) / (2 * self.std)
