@@ -18,6 +18,7 @@ import torch
 from tagger.audio import SAMPLE_RATE
 from tagger.features import LogMel
 from tagger.genres import GenreHead, audioset_head
+from tagger.predict import ModelError
 
 if TYPE_CHECKING:
     from transformers import ASTConfig, ASTForAudioClassification
@@ -35,14 +36,6 @@ AUDIOSET_LABELS = {0: "Speech", 137: "Music", 216: "Pop music", 265: "Independen
 
 # Least confidence at which a genre is written where training fitted none.
 DEFAULT_CONFIDENCE = {"softmax": 0.5, "sigmoid": 0.5, "margin": 0.8}
-
-
-class ModelError(Exception):
-    """A checkpoint, device or precision that cannot be used: its `name`, and in one line the `reason` and a way out."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
-        self.name, self.reason = name, reason
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     from tagger.genres import MapError, read_map
     from tagger.journal import Journal, JournalError
     from tagger.library import find_songs
+    from tagger.predict import ModelError
     from tagger.records import RecordError, csv_rows, json_lines
     from tagger.run import tag_songs
     from tagger.terminal import Screen, printable
@@ -263,10 +264,11 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
                     screen.show(result)
     except (RecordError, MapError) as error:
         raise click.UsageError(str(error)) from error
-    except JournalError as error:
+    except (JournalError, ModelError) as error:
         if screen.counts:
             click.echo(screen.summary(interrupted=True), err=True)
-        raise _NothingDoneError(f"{error}: nothing is written without a record of it") from error
+        hint = ": nothing is written without a record of it" if isinstance(error, JournalError) else ""
+        raise _NothingDoneError(f"{error}{hint}") from error
     except KeyboardInterrupt:
         interrupted = True
     click.echo(screen.summary(interrupted), err=True)
@@ -315,15 +317,12 @@ def _tag_options(settings: dict[str, Any], names: dict[str, str]) -> TagOptions:
 
 
 def _load_model(settings: dict[str, Any], options: TagOptions, screen: Screen) -> GenreModel:
-    """The model that is asked for; where that is impossible the run ends with NOTHING_DONE."""
+    """The model that is asked for; raises ModelError, and MapError for a map that does not fit it."""
     from tagger.genres import check_map
-    from tagger.model import GenreModel, ModelError
+    from tagger.model import GenreModel
     from tagger.terminal import describe_machine
 
-    try:
-        model = GenreModel.load(settings["model"], settings["device"], settings["precision"])
-    except ModelError as error:
-        raise _NothingDoneError(str(error)) from error
+    model = GenreModel.load(settings["model"], settings["device"], settings["precision"])
     if settings["map_file"]:
         check_map(settings["map_file"], options.names, model.head)
     if options.min_confidence is None:

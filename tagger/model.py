@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from tagger.audio import SAMPLE_RATE
-from tagger.checkpoint import STARTER, Checkpoint, ModelError, read_checkpoint
+from tagger.checkpoint import STARTER, Checkpoint, read_checkpoint
 from tagger.features import HOP_SAMPLES
+from tagger.predict import ModelError
 
 if TYPE_CHECKING:
     from transformers import ASTConfig

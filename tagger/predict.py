@@ -15,11 +15,19 @@ from tagger.workers import Failure
 Item = TypeVar("Item")
 
 
+class ModelError(Exception):
+    """A checkpoint, device or precision that cannot be used: its `name`, and in one line the `reason` and a way out."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason = name, reason
+
+
 class Model(Protocol):
     """What the pipeline needs of a model."""
 
     def logits(self, waveforms: np.ndarray) -> np.ndarray:
-        """Waveforms (batch, snippet_samples) float32 to logits (batch, n_outputs) float32."""
+        """Waveforms (batch, snippet_samples) float32 to logits (batch, n_outputs) float32. May raise ModelError."""
 
 
 @dataclass(frozen=True)

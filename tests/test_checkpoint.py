@@ -13,7 +13,8 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from tagger.checkpoint import STARTER, ModelError, find_checkpoint, read_checkpoint
+from tagger.checkpoint import STARTER, find_checkpoint, read_checkpoint
+from tagger.predict import ModelError
 from tests.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tagger import tags
-from tagger.checkpoint import ModelError
 from tagger.cli import RESERVED, main
+from tagger.predict import ModelError
 from tests.fakes import FakeModel, make_tone
 
 ROOT = Path(__file__).parent.parent
@@ -207,6 +207,23 @@ def test_no_model_is_exit_code_3_and_one_line(
     run = genre_tag(music)
     assert (run.code, run.out) == (3, "")
     assert run.err == "genre-tag: x/y: not in the cache: go online once\n"
+
+
+def test_a_model_that_gives_up_ends_the_run_with_its_reason(
+    genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exhausted(FakeModel):
+        batch_size = 1
+
+        def logits(self, waveforms: object) -> object:  # type: ignore[override]
+            if self.n_heard:
+                raise ModelError("fake", "a snippet does not fit into the memory of cuda")
+            return super().logits(waveforms)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: Exhausted())
+    run = genre_tag(music)
+    assert run.code == 3 and "→ Blues" in run.out and "1 of 2 songs" in run.err
+    assert run.err.endswith("genre-tag: fake: a snippet does not fit into the memory of cuda\n")
 
 
 def test_no_journal_is_exit_code_3_and_nothing_is_written(
