@@ -241,14 +241,15 @@ def read_head(name: str, folder: Path, config: ASTConfig) -> GenreHead:
         head = audioset_head()
     else:
         head = GenreHead(tuple(labels), "sigmoid" if multi_label else "softmax")
-    return read_training(name, folder / TRAINING, head)
+    return read_training(name, folder / TRAINING, head, len(labels))
 
 
-def read_training(name: str, file: Path, head: GenreHead) -> GenreHead:
-    """`head` with the temperature and the thresholds that training fitted, if it did. Raises ModelError.
+def read_training(name: str, file: Path, head: GenreHead, n_outputs: int) -> GenreHead:
+    """`head` with the temperature, the thresholds and the biases that training fitted, if it did. Raises ModelError.
 
     The file may hold `temperature`, `min_confidence` (a number, or a table: a genre left out of it is never written
-    by default) and `min_confidence_reason`. Its other keys are for other readers.
+    by default), `min_confidence_reason`, and `bias` (mean logit of each output over unlabelled music). Its other keys
+    are for other readers.
     """
     guess = DEFAULT_CONFIDENCE[head.scale]
     reason = f"not fitted: the checkpoint names no min_confidence, so {guess} is a guess"
@@ -266,6 +267,11 @@ def read_training(name: str, file: Path, head: GenreHead) -> GenreHead:
         if not is_number(temperature) or temperature <= 0:
             raise ModelError(name, f"{file.name}: temperature {temperature!r} must be a number above 0")
         head = replace(head, temperature=float(temperature))
+    bias = values.get("bias")
+    if bias is not None:
+        if not isinstance(bias, list) or len(bias) != n_outputs or not all(map(is_number, bias)):
+            raise ModelError(name, f"{file.name}: bias must be a list of {n_outputs} numbers")
+        head = replace(head, bias=tuple(map(float, bias)))
     if least is None:
         return head
     table: dict[str, Any] = least if isinstance(least, dict) else dict.fromkeys(head.genres, least)

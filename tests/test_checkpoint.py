@@ -277,11 +277,13 @@ def test_training_json_brings_temperature_and_thresholds(folder: Path) -> None:
         "temperature": 1.7,
         "min_confidence": {"Jazz": 0.6, "Rock": 1},
         "min_confidence_reason": "90 % right on held-out songs",
+        "bias": [-1, 0.5, 0],
         "epochs": 3,
     }
     (folder / "training.json").write_text(json.dumps(training))
     head = read_checkpoint(str(folder)).head
     assert head.temperature == 1.7
+    assert head.bias == (-1.0, 0.5, 0.0)
     assert head.thresholds == (math.inf, 0.6, 1.0)
     assert head.threshold_reason == "90 % right on held-out songs"
 
@@ -311,6 +313,8 @@ def test_a_temperature_alone_leaves_the_threshold_a_guess(folder: Path) -> None:
         '{"min_confidence": {"Jazz": -0.1}}',
         '{"min_confidence": {"Jazz": null}}',
         '{"min_confidence": {"Jaz": 0.5}}',
+        '{"bias": [0, 0]}',
+        '{"bias": [0, 0, "x"]}',
     ],
 )
 def test_a_bad_training_json_is_named(folder: Path, text: str) -> None:
