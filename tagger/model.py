@@ -13,6 +13,7 @@ from tagger.audio import SAMPLE_RATE
 from tagger.checkpoint import STARTER, Checkpoint, read_checkpoint
 from tagger.features import HOP_SAMPLES
 from tagger.predict import ModelError
+from tagger.workers import usable_cores
 
 if TYPE_CHECKING:
     from transformers import ASTConfig
@@ -99,6 +100,15 @@ class GenreModel:
             if self.device.startswith("cuda"):
                 torch.cuda.empty_cache()
         return logits
+
+    def leave_cores(self, n_decoders: int) -> None:
+        """Compute beside that many decoders: with the cores they leave, if the model runs on the CPU and is light.
+
+        Threads that outnumber the cores wait for each other at every layer: on two cores, a decoder beside two
+        threads made the starter half as fast as beside one. A heavy model keeps all cores: its decoders mostly wait.
+        """
+        if self.device == "cpu" and self.batch_size > 1:
+            torch.set_num_threads(max(1, usable_cores() - n_decoders))
 
     @torch.inference_mode()
     def _forward(self, batch: np.ndarray) -> np.ndarray:

@@ -74,6 +74,7 @@ def tag_songs(
     else:
         return
     model = load_model()
+    model.leave_cores(options.n_workers or default_workers(model.device))
     decoded = decode_ahead(
         ((song, None if song.result else song.path) for song in chain([seen], looked_at)),
         partial(audio.decode, n_snippets=options.n_snippets, snippet_samples=model.snippet_samples),

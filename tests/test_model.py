@@ -338,3 +338,16 @@ def test_cuda_hears_what_the_cpu_hears(folder: str, model: GenreModel, precision
     waveforms = snippets(4)
     on_cuda = GenreModel.load(folder, device="cuda", precision=precision).logits(waveforms)
     np.testing.assert_allclose(on_cuda, model.logits(waveforms), rtol=0, atol=1e-3 if precision == "fp32" else 0.1)
+
+
+def test_a_light_model_on_a_cpu_leaves_cores_to_the_decoders(
+    model: GenreModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr("tagger.model.usable_cores", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    model.leave_cores(3)
+    model.leave_cores(8)
+    monkeypatch.setattr(model, "batch_size", 1)  # as of a model so heavy that its decoders mostly wait
+    model.leave_cores(3)
+    assert threads == [5, 1]

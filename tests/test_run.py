@@ -203,3 +203,9 @@ def test_a_journal_that_cannot_be_written_ends_the_run_before_the_song(library: 
         with pytest.raises(JournalError):
             list(tag_songs(songs, FakeModel, TagOptions(n_workers=1), journal))  # type: ignore[arg-type]
     assert bytes_of(library) == before
+
+
+def test_the_model_is_told_how_many_decoders_run_beside_it(library: Path) -> None:
+    model = FakeModel()
+    run(library, model)
+    assert model.n_decoders == 1
