@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Generic, TypeVar
 
+START_LIMIT_SECONDS = 120.0
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -67,7 +69,7 @@ def decode_ahead(
         item, future = pending.popleft()
         return item, future.result() if future else None
 
-    threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode")
+    threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ctrl_c)
     try:
         for item, path in songs:
             pending.append((item, threads.submit(run, path) if path is not None else None))
@@ -88,15 +90,21 @@ class _Worker(Generic[Result]):
         self._decode, self._time_limit_seconds = decode, time_limit_seconds
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
+        self._ready = False
         self._lock = threading.Lock()
         self._closed = False
 
     def run(self, path: Path) -> Result | Failure:
         """What `decode` makes of `path`, or why it made nothing."""
-        connection = self._start()
-        if connection is None:
-            return Failure("interrupted")
         try:
+            connection = self._start()
+            if connection is None:
+                return Failure("interrupted")
+            if not self._ready:  # the time limit is for decoding, not for starting an interpreter on a slow disk
+                if not connection.poll(START_LIMIT_SECONDS):
+                    self._stop(grace_seconds=0)
+                    return Failure("the decoder does not start")
+                self._ready = connection.recv()
             connection.send(path)
             if not connection.poll(self._time_limit_seconds):
                 self._stop(grace_seconds=0)
@@ -116,10 +124,11 @@ class _Worker(Generic[Result]):
             if self._connection is None and not self._closed:
                 # "spawn" on every system: a fork would copy the state of the model's threads.
                 context = multiprocessing.get_context("spawn")
-                self._connection, theirs = context.Pipe()
-                self._process = context.Process(target=_serve, args=(theirs, self._decode), daemon=True)
-                self._process.start()
+                connection, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, self._decode), daemon=True)
+                process.start()
                 theirs.close()
+                self._process, self._connection, self._ready = process, connection, False
             return self._connection
 
     def _stop(self, grace_seconds: float) -> int | None:
@@ -134,6 +143,12 @@ class _Worker(Generic[Result]):
             return process.exitcode
 
 
+def _block_ctrl_c() -> None:
+    """Keep Ctrl-C, which reaches the whole group, from the processes this thread starts: the parent ends them."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, so that it holds from the first moment
+
+
 def _describe_exit(code: int | None) -> str:
     if code is None:
         return "stopped"
@@ -142,7 +157,8 @@ def _describe_exit(code: int | None) -> str:
 
 def _serve(connection: Connection, decode: Callable[[Path], object]) -> None:
     """Decode the paths that come, until the other end is closed. Runs in the worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection.send(True)
     while True:
         try:
             path = connection.recv()

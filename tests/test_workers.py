@@ -73,6 +73,10 @@ def test_a_song_that_hangs_its_decoder_is_given_up_at_the_limit() -> None:
     assert answers == ["a", Failure("decoding took longer than 3 s"), "b"]
 
 
+def test_the_time_limit_is_for_decoding_not_for_starting_the_worker() -> None:
+    assert run(["a", "b"], n_workers=1, limit=0.05) == ["a", "b"]  # no interpreter starts in 50 ms
+
+
 def test_errors_come_back_with_their_reason_and_bugs_with_their_name() -> None:
     assert run(["raise", "bug", "memory"], n_workers=1) == [
         Failure("a reason in plain words"),
