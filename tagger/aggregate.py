@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,9 @@ def mean(rows: np.ndarray) -> np.ndarray:
 
 
 def weighted(rows: np.ndarray) -> np.ndarray:
-    """Average a song's snippets, each weighted by the probability of its best genre, to (n_genres,).
-
-    Divided by the number of snippets, not by the sum of weights: hesitant songs get smaller logits.
-    """
-    return (rows * softmax(rows).max(axis=1, keepdims=True)).mean(axis=0)
+    """Average a song's snippets, each weighted by the probability of its best genre, to (n_genres,)."""
+    weights = softmax(rows).max(axis=1)
+    return weights @ rows / weights.sum()
 
 
 def vote(rows: np.ndarray) -> np.ndarray:
@@ -82,8 +80,8 @@ def confidence_scale(head: GenreHead, aggregate: str) -> str:
     return "calibrated" if head.temperature is not None and aggregate == "mean" else head.scale
 
 
-def song_confidences(logits: np.ndarray, head: GenreHead, aggregate: str = "mean") -> np.ndarray:
-    """Confidence of each genre of `head` in a song, (n_snippets, n_outputs) to (n_genres,), 0..1."""
+def song_scores(logits: np.ndarray, head: GenreHead, aggregate: str = "mean") -> np.ndarray:
+    """One score for each genre of `head` in a song, (n_snippets, n_outputs) to (n_genres,): a logit, or its votes."""
     logits = logits.astype(np.float64)
     if head.bias is not None:
         logits = logits - np.asarray(head.bias)
@@ -93,21 +91,30 @@ def song_confidences(logits: np.ndarray, head: GenreHead, aggregate: str = "mean
         columns = [column for members in head.members for column in members]
         outputs = np.split(AGGREGATORS[aggregate](logits[:, columns]), np.cumsum([len(m) for m in head.members])[:-1])
         song = np.array([group.sum() if aggregate == "vote" else group.max() for group in outputs])
-    if aggregate == "vote":
-        return song
-    if head.temperature is not None and aggregate == "mean":
-        song = song / head.temperature
-    return SCALES[head.scale](song)
+    return song / head.temperature if head.temperature is not None and aggregate == "mean" else song
+
+
+def confidences(scores: np.ndarray, groups: Sequence[Sequence[int]], head: GenreHead, aggregate: str) -> np.ndarray:
+    """Confidence, 0..1, of each group of genres, from the scores of the genres, (n_genres,) to (n_groups,).
+
+    A group is as sure as its genres together where genres exclude each other, else as its surest genre.
+    """
+    if aggregate == "vote" or head.scale == "softmax":
+        shares = scores if aggregate == "vote" else softmax(scores)
+        return np.array([shares[list(group)].sum() for group in groups])
+    return SCALES[head.scale](np.array([scores[list(group)].max() for group in groups]))
 
 
 def lead(song: np.ndarray) -> np.ndarray:
     """Sigmoid of each genre's lead over the best other genre, (n_genres,) to (n_genres,); above .5 for one only."""
+    if len(song) == 1:
+        return np.ones(1)
     first, second = np.sort(song)[::-1][:2]
     best_other = np.where(song == first, second, first)
     return sigmoid(song - best_other)
 
 
-SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"softmax": softmax, "sigmoid": sigmoid, "margin": lead}
+SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sigmoid": sigmoid, "margin": lead}
 
 
 def decide(
@@ -125,39 +132,33 @@ def decide(
     genre) and all better ones were taken, at most `max_genres`. A best genre that is not sure enough leaves the song
     unsure: a runner-up is never written in its place.
 
-    `names` gives genres the user's names; those that get one name are one genre, as sure as all of them together
-    where genres exclude each other, else as the surest, and under the strictest of their thresholds. The name ""
-    means never to write that genre.
+    `names` gives genres the user's names; those that get one name are one genre, under the strictest of their
+    thresholds. The name "" means never to write that genre.
     """
     if head.gate is not None:
         music, speech = sigmoid(logits[:, [head.gate.music, head.gate.speech]].astype(np.float64)).mean(axis=0)
         if music < max(head.gate.min_music, speech):
             return unsure(f"not music (music {music:.2f}, speech {speech:.2f})")
 
-    exclusive = head.scale == "softmax" or aggregate == "vote"
-    thresholds = head.thresholds or (0.5,) * len(head.genres)
     names = names or {}
-    confidence: dict[str, float] = {}
-    threshold: dict[str, float] = {}
-    for genre, genre_confidence, genre_threshold in zip(
-        head.genres, song_confidences(logits, head, aggregate).tolist(), thresholds, strict=True
-    ):
-        name = names.get(genre) or genre
-        so_far = confidence.get(name, 0.0)
-        confidence[name] = so_far + genre_confidence if exclusive else max(so_far, genre_confidence)
-        threshold[name] = max(threshold.get(name, 0.0), genre_threshold)
-    ranking = tuple(sorted(confidence.items(), key=lambda item: -item[1]))
+    groups: dict[tuple[str, bool], list[int]] = {}  # (name, may be written) -> its genres
+    for index, genre in enumerate(head.genres):
+        groups.setdefault((names.get(genre) or genre, names.get(genre) != ""), []).append(index)
+    sure = confidences(song_scores(logits, head, aggregate), list(groups.values()), head, aggregate).tolist()
+    ranked = sorted(zip(groups.items(), sure, strict=True), key=lambda item: -item[1])
 
     genres: list[str] = []
     reason = ""
-    for name, value in ranking[:max_genres]:
-        needed = threshold[name] if min_confidence is None else min_confidence
-        if names.get(name) == "":
+    for ((name, is_kept), members), value in ranked[:max_genres]:
+        thresholds = [head.thresholds[index] for index in members] if head.thresholds else [0.5]
+        needed = max(thresholds) if min_confidence is None else min_confidence
+        if not is_kept:
             reason = f"{name} {value:.2f}, dropped by the map"
         elif value < needed:
-            silent = f"{name} {value:.2f}, not written by default"
-            reason = silent if math.isinf(needed) else f"{name} {value:.2f} is below {needed:.2f}"
+            never = f"{name} {value:.2f}, not written by default"
+            reason = never if math.isinf(needed) else f"{name} {value:.2f} is below {needed:.2f}"
         if reason:
             break
         genres.append(name)
+    ranking = tuple((name, value) for ((name, _), _), value in ranked)
     return Decision(tuple(genres), ranking, "" if genres else reason)

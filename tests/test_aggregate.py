@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tagger.aggregate import AGGREGATORS, confidence_scale, decide, song_confidences
+from tagger.aggregate import AGGREGATORS, confidence_scale, confidences, decide, song_scores
 from tagger.genres import Gate, GenreHead, audioset_head
 
 HEAD = GenreHead(("Blues", "Classical", "Rock"), "softmax", thresholds=(0.6, 0.3, math.inf))
@@ -15,6 +15,11 @@ HEAD = GenreHead(("Blues", "Classical", "Rock"), "softmax", thresholds=(0.6, 0.3
 def certain(*genres: int, n_genres: int = 3) -> np.ndarray:
     """Logits of one snippet per genre given, sure of that genre: (n_snippets, n_genres)."""
     return 8.0 * np.eye(n_genres, dtype=np.float32)[list(genres)]
+
+
+def song_confidences(rows: np.ndarray, head: GenreHead, aggregate: str = "mean") -> np.ndarray:
+    each = [[index] for index in range(len(head.genres))]
+    return confidences(song_scores(rows, head, aggregate), each, head, aggregate)
 
 
 def restated(rows: np.ndarray) -> dict[str, int]:
@@ -178,3 +183,24 @@ def test_gate_is_optional_and_per_head() -> None:
     gated = GenreHead(("A", "B", "C"), "softmax", gate=Gate(music=0, speech=1))
     assert decide(certain(2), gated).genres == ("C",)  # sigmoid(0) = .5 passes
     assert decide(certain(1), gated).reason.startswith("not music")
+
+
+def test_merged_genres_lead_over_the_others_not_over_each_other() -> None:
+    head = GenreHead(("Rock", "Metal", "Jazz"), "margin", thresholds=(0.8, 0.8, 0.8))
+    rows = np.array([[3.0, 2.9, -6.0]])
+    assert decide(rows, head).genres == ()
+    assert decide(rows, head, names={"Metal": "Rock"}).genres == ("Rock",)
+
+
+def test_a_name_given_to_one_genre_is_not_dropped_with_the_genre_of_that_name() -> None:
+    names = {"Rock": "Blues", "Blues": ""}
+    assert decide(certain(2), HEAD, min_confidence=0.5, names=names).genres == ("Blues",)
+    assert decide(certain(0), HEAD, min_confidence=0.5, names=names).genres == ()
+
+
+def test_hesitant_snippets_do_not_raise_the_confidence_of_unlikely_genres() -> None:
+    several = GenreHead(tuple(f"G{index}" for index in range(50)), "sigmoid")
+    rows = np.full((3, 50), -6.0)
+    np.testing.assert_allclose(
+        song_confidences(rows, several, "weighted"), song_confidences(rows, several, "mean"), atol=1e-12
+    )
