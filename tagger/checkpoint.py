@@ -228,7 +228,10 @@ def read_head(name: str, folder: Path, config: ASTConfig) -> GenreHead:
     """What the outputs mean, by the labels in config.json and by training.json if there is one. Raises ModelError."""
     id2label: dict[Any, Any] = config.id2label or {}
     labels: list[str] = [id2label.get(index, "") for index in range(len(id2label))]
-    if not labels or not all(isinstance(label, str) and label.strip() and label.isprintable() for label in labels):
+    if not labels or not all(
+        isinstance(label, str) and label and label == " ".join(label.split()) and label.isprintable()
+        for label in labels
+    ):
         raise ModelError(name, "config.json: id2label must number its labels from 0 and name each in printable text")
     if len({label.casefold() for label in labels}) < len(labels):
         raise ModelError(name, "config.json: id2label names a label twice")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +18,7 @@ from tagger import __version__
 from tagger.options import TagOptions
 
 if TYPE_CHECKING:
+    from tagger.library import Found
     from tagger.model import GenreModel
     from tagger.terminal import Screen
 
@@ -24,7 +27,7 @@ SOME_FAILED, USAGE, NOTHING_DONE, INTERRUPTED = 1, 2, 3, 130  # exit codes; 0: a
 #: Commands to come; their names are kept free so that a script means the same tomorrow.
 RESERVED = ("train", "prepare", "report", "store", "explain", "doctor")
 #: What must be asked for on the command line, each time: never set by a file or the environment.
-NEVER_CONFIGURED = ("paths", "write_tags", "dry_run", "overwrite")
+NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "quiet", "verbose")
 
 
 class _Commands(click.Group):
@@ -88,8 +91,18 @@ class _Fraction(click.ParamType):
 
 def _option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
     """An option that the environment (GENRE_TAG_NAME) and the settings file can give as well."""
-    name = max(names, key=len).lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=f"GENRE_TAG_{name}", show_default=True, **attributes)
+    name = next(name for name in names if name.startswith("--")).removeprefix("--")
+    return click.option(*names, envvar=f"GENRE_TAG_{name.replace('-', '_').upper()}", show_default=True, **attributes)
+
+
+def _settings() -> dict[str, click.Option]:
+    """The options of `tag` that have a place in the settings file, by their names there."""
+    options = {name.removeprefix("--"): param for param in tag.params for name in param.opts if name.startswith("--")}
+    return {
+        name: param
+        for name, param in options.items()
+        if isinstance(param, click.Option) and name not in NEVER_CONFIGURED
+    }
 
 
 @click.group(
@@ -111,11 +124,19 @@ def commands(ctx: click.Context) -> None:
     """
     from tagger.config import ConfigError, config_path, read_config
 
-    known = [param.name for param in tag.params if param.name and param.name not in NEVER_CONFIGURED]
+    if ctx.invoked_subcommand not in ("tag", "config"):
+        return
+    options = _settings()
     try:
-        ctx.default_map = {"tag": read_config(config_path(), known)}
+        settings = read_config(config_path(), options)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+    ctx.default_map = {
+        "tag": {
+            options[name].name: [value] if options[name].multiple and isinstance(value, str) else value
+            for name, value in settings.items()
+        }
+    }
 
 
 @commands.command(short_help="Hear songs, show or write their genre (the default command).")
@@ -182,10 +203,23 @@ def commands(ctx: click.Context) -> None:
 @_option("--csv", "csv_target", metavar="FILE|-", help="One CSV row per song; '-' for stdout.")
 @_option(
     "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.IntRange(min=1, max=86_400),
     metavar="SECONDS",
     default=TagOptions.time_limit_seconds,
     help="Give a song up when its decoding takes longer.",
+)
+@_option("--preserve-mtime", is_flag=True, help="Keep the date of files. Music servers then miss the change.")
+@_option(
+    "--hardlinks",
+    type=click.Choice(["skip", "break"]),
+    default=TagOptions.hardlinks,
+    help="For files with several names: pass over them, or write this name and leave the others the old file.",
+)
+@_option(
+    "--id3v23-multi",
+    type=click.Choice(["join", "null", "first"]),
+    default=TagOptions.id3v23_multi,
+    help="How ID3v2.3, with room for one genre, gets several: joined by '; ', separated by NUL, or the first.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only failures and the summary.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the device and the three best genres of each song.")
@@ -212,7 +246,8 @@ def _check_usage(ctx: click.Context, paths: Sequence[str], settings: dict[str, A
         if given and settings["existing"] != "replace":
             raise click.UsageError(f"--overwrite and --existing {settings['existing']} contradict each other.", ctx)
         settings["existing"] = "replace"
-    if settings["json_target"] and settings["json_target"] == settings["csv_target"]:
+    targets = [os.path.realpath(target) for target in (settings["json_target"], settings["csv_target"]) if target]
+    if len(targets) > len(set(targets)):
         raise click.UsageError("--json and --csv cannot both go to the same place.", ctx)
     if settings["quiet"] and settings["verbose"]:
         raise click.UsageError("--quiet and --verbose contradict each other.", ctx)
@@ -220,8 +255,6 @@ def _check_usage(ctx: click.Context, paths: Sequence[str], settings: dict[str, A
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
-    from itertools import islice
-
     from tagger.genres import MapError, read_map
     from tagger.journal import Journal, JournalError
     from tagger.library import find_songs
@@ -231,10 +264,10 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     from tagger.terminal import Screen, printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
-    songs = list(islice(find_songs(paths, settings["exclude"], sys.stdin.buffer), settings["limit"]))
+    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
+    songs = _limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
     if not songs:
         click.echo(f"No songs found in {printable(', '.join(paths))}.", err=True)
-        return 0
     try:
         names = read_map(settings["map_file"]) if settings["map_file"] else {}
     except MapError as error:
@@ -244,7 +277,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         songs, rows=not quiet and "-" not in targets, progress=not quiet, verbose=settings["verbose"],
         write_tags=settings["write_tags"],
     )  # fmt: skip
-    interrupted = False
+    is_begun = interrupted = False
     try:
         with ExitStack() as stack:
             records = [
@@ -253,17 +286,20 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
                 if target
             ]
             stack.enter_context(screen)
-            journal = Journal.open(screen.root or Path.cwd(), _command_line()) if settings["write_tags"] else None
+            journal = Journal.open(_library_root(paths, songs), _command_line()) if settings["write_tags"] else None
             if journal is not None:
                 stack.enter_context(journal)
             results = tag_songs(songs, lambda: _load_model(settings, options, screen), options, journal)
+            is_begun = True
             for result in stack.enter_context(closing(results)):
                 with _finish_first():
                     for write_record in records:
                         write_record(result)
                     screen.show(result)
     except (RecordError, MapError) as error:
-        raise click.UsageError(str(error)) from error
+        raise (_NothingDoneError if is_begun and isinstance(error, RecordError) else click.UsageError)(
+            str(error)
+        ) from error
     except (JournalError, ModelError) as error:
         if screen.counts:
             click.echo(screen.summary(interrupted=True), err=True)
@@ -271,12 +307,42 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         raise _NothingDoneError(f"{error}{hint}") from error
     except KeyboardInterrupt:
         interrupted = True
-    click.echo(screen.summary(interrupted), err=True)
+    if songs:
+        click.echo(screen.summary(interrupted), err=True)
     if interrupted:
         return INTERRUPTED
-    if all(found.problem and found.failed for found in songs):
+    if songs and all(found.problem and found.failed for found in songs):
         return USAGE
     return SOME_FAILED if screen.counts["failed"] else 0
+
+
+def _limited(found: Iterable[Found], limit: int | None) -> list[Found]:
+    """What was found, up to that many songs."""
+    songs = []
+    n_songs = 0
+    for each in found:
+        if n_songs == limit:
+            break
+        songs.append(each)
+        n_songs += not each.problem
+    return songs
+
+
+def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
+    """The folder that holds all that was asked for: what has moved when the user says that the library has."""
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths if path != "-"]
+    folders += [os.path.dirname(found.path) for found in songs if not found.problem]
+    try:
+        return os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    except ValueError:  # several drives
+        return os.getcwd()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """End what is going on as after Ctrl-C; a second one must not disturb the ending."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -291,7 +357,7 @@ def _finish_first() -> Iterator[None]:
         for number, handler in zip(signals, previous, strict=True):
             signal.signal(number, handler)
     if asked:
-        raise KeyboardInterrupt
+        _interrupt()
 
 
 def _command_line() -> list[str]:
@@ -313,6 +379,9 @@ def _tag_options(settings: dict[str, Any], names: dict[str, str]) -> TagOptions:
         batch_size=count("batch_size"),
         n_workers=count("jobs"),
         time_limit_seconds=settings["time_limit"],
+        preserve_mtime=settings["preserve_mtime"],
+        hardlinks=settings["hardlinks"],
+        id3v23_multi=settings["id3v23_multi"],
     )
 
 
@@ -347,10 +416,9 @@ def config(ctx: click.Context) -> None:
     sources = {ParameterSource.ENVIRONMENT: "environment", ParameterSource.DEFAULT_MAP: "settings file"}
     rows = []
     with tag.make_context("tag", [], parent=ctx.parent) as context:
-        for param in tag.params:
-            if isinstance(param, click.Option) and param.name and param.envvar:
-                source = sources.get(context.get_parameter_source(param.name) or ParameterSource.DEFAULT, "default")
-                rows.append((max(param.opts, key=len).lstrip("-"), context.params[param.name], source))
+        for name, param in _settings().items():
+            source = context.get_parameter_source(param.name or name) or ParameterSource.DEFAULT
+            rows.append((name, context.params[param.name or name], sources.get(source, "default")))
     print_settings(f"settings file: {path}{'' if path.exists() else ' (not there)'}", rows)
 
 
@@ -366,7 +434,9 @@ def undo(
     ctx: click.Context, run: str | None, paths: tuple[str, ...], only_list: bool, dry_run: bool, root: str | None,
     force: bool,
 ) -> None:  # fmt: skip
-    """Take back what RUN wrote, newest song first; 'last' is the newest run. PATH limits it to songs and folders.
+    """Take back what RUN wrote, newest song first. PATH limits it to these songs and folders.
+
+    'last' stands for the newest run that is no undoing itself.
 
     A song nobody touched since gets back every byte it had. Where other tags were edited, these stay and the genre is
     put back; where the genre was changed, the song is left alone and named. Undoing can be undone in turn.
@@ -386,26 +456,32 @@ def _undo(
     run_id: str | None, paths: Sequence[str], only_list: bool, dry_run: bool, root: str | None, force: bool
 ) -> int:
     from tagger.journal import Journal
-    from tagger.terminal import run_line, undone_line
+    from tagger.terminal import printable, run_line, undone_line
     from tagger.undo import list_runs
     from tagger.undo import undo as take_back
 
-    runs = list_runs()
+    runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))
     if only_list or run_id is None:
         for run in runs:
             click.echo(run_line(run))
         click.echo("Take one back: genre-tag undo RUN" if runs else "No run has written anything yet.", err=True)
         return 0
-    chosen = runs[:1] if run_id == "last" else [run for run in runs if run.id == run_id]
+    if run_id == "last":
+        chosen = [run for run in runs if "undo" not in run.argv[1:2]][:1]
+    else:
+        chosen = [run for run in runs if run.id == run_id]
     if not chosen:
         raise click.UsageError(f"no run {run_id!r}: see genre-tag undo --list")
-    n_left = 0
+    n_left = n_songs = 0
     with ExitStack() as stack:
         journal = None if dry_run else stack.enter_context(Journal.open(root or chosen[0].root, _command_line()))
         for undone in take_back(chosen[0], journal, paths=paths, root=root, force=force):
             with _finish_first():
+                n_songs += 1
                 n_left += undone.result in ("conflict", "missing", "failed")
                 click.echo(undone_line(undone, dry_run))
+    if not n_songs:
+        raise click.UsageError(f"run {chosen[0].id} wrote nothing there")
     return SOME_FAILED if n_left else 0
 
 
@@ -424,14 +500,13 @@ def _named_source(error: click.BadParameter) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; every expected trouble is one line on stderr, never a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)  # like Ctrl-C: finished songs stay done
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # a terminal may lack a character
+    for number in (signal.SIGINT, signal.SIGTERM):  # finished songs stay done
+        signal.signal(number, _interrupt)
     try:
         typed = list(sys.argv[1:] if arguments is None else arguments)
         code = commands.main(typed, prog_name="genre-tag", standalone_mode=False, obj=["genre-tag", *typed])
@@ -446,4 +521,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        click.echo(f"genre-tag: nothing more can be printed: {error.strerror}", err=True)
+        code = NOTHING_DONE
     sys.exit(code)

@@ -30,7 +30,7 @@ def config_path() -> Path:
 
 
 def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
-    """Settings by option name (`min_confidence`; the file may write `min-confidence`), {} when there is no file.
+    """Settings by option name (`min-confidence`; the file may write `min_confidence`), {} when there is no file.
 
     Raises ConfigError for a file that is not TOML and for a key that is not in `known`: a misspelt setting would
     otherwise go unnoticed.
@@ -43,7 +43,7 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
         raise ConfigError(path, error.strerror or str(error)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"not valid TOML: {error}") from error
-    named = {key.replace("-", "_"): value for key, value in settings.items()}
+    named = {key.replace("_", "-"): value for key, value in settings.items()}
     for key in named:
         if key not in known:
             raise ConfigError(path, f"unknown setting {key!r}; known are: {', '.join(sorted(known))}")

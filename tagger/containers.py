@@ -12,7 +12,7 @@ from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from os import PathLike, fspath
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 from mutagen import FileType, PaddingInfo
 from mutagen.aiff import AIFF
@@ -37,8 +37,8 @@ from mutagen.wave import WAVE
 from mutagen.wavpack import WavPack
 
 from tagger import layout
+from tagger.options import Multi
 
-Multi = Literal["join", "null", "first"]  # how several genres are put into ID3v2.3, which has room for one
 Places = Mapping[str, tuple[str, ...]]  # where a genre lives → the values as stored there
 
 _OGG = (OggVorbis, OggOpus, OggFLAC, OggSpeex)
@@ -264,7 +264,7 @@ def _ape_items(file: BinaryIO) -> list[tuple[int, bytes, bytes]]:
 
 def _info_items(file: BinaryIO) -> list[tuple[bytes, bytes]]:
     place = layout.info_chunk(file)
-    return layout.info_items(file, place) if place else []
+    return layout.info_items(layout.at(file, place.start, place.end - place.start)) if place else []
 
 
 def _info_text(value: bytes) -> str:

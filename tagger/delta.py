@@ -37,9 +37,8 @@ def delta(new: bytes, old: bytes) -> Delta | None:
         length = min(_common(old, found, new, at), len(old) - tail - found)
         copies.append((found, at, length))
         position = found + length
-    n_literal += len(old) - tail - position
     copies.append((len(old) - tail, len(new) - tail, tail))
-    return None if n_literal > MAX_LITERAL_BYTES else _instructions(old, copies)
+    return _instructions(old, copies)
 
 
 def rebuild(new: bytes, instructions: Sequence[Sequence[Any]]) -> bytes:

@@ -9,7 +9,7 @@ from torch import nn
 from tagger.audio import SAMPLE_RATE
 
 FRAME_SAMPLES = SAMPLE_RATE * 25 // 1000
-HOP_SAMPLES = SAMPLE_RATE * 10 // 1000
+FRAME_HOP_SAMPLES = SAMPLE_RATE * 10 // 1000
 FFT_SAMPLES = 512  # the power of two that holds a frame
 PREEMPHASIS = 0.97
 LOWEST_HZ, HIGHEST_HZ = 20.0, SAMPLE_RATE / 2
@@ -67,7 +67,7 @@ class LogMel(nn.Module):
         with torch.autocast(waveforms.device.type, enabled=False):
             if waveforms.device.type == "cpu" and len(waveforms) > 1:  # one at a time, its frames stay in the cache
                 return torch.cat([self(waveform) for waveform in waveforms.split(1)])
-            frames = waveforms.unfold(-1, FRAME_SAMPLES, HOP_SAMPLES)[:, : self.n_frames]
+            frames = waveforms.unfold(-1, FRAME_SAMPLES, FRAME_HOP_SAMPLES)[:, : self.n_frames]
             frames = frames - frames.mean(-1, keepdim=True)
             before = torch.cat([frames[..., :1], frames[..., :-1]], -1)  # each sample's left neighbour
             frames = (frames - PREEMPHASIS * before) * self.window

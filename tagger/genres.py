@@ -100,7 +100,7 @@ def read_map(path: Path) -> dict[str, str]:
             raise MapError(path, f"line {number}: a genre name cannot hold control characters")
         if genre in names:
             raise MapError(path, f"line {number}: {genre!r} is mapped twice")
-        names[genre] = name
+        names[genre] = " ".join(name.split())
     return names
 
 

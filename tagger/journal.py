@@ -20,12 +20,11 @@ from typing import Any
 from platformdirs import user_state_path
 
 from tagger import __version__
-from tagger.delta import delta
-from tagger.swap import Announce, HardLinks, check_writable, swap, sync_folder
-from tagger.tags import Multi, TagError, check_genres, genres_in, retag
+from tagger.delta import delta, rebuild
+from tagger.options import HardLinks, Multi
+from tagger.swap import Announce, swap, sync_folder
+from tagger.tags import TagError, check_genres, genres_in, real_genres, retag
 from tagger.verify import verify, verify_genres
-
-__all__ = ["Journal", "JournalError", "check_writable", "journal_folder", "write_genres"]
 
 VERSION = 1  # of the records
 
@@ -68,7 +67,11 @@ class Journal:
             raise JournalError(path, error.strerror or str(error)) from error
         journal = cls(path, run, os.path.abspath(root), handle)
         head = {"op": "run", "run": run, "t": f"{now:%Y-%m-%dT%H:%M:%SZ}", "tool": f"genre-tag {__version__}"}
-        journal.append({**head, "argv": list(argv), "root": pack(journal.root)})
+        try:
+            journal.append({**head, "argv": list(argv), "root": pack(journal.root)})
+        except JournalError:
+            journal.close()
+            raise
         sync_folder(path.parent)
         return journal
 
@@ -91,38 +94,50 @@ class Journal:
         path: str | PathLike[str],
         genres: Sequence[str],
         *,
+        instead_of: Sequence[str] | None = None,
         id3v23_multi: Multi = "join",
         preserve_mtime: bool = False,
         hardlinks: HardLinks = "skip",
     ) -> bool:
         """Write exactly these genres, best first, into the song: True, or False when it has them already.
 
-        Raises TagError when the song is left as it was, ValueError for what is no genre (`tags.check_genres`).
+        `instead_of` are the genres the song had when these were decided on: if somebody changed them since, the song
+        is left alone. None: whatever it has. Raises TagError when the song is left as it was, ValueError for what is
+        no genre (`tags.check_genres`).
         """
-        return write_genres(
-            path,
-            genres,
-            id3v23_multi=id3v23_multi,
-            preserve_mtime=preserve_mtime,
-            hardlinks=hardlinks,
-            announce=self.recorder(path),
-        )
+        check_genres(genres)
+        suffix = Path(path).suffix
+
+        def make(old: bytes) -> bytes:
+            if instead_of is not None and real_genres(old, suffix) not in (tuple(instead_of), tuple(genres)):
+                raise TagError(path, "its genre was changed by another program meanwhile", refused=False)
+            new = retag(old, suffix, genres, id3v23_multi)
+            if new is not old:
+                verify_genres(new, suffix, genres, id3v23_multi)
+                verify(old, new, suffix)
+            return new
+
+        with stopping():
+            announce = self.recorder(path)
+            return swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
 
     def recorder(self, path: str | PathLike[str]) -> Announce:
         """What `swap.swap` is to call with the old and new bytes of that song: puts its record on the disk."""
         suffix = Path(path).suffix
 
         def record(old: bytes, new: bytes, status: os.stat_result) -> None:
-            below = os.path.relpath(os.path.abspath(path), self.root)
+            instructions = delta(new, old)
+            if instructions is not None and rebuild(new, instructions) != old:
+                raise AssertionError("the delta does not give the old bytes")  # a bug; the song stays as it is
             self.append(
                 {
                     "op": "write",
                     "n": self.n_writes + 1,
-                    "rel": pack(os.path.abspath(path) if below.startswith(os.pardir) else below),
-                    "show": os.fspath(path).encode("unicode_escape", "surrogateescape").decode("ascii", "replace"),
+                    "rel": pack(os.path.abspath(path).removeprefix(os.path.join(self.root, ""))),
+                    "show": printable(os.fspath(path)),
                     "before": {**_summary(old, suffix), "mtime_ns": status.st_mtime_ns},
                     "after": _summary(new, suffix),
-                    "delta": delta(new, old),
+                    "delta": instructions,
                 }
             )
             self.n_writes += 1
@@ -131,38 +146,14 @@ class Journal:
 
     def append(self, record: dict[str, Any]) -> None:
         """Put one record on the disk."""
-        line = json.dumps({"v": VERSION, **record}, ensure_ascii=True, separators=(",", ":")) + "\n"
+        line = json.dumps({"v": VERSION, **record}, ensure_ascii=False, separators=(",", ":")) + "\n"
+        data = line.encode(errors="backslashreplace")  # JSON spells a lone surrogate the same way
         try:
-            data = line.encode()
             if os.write(self._handle, data) != len(data):
                 raise OSError("written in part only")
             os.fsync(self._handle)
         except OSError as error:
             raise JournalError(self.path, error.strerror or str(error)) from error
-
-
-def write_genres(
-    path: str | PathLike[str],
-    genres: Sequence[str],
-    *,
-    id3v23_multi: Multi = "join",
-    preserve_mtime: bool = False,
-    hardlinks: HardLinks = "skip",
-    announce: Announce | None = None,
-) -> bool:
-    """Write exactly these genres into the song, safely but without a record unless `announce` keeps one."""
-    check_genres(genres)
-    suffix = Path(path).suffix
-
-    def make(old: bytes) -> bytes:
-        new = retag(old, suffix, genres, id3v23_multi)
-        if new is not old:
-            verify_genres(new, suffix, genres, id3v23_multi)
-            verify(old, new, suffix)
-        return new
-
-    with stopping():
-        return swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
 
 
 @contextmanager
@@ -179,6 +170,11 @@ def stopping() -> Iterator[None]:
 def _summary(data: bytes, suffix: str) -> dict[str, Any]:
     genres, places = genres_in(data, suffix)
     return {"size": len(data), "sha256": sha256(data).hexdigest(), "genres": genres, "raw": dict(places)}
+
+
+def printable(path: str) -> str:
+    """A file name on one line, control and bidirectional characters and undecodable bytes escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 def pack(path: str) -> str:

@@ -151,11 +151,16 @@ def info_chunk(file: BinaryIO) -> Chunk | None:
     return next((c for c in chunks(file) if c.name == b"LIST" and at(file, c.start, 4) == b"INFO"), None)
 
 
-def info_items(file: BinaryIO, place: Chunk) -> list[tuple[bytes, bytes]]:
-    """The (name, value) pairs of an INFO list, values as stored, closing NULs included."""
-    payload = at(file, place.start, place.end - place.start)
-    wrapped = BytesIO(b"RIFF" + struct.pack("<I", len(payload)) + payload)
-    return [(c.name, at(wrapped, c.start, c.end - c.start)) for c in chunks(wrapped)] if len(payload) > 4 else []
+def info_items(payload: bytes) -> list[tuple[bytes, bytes]]:
+    """The (name, value) pairs of an INFO list, values as stored, closing NULs included; zeros behind them are room."""
+    position, items = 4, []
+    while payload[position:].strip(b"\0"):
+        name, length = struct.unpack_from("<4sI", payload, position)
+        items.append((name, payload[position + 8 : position + 8 + length]))
+        position += 8 + length + length % 2
+        if position > len(payload) + 1:
+            raise ValueError("INFO list whose items do not add up")
+    return items
 
 
 def info_payload(items: list[tuple[bytes, bytes]]) -> bytes:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 SONG_SUFFIXES = frozenset({
@@ -48,8 +47,8 @@ class Found:
     problem: str = ""
     #: True when the user asked for this very path and it cannot be had; False when it is only passed over.
     failed: bool = False
-    #: (device, inode) of a song: one file under two names is one song.
-    identity: tuple[int, int] | None = None
+    #: (device, inode) of a song: one file under two names is one song. None where the file system numbers no files.
+    file: tuple[int, int] | None = None
 
 
 def find_songs(paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryIO | None = None) -> Iterator[Found]:
@@ -63,10 +62,10 @@ def find_songs(paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryI
     seen: set[tuple[int, int]] = set()
     for path in paths:
         for found in _expand(path, exclude, stdin):
-            if found.identity in seen:
+            if found.file in seen:
                 continue
-            if found.identity is not None:
-                seen.add(found.identity)
+            if found.file is not None:
+                seen.add(found.file)
             yield found
 
 
@@ -100,7 +99,7 @@ def _look_at(path: Path, asked_for: bool) -> Found:
         return Found(path, UNSUPPORTED_SUFFIXES[suffix])
     if suffix not in SONG_SUFFIXES:
         return Found(path, f"not a music file: {suffix or 'no'} extension")
-    return Found(path, identity=(status.st_dev, status.st_ino))
+    return Found(path, file=(status.st_dev, status.st_ino) if status.st_ino else None)
 
 
 def _walk(root: Path, exclude: Sequence[str]) -> Iterator[Found]:
@@ -149,6 +148,10 @@ def read_paths(data: bytes) -> list[str]:
 
 def _read_playlist(playlist: Path) -> Iterator[Found]:
     """Entries of an M3U playlist, relative ones from the playlist's folder; links to streams are passed over."""
+    found = _look_at(playlist, asked_for=True)
+    if found.problem == "not a regular file":  # a FIFO would be waited for
+        yield found
+        return
     try:
         lines = playlist.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
@@ -158,10 +161,9 @@ def _read_playlist(playlist: Path) -> Iterator[Found]:
         entry = os.fsdecode(line.strip())
         if not entry or entry.startswith("#"):
             continue
-        scheme = urlsplit(entry).scheme if "://" in entry else ""
-        if scheme == "file":
-            yield _look_at(Path(url2pathname(urlsplit(entry).path)), asked_for=True)
-        elif scheme:
+        if entry.startswith("file://"):
+            yield _look_at(Path(url2pathname("/" + entry.removeprefix("file://").partition("/")[2])), asked_for=True)
+        elif "://" in entry:
             yield Found(Path(entry), "a stream, not a file")
         else:
             # As written; made on Windows; made where names were Latin-1. None there: report it as written.

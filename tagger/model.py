@@ -11,7 +11,7 @@ import torch
 
 from tagger.audio import SAMPLE_RATE
 from tagger.checkpoint import STARTER, Checkpoint, read_checkpoint
-from tagger.features import HOP_SAMPLES
+from tagger.features import FRAME_HOP_SAMPLES
 from tagger.predict import ModelError
 from tagger.workers import usable_cores
 
@@ -46,7 +46,7 @@ class GenreModel:
         self.precision, self.precision_reason = precision.name, precision.reason
         self.n_outputs = cast("int", config.num_labels)
         #: Whole seconds that fit the input, at least one: 160 000 for 1024 frames (AudioSet's clips were 10 s too).
-        self.snippet_samples = max(1, config.max_length * HOP_SAMPLES // SAMPLE_RATE) * SAMPLE_RATE
+        self.snippet_samples = max(1, config.max_length * FRAME_HOP_SAMPLES // SAMPLE_RATE) * SAMPLE_RATE
         self.batch_size = default_batch_size(config, device)
         self._checkpoint = checkpoint
         try:

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+#: What becomes of a song that has other names: it is passed over, or this name alone gets the new genre.
+HardLinks = Literal["skip", "break"]
+#: How several genres are put into ID3v2.3: joined by "; ", separated by NUL, or the first alone.
+Multi = Literal["join", "null", "first"]
 #: What becomes of the genres a song has: left alone, added to, or replaced.
 Existing = Literal["keep", "append", "replace"]
 
@@ -22,4 +26,7 @@ class TagOptions:
     names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
     batch_size: int | None = None  # what the model asks for on its device
     n_workers: int | None = None  # see default_workers
-    time_limit_seconds: float = 60.0  # a broken file may keep a decoder busy for ever; a song takes well under 1 s
+    time_limit_seconds: int = 60  # a broken file may keep a decoder busy for ever; a song takes well under 1 s
+    preserve_mtime: bool = False  # music servers find changed files by it
+    hardlinks: HardLinks = "skip"  # the other names would keep the old tags, and take the room of a second copy
+    id3v23_multi: Multi = "join"  # ID3v2.3 has room for one genre; joined by "; " nothing is lost in any player

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from tagger.audio import Snippets
 from tagger.workers import Failure
+
+MOST_WAITING = 1000  # songs that wait for an answer before an unfilled batch is heard
 
 Item = TypeVar("Item")
 
@@ -61,11 +63,11 @@ class _Song(Generic[Item]):
 
 def hear(
     decoded: Iterable[tuple[Item, Snippets | Failure | None]], model: Model, batch_size: int
-) -> Iterator[tuple[Item, Heard | Failure | None]]:
+) -> Generator[tuple[Item, Heard | Failure | None], None, None]:
     """Each item with what the model heard in its snippets, in the order they came, as soon as it is known.
 
-    Failures, and items without snippets to hear, pass through. Every batch but the last holds `batch_size` snippets,
-    of as many songs as it takes; no more songs are held than fill it.
+    Failures, and items without snippets to hear, pass through. A batch holds `batch_size` snippets, of as many songs as
+    it takes; fewer at the end, and where so many items without snippets wait behind a song that it would hold them up.
     """
     songs: deque[_Song[Item]] = deque()  # every song not yet answered, in the order they came
     unheard: deque[tuple[_Song[Item], np.ndarray]] = deque()  # snippets that wait for a full batch
@@ -77,7 +79,7 @@ def hear(
             song.n_waiting = len(snippets.waveforms)
             unheard.append((song, snippets.waveforms))
             n_unheard += song.n_waiting
-        while n_unheard >= batch_size:
+        while n_unheard >= batch_size or (n_unheard and len(songs) > MOST_WAITING):
             n_unheard -= _hear_batch(unheard, model, batch_size)
             yield from _answered(songs)
         yield from _answered(songs)

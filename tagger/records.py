@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tagger.library import PLAYLIST_SUFFIXES, SONG_SUFFIXES, UNSUPPORTED_SUFFIXES
 from tagger.run import SongResult
+
+Write = Callable[[SongResult], None]
 
 CSV_FIELDS = ("path", "status", "written", "old", "new", "heard", "confidence", "scale", "reason", "duration_seconds")
 
@@ -49,36 +52,33 @@ def as_record(result: SongResult) -> dict[str, Any]:
 
 
 @contextmanager
-def json_lines(target: str) -> Iterator[Any]:
+def json_lines(target: str) -> Iterator[Write]:
     """A function that appends a result to `target` ("-": stdout) as one line of JSON, in ASCII."""
-    with _open(target) as file:
-
-        def write(result: SongResult) -> None:
-            file.write(json.dumps(as_record(result)) + "\n")
-            file.flush()
-
-        yield write
+    with _open(target, "") as append:
+        yield lambda result: append(json.dumps(as_record(result)) + "\n")
 
 
 @contextmanager
-def csv_rows(target: str) -> Iterator[Any]:
+def csv_rows(target: str) -> Iterator[Write]:
     """A function that appends a result to `target` ("-": stdout) as one CSV row; several genres joined by "; ".
 
     A cell that a spreadsheet would run as a formula gets an apostrophe in front, so a path can differ from the real
     one there: programs read the JSON (OWASP, "CSV Injection").
     """
-    with _open(target) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_FIELDS)
-        file.flush()
+    with _open(target, _csv_line(CSV_FIELDS)) as append:
 
         def write(result: SongResult) -> None:
             record = as_record(result)
             record["old"], record["new"] = "; ".join(result.old), "; ".join(result.new)
-            writer.writerow([_harmless(record[field]) for field in CSV_FIELDS])
-            file.flush()
+            append(_csv_line([_harmless(record[field]) for field in CSV_FIELDS]))
 
         yield write
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
 
 
 def _harmless(cell: object) -> object:
@@ -89,16 +89,45 @@ def _harmless(cell: object) -> object:
 
 
 @contextmanager
-def _open(target: str) -> Iterator[TextIO]:
-    if target == "-":
-        yield sys.stdout
-        return
+def _open(target: str, head: str) -> Iterator[Callable[[str], None]]:
+    """A function that appends text to `target`, behind `head`, and sees to it that it is there.
+
+    An old file keeps its contents until the first text comes, or the run ends well without any.
+    """
     path = Path(target)
     if path.suffix.lower() in SONG_SUFFIXES | PLAYLIST_SUFFIXES | UNSUPPORTED_SUFFIXES.keys():
         raise RecordError(path, "that is the name of a music file or a playlist; records would replace it")
+    with _naming(target):
+        file = sys.stdout if target == "-" else path.open("a", encoding="utf-8", newline="")
+    is_begun = False
+
+    def append(text: str) -> None:
+        nonlocal is_begun
+        with _naming(target):
+            if not is_begun:
+                if target != "-" and path.is_file():
+                    file.truncate(0)
+                file.write(head)
+            is_begun = True
+            file.write(text)
+            file.flush()
+
     try:
-        file = path.open("w", encoding="utf-8", newline="")
+        yield append
+        if not is_begun:
+            append("")
+    finally:
+        if target != "-":
+            with _naming(target):  # what could not be written is tried once more
+                file.close()
+
+
+@contextmanager
+def _naming(target: str) -> Iterator[None]:
+    """What goes wrong with a file is a RecordError; a pipe whose reader has gone is nobody's fault."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise RecordError(path, error.strerror or str(error)) from error
-    with file:
-        yield file
+        raise RecordError(Path(target), error.strerror or str(error)) from error

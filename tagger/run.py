@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -74,24 +76,22 @@ def tag_songs(
     else:
         return
     model = load_model()
-    model.leave_cores(options.n_workers or default_workers(model.device))
+    n_workers = options.n_workers or default_workers(model.device)
+    model.leave_cores(n_workers)
+    if options.batch_size is not None:
+        model.batch_size = options.batch_size
+    # Decoded ahead: one song in each worker, and enough for the batch that is heard and for the next one.
+    n_batch_songs = 1 if options.n_snippets is None else math.ceil(model.batch_size / options.n_snippets)
     decoded = decode_ahead(
         ((song, None if song.result else song.path) for song in chain([seen], looked_at)),
         partial(audio.decode, n_snippets=options.n_snippets, snippet_samples=model.snippet_samples),
-        n_workers=options.n_workers or default_workers(model.device),
-        look_ahead=_look_ahead(options, model),
+        n_workers=n_workers,
+        look_ahead=n_workers + 2 * n_batch_songs,
         time_limit_seconds=options.time_limit_seconds,
     )
-    for song, heard in hear(decoded, model, options.batch_size or model.batch_size):
-        yield song.result or _finish(song, heard, model, options, journal)
-
-
-def _look_ahead(options: TagOptions, model: GenreModel) -> int:
-    """Songs decoded ahead: enough for the batch that is heard and the next one, and one in each worker."""
-    n_workers = options.n_workers or default_workers(model.device)
-    if options.n_snippets is None:
-        return n_workers + 1
-    return n_workers + 2 * -(-(options.batch_size or model.batch_size) // options.n_snippets)
+    with closing(decoded), closing(hear(decoded, model, model.batch_size)) as answers:
+        for song, heard in answers:
+            yield song.result or _finish(song, heard, model, options, journal)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _look(found: Found, options: TagOptions, writing: bool) -> _Looked:
     if writing and options.existing == "keep" and old:
         return _Looked(path, result=SongResult(path, "kept", old, old))
     try:
-        check_writable(path)
+        check_writable(path, options.hardlinks)
     except tags.TagError as error:
         if writing:
             return _Looked(path, result=SongResult(path, "skipped", old, old, reason=error.reason))
@@ -153,7 +153,14 @@ def _finish(
     if journal is None:
         return result(status="tagged", new=new)
     try:
-        written = journal.write_genres(song.path, new)
+        written = journal.write_genres(
+            song.path,
+            new,
+            instead_of=song.old,
+            id3v23_multi=options.id3v23_multi,
+            preserve_mtime=options.preserve_mtime,
+            hardlinks=options.hardlinks,
+        )
     except tags.TagError as error:
         return result(status="failed" if error.refused else "skipped", new=song.old, reason=error.reason)
     return result(status="tagged" if written else "unchanged", new=new, written=written)

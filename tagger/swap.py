@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
+from tagger.options import HardLinks
 from tagger.tags import TagError, naming
 
 try:
@@ -22,7 +22,6 @@ try:
 except ImportError:  # Windows
     ioctl = None  # type: ignore[assignment]
 
-HardLinks = Literal["skip", "break"]
 Announce = Callable[[bytes, bytes, os.stat_result], None]
 
 # The whole file is held in memory, twice; no song comes near, an hour of 24-bit 192 kHz stereo WAV does.

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from tagger.containers import Multi, Places, Song, TagError, clean, naming
+from tagger.containers import Places, Song, TagError, clean, naming
+from tagger.options import Existing, Multi
 
-__all__ = ["PLACEHOLDERS", "Existing", "Inspection", "Multi", "TagError", "check_genres", "genres_in", "inspect"]
-__all__ += ["merge", "naming", "read_genres", "restore", "retag"]
-
-Existing = Literal["keep", "append", "replace"]
+__all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "inspect"]
+__all__ += ["merge", "naming", "read_genres", "real_genres", "restore", "retag"]
 
 # What rippers and shops write when they do not know; compared case-folded. ID3v1 byte 255 reads as "Unknown".
 PLACEHOLDERS = frozenset({"", "other", "unknown", "unknown genre", "none", "misc", "genre", "undefined"})
@@ -37,6 +36,12 @@ def _real_genres(song: Song, placeholders: frozenset[str]) -> tuple[str, ...]:
         if genres := tuple(g for g in song.names(place, values) if g.casefold() not in placeholders):
             return genres
     return ()
+
+
+def real_genres(data: bytes, suffix: str) -> tuple[str, ...]:
+    """What `read_genres` gives for a song of these bytes; raises TagError (with no path)."""
+    with naming(""):
+        return _real_genres(Song(BytesIO(data), suffix), PLACEHOLDERS)
 
 
 def merge(old: Sequence[str], predicted: Sequence[str], existing: Existing) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -87,6 +88,7 @@ class Screen:
         #: Why the model's thresholds are what they are; told when they left songs unsure.
         self.threshold_reason = ""
         self._genres: Counter[str] = Counter()
+        self._n_below_threshold = 0
         self._bar: tqdm[Any] | None = None
         self._started = time.monotonic()
         self._first_done = self._said = 0.0
@@ -105,6 +107,7 @@ class Screen:
         self.counts[result.status] += 1
         if self.counts.total() == 1:
             self._first_done = self._said = time.monotonic()
+        self._n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
         if self._rows:
@@ -125,7 +128,7 @@ class Screen:
         return click.style(row, fg=_COLOURS.get(result.status))
 
     def _name(self, path: Path) -> str:
-        if self.root is not None:
+        if self.root is not None and path.is_relative_to(self.root):
             path = path.relative_to(self.root)
         return printable(str(path))
 
@@ -144,7 +147,7 @@ class Screen:
             self._said = time.monotonic()
             done = self.counts.total()
             rate = (done - 1) / (self._said - self._first_done)  # loading the model is over by the first song
-            left = time.strftime("%H:%M:%S", time.gmtime((self._total - done) / rate))
+            left = timedelta(seconds=round((self._total - done) / rate))
             words = "".join(f", {count} {status}" for status, count in notes.items())
             click.echo(f"{done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
 
@@ -164,7 +167,7 @@ class Screen:
         lines.append(f"{heading}: {counted}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
         if interrupted:
             lines.append("Interrupted. The songs above are done; run the same command again for the others.")
-        if self.counts["unsure"] and self.threshold_reason:
+        if self._n_below_threshold and self.threshold_reason:
             lines.append(f"Unsure: {printable(self.threshold_reason)}.")
         if not interrupted and not self._write_tags and self.counts["tagged"]:
             lines.append("Nothing was written. Add --write-tags to write these genres into the files.")

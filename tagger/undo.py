@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from os import PathLike
@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from tagger.delta import rebuild
 from tagger.journal import VERSION, Journal, JournalError, journal_folder, stopping, unpack
-from tagger.swap import HardLinks, swap
+from tagger.options import HardLinks
+from tagger.swap import swap
 from tagger.tags import TagError, genres_in, naming, restore
 from tagger.verify import verify
 
@@ -41,10 +42,18 @@ class Undone:
     reason: str = ""
 
 
-def list_runs(state: str | PathLike[str] | None = None) -> list[Run]:
-    """The runs that can be undone, newest first; raises JournalError for a journal that cannot be read."""
-    journals = sorted(journal_folder(state).glob("*.jsonl"), reverse=True)
-    return [read_run(path) for path in journals if path.stat().st_size]  # empty: killed before it wrote anything
+def list_runs(
+    state: str | PathLike[str] | None = None, on_damage: Callable[[JournalError], None] = lambda error: None
+) -> list[Run]:
+    """The runs that can be undone, newest first; `on_damage` is told of each journal that cannot be read."""
+    runs = []
+    for path in sorted(journal_folder(state).glob("*.jsonl"), reverse=True):
+        try:
+            if path.stat().st_size and (run := read_run(path)).n_writes:  # empty: killed before its first line
+                runs.append(run)
+        except JournalError as error:
+            on_damage(error)
+    return runs
 
 
 def read_run(journal: Path) -> Run:

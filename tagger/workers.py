@@ -12,7 +12,7 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -44,7 +44,7 @@ def decode_ahead(
     n_workers: int,
     look_ahead: int,
     time_limit_seconds: float,
-) -> Iterator[tuple[Item, Result | Failure | None]]:
+) -> Generator[tuple[Item, Result | Failure | None], None, None]:
     """Each item with what `decode` made of its path, in the order they came; None for an item without a path.
 
     `decode` runs in worker processes and must be picklable. At most `look_ahead` songs are decoded or being decoded

@@ -143,7 +143,7 @@ def rich22() -> bytes:
         (b"TT2", b"\0Title"),
         (b"TP1", b"\1\xff\xfe" + "Çelik".encode("utf-16-le")),
         (b"TYE", b"\x001999"),
-        (b"TT3", b"\0"),
+        (b"TT3", b"\0\0"),
     ]
     frames += [(b"TSP", b"\0sort"), (b"COM", b"\0eng\0words"), (b"PIC", cover), (b"ULT", b"\0eng\0la")]
     return b"".join(frame22(name, body) for name, body in frames)
@@ -387,6 +387,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "ape behind no xing.mp3": lambda: song(".mp3", container=(("write_xing", "0"),)) + ape(**RICH_APE),
     "ape only.mp3": lambda: at_ape(".mp3", ["Old"]),
     "ape only with v1.mp3": lambda: at_ape(".mp3", tail=id3v1(12)),
+    "ape in front.mp3": lambda: ape(**RICH_APE, Genre="Old") + song(".mp3"),
     "mp3gain.mp3": lambda: song(".mp3") + ape(**GAIN),
     "mp3gain with v1.mp3": lambda: song(".mp3") + ape(**GAIN) + id3v1(12),
     "ape and v24 and v1.mp3": lambda: tag24() + at_ape(".mp3", ["Old"], id3v1(12)),
@@ -428,6 +429,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "ID3.wav": lambda: wav(chunk(b"ID3 ", tag24())),
     "id3 and info.wav": lambda: wav(info(**INFO, IGNR=b"Old"), chunk(b"id3 ", tag24())),
     "odd.wav": lambda: wav(after=chunk(b"id3 ", tag24()), odd=True),
+    "info with room.wav": lambda: wav(chunk(b"LIST", info(**INFO)[8:] + bytes(40)), info()),
     "garbage behind.wav": lambda: wav(after=info(ISFT=b"Lavf")) + b"garbage",
     "plain.aiff": lambda: song(".aiff"),
     "full.aif": lambda: aiff(chunk(b"ID3 ", tag23(), ">")),

@@ -14,7 +14,7 @@ MODULES = sorted(path for half in ("tagger", "training") for path in (ROOT / hal
 #: Foreign library -> the modules that may import it.
 HOMES = {
     "mutagen": {"containers.py"},
-    "av": {"audio.py", "identity.py", "verify.py"},
+    "av": {"audio.py", "verify.py"},
     "torch": TORCH,
     "torchaudio": set(),
     "transformers": {"checkpoint.py", "model.py"},

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tagger import tags
 from tagger.cli import RESERVED, main
+from tagger.options import TagOptions
 from tagger.predict import ModelError
 from tests.fakes import FakeModel, make_tone
 
@@ -40,7 +41,7 @@ def genre_tag(
     """Runs the command line in this process, with a fake model and no settings but the test's own."""
     monkeypatch.setenv("GENRE_TAG_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: FakeModel())
-    previous = signal.getsignal(signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: str | Path) -> Run:
         with pytest.raises(SystemExit) as exit_:
@@ -50,7 +51,8 @@ def genre_tag(
         return Run(int(exit_.value.code or 0), captured.out, captured.err)
 
     yield run
-    signal.signal(signal.SIGTERM, previous)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,9 @@ def test_version(genre_tag: Callable[..., Run]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--time-limit", "inf"], "'inf' is not a valid integer"),
+        (["--time-limit", "0"], "0 is not in the range"),
+        (["--json", "o", "--csv", "./o"], "same place"),
         (["--write-tags", "--dry-run"], "contradict"),
         (["--overwrite", "--existing", "append"], "contradict"),
         (["--quiet", "--verbose"], "contradict"),
@@ -263,6 +268,23 @@ def test_json_on_stdout_is_nothing_but_json(genre_tag: Callable[..., Run], music
     assert "bad\\x1b[31m\\n.mp3: empty file" in run.err
 
 
+def test_an_old_record_stays_until_there_is_a_new_one(
+    genre_tag: Callable[..., Run], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out.csv").write_text("precious")
+    with monkeypatch.context() as patched:
+
+        def load(*_: object) -> FakeModel:
+            raise ModelError("x", "no such model")
+
+        patched.setattr("tagger.model.GenreModel.load", load)
+        assert genre_tag("--csv", tmp_path / "out.csv", music).code == 3
+    assert (tmp_path / "out.csv").read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    genre_tag("--csv", tmp_path / "out.csv", tmp_path / "empty")
+    assert (tmp_path / "out.csv").read_text().startswith("path,status")
+
+
 def test_records_go_to_files_beside_the_rows(genre_tag: Callable[..., Run], music: Path, tmp_path: Path) -> None:
     run = genre_tag("--json", tmp_path / "out.jsonl", "--csv", tmp_path / "out.csv", music)
     assert "– → Rock" in run.out
@@ -289,7 +311,28 @@ def test_paths_on_standard_input(genre_tag: Callable[..., Run], music: Path, mon
     assert genre_tag("-").out.splitlines() == ["rock.mp3  – → Rock (1.00)"]
 
 
+def test_no_standard_input_is_needed(
+    genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert genre_tag(music).code == 0
+    assert genre_tag("-").err == "No songs found in -.\n"
+
+
+def test_a_path_with_two_slashes(genre_tag: Callable[..., Run], music: Path) -> None:
+    assert genre_tag(f"/{music}").out.count("→") == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_takes_no_more_records_is_one_line(genre_tag: Callable[..., Run], music: Path) -> None:
+    run = genre_tag("--json", "/dev/full", music)
+    assert run.code == 3 and "/dev/full: No space left on device" in run.err
+
+
 def test_limit_and_exclude(genre_tag: Callable[..., Run], music: Path) -> None:
+    (music / "a.mka").touch()
+    assert genre_tag("--limit", "1", music).out.count("→") == 1
+    (music / "a.mka").unlink()
     assert genre_tag("--limit", "1", music).out.count("\n") == 1
     assert genre_tag("--exclude", "*.flac", music).out.splitlines() == ["rock.mp3  – → Rock (1.00)"]
 
@@ -343,6 +386,60 @@ def test_every_setting_is_shown(genre_tag: Callable[..., Run]) -> None:
     assert "write-tags" not in settings(genre_tag)
 
 
+#: A setting -> a value that is not its default, as typed.
+SETTINGS = {
+    "existing": "append", "model": "audioset", "device": "cpu", "precision": "fp32", "batch-size": "3", "jobs": "2",
+    "snippets": "all", "aggregate": "vote", "max-genres": "4", "min-confidence": "0.25", "map": "my.map",
+    "exclude": "*.wav", "limit": "7", "json": "out.jsonl", "csv": "out.csv", "time-limit": "9",
+    "preserve-mtime": "true", "hardlinks": "break", "id3v23-multi": "first",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_can_come_from_environment_and_file(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    assert SETTINGS.keys() == settings(genre_tag).keys() - {"setting"}
+    value = SETTINGS[name]
+    shown = "True" if value == "true" else value
+    (tmp_path / "config.toml").write_text(f"{name} = {value}" if value in ("true", "4") else f'{name} = "{value}"')
+    assert settings(genre_tag)[name] == (shown, "settings file")
+    (tmp_path / "config.toml").unlink()
+    monkeypatch.setenv(f"GENRE_TAG_{name.replace('-', '_').upper()}", value)
+    assert settings(genre_tag)[name] == (shown, "environment")
+
+
+def test_every_option_reaches_the_run(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, music: Path
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *arguments: seen.append(arguments) or FakeModel())
+
+    def tag_songs(songs: object, load_model: Callable[[], object], options: object, journal: object) -> Iterator[None]:
+        load_model()
+        seen.append(options)
+        yield from ()
+
+    monkeypatch.setattr("tagger.run.tag_songs", tag_songs)
+    (music.parent / "my.map").write_text("Rock = Stone\n")
+    arguments = {**SETTINGS, "map": music.parent / "my.map", "json": "-", "csv": music.parent / "out.csv"}
+    typed = [part for name, value in arguments.items() if value != "true" for part in (f"--{name}", value)]
+    genre_tag(*typed, "--preserve-mtime", music)
+    assert seen == [
+        ("audioset", "cpu", "fp32"),
+        TagOptions(
+            existing="append", n_snippets=None, aggregate="vote", max_genres=4, min_confidence=0.25,
+            names={"Rock": "Stone"}, batch_size=3, n_workers=2, time_limit_seconds=9, preserve_mtime=True,
+            hardlinks="break", id3v23_multi="first",
+        ),
+    ]  # fmt: skip
+
+
+def test_other_commands_do_not_mind_the_settings(genre_tag: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("nonsense")
+    assert genre_tag("undo").code == 0
+
+
 # ---- undo
 
 
@@ -366,8 +463,19 @@ def test_undo_of_some_songs_and_of_the_undoing(genre_tag: Callable[..., Run], mu
     genre_tag("--write-tags", music)
     assert genre_tag("undo", "last", music / "rock.mp3").out.count("\n") == 1
     assert (tags.read_genres(music / "rock.mp3"), tags.read_genres(music / "blues.flac")) == ((), ("Blues",))
-    genre_tag("undo", "last")
+    undoing = genre_tag("undo").out.split()[0]
+    assert genre_tag("undo", undoing).code == 0
     assert tags.read_genres(music / "rock.mp3") == ("Rock",)
+    assert genre_tag("undo", "last").code == 0  # the newest run that wrote genres, not the newest undoing
+    assert tags.read_genres(music / "rock.mp3") == ()
+
+
+def test_a_damaged_journal_is_named_and_stops_no_undo(genre_tag: Callable[..., Run], music: Path, nobody: Path) -> None:
+    genre_tag("--write-tags", music)
+    (nobody / "state" / "genre-tag" / "journal" / "zzz.jsonl").write_text("garbage")
+    run = genre_tag("undo", "last")
+    assert run.code == 0 and run.out.count("every byte as before") == 2
+    assert run.err.count("\n") == 1 and "zzz.jsonl: cannot be read" in run.err
 
 
 def test_undo_of_a_library_that_moved(genre_tag: Callable[..., Run], music: Path, tmp_path: Path) -> None:
@@ -377,6 +485,24 @@ def test_undo_of_a_library_that_moved(genre_tag: Callable[..., Run], music: Path
     assert gone.code == 1 and gone.out.count("missing: no such file") == 2
     assert genre_tag("undo", "last", "--root", moved).code == 0
     assert tags.read_genres(moved / "rock.mp3") == ()
+
+
+def test_undo_of_a_library_whose_songs_lie_deep(genre_tag: Callable[..., Run], music: Path, tmp_path: Path) -> None:
+    (music / "Artist").mkdir()
+    (music / "rock.mp3").rename(music / "Artist" / "rock.mp3")
+    (music / "blues.flac").unlink()
+    genre_tag("--write-tags", music)
+    moved = music.rename(tmp_path / "moved")
+    assert genre_tag("undo", "last", "--root", moved).code == 0
+    assert tags.read_genres(moved / "Artist" / "rock.mp3") == ()
+
+
+def test_undo_of_songs_the_run_did_not_write_is_wrong_usage(
+    genre_tag: Callable[..., Run], music: Path, tmp_path: Path
+) -> None:
+    genre_tag("--write-tags", music)
+    run = genre_tag("undo", "last", tmp_path / "elsewhere")
+    assert run.code == 2 and "wrote nothing there" in run.err
 
 
 def test_undo_leaves_a_genre_somebody_changed(genre_tag: Callable[..., Run], music: Path) -> None:
@@ -427,6 +553,27 @@ def test_ctrl_c_stops_a_real_run_within_seconds(tmp_path: Path) -> None:
     assert running.returncode == 130
     done = len((first + out).splitlines())
     assert f"{done} of 60 songs" in err and "Traceback" not in err
+
+
+def test_more_ctrl_c_than_one_changes_nothing(tmp_path: Path) -> None:
+    for number in range(10):
+        make_tone(tmp_path / f"{number:02}.wav", "Rock", seconds=60)
+    running = process("--json", "-", "--batch-size", "1", tmp_path, start_new_session=True)
+    assert running.stdout is not None
+    running.stdout.readline()
+    for _ in range(4):
+        os.killpg(running.pid, signal.SIGINT)
+        time.sleep(0.02)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in err and "Interrupted" in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">/dev/full"])
+def test_closed_and_full_streams_leave_no_traceback(music: Path, tmp_path: Path, closed: str) -> None:
+    command = f"{sys.executable} -m tagger {music} --limit 1 2>{tmp_path / 'err'} {closed}"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == (3 if "full" in closed else 0)
+    assert "Traceback" not in done.stderr + (tmp_path / "err").read_text()
 
 
 def test_a_closed_pipe_ends_the_run_without_a_traceback(music: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tagger.config import ConfigError, config_path, read_config
 
-KNOWN = ("min_confidence", "model", "exclude")
+KNOWN = ("min-confidence", "model", "exclude")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -17,7 +17,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_keys_may_be_spelt_like_the_options(tmp_path: Path) -> None:
     path = write(tmp_path, 'min-confidence = 0.7\nmodel = "audioset"\nexclude = ["*.wav"]\n')
-    assert read_config(path, KNOWN) == {"min_confidence": 0.7, "model": "audioset", "exclude": ["*.wav"]}
+    assert read_config(path, KNOWN) == {"min-confidence": 0.7, "model": "audioset", "exclude": ["*.wav"]}
 
 
 def test_no_file_is_no_settings(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_no_file_is_no_settings(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("min_confidence 0.7", "not valid TOML"),
-        ("min-confidnce = 1", "unknown setting 'min_confidnce'; known are: exc"),
+        ("min-confidnce = 1", "unknown setting 'min-confidnce'; known are: exc"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, reason: str) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.features import FRAME_SAMPLES, HOP_SAMPLES, SAMPLE_RATE, LogMel, mel_filters
+from tagger.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES, SAMPLE_RATE, LogMel, mel_filters
 
 
 def waveforms() -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ def test_equals_itself_on_cuda() -> None:
 
 def test_ten_seconds_end_in_the_26_empty_frames_that_audioset_ended_in() -> None:
     log_mel = LogMel(mean=0.0, std=0.5)(torch.from_numpy(waveforms()["noise"])[None])[0]
-    n_frames = 1 + (10 * SAMPLE_RATE - FRAME_SAMPLES) // HOP_SAMPLES
+    n_frames = 1 + (10 * SAMPLE_RATE - FRAME_SAMPLES) // FRAME_HOP_SAMPLES
     assert n_frames == 998
     assert (log_mel[n_frames:] == 0).all() and (log_mel[:n_frames] != 0).any(dim=1).all()
 

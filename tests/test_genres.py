@@ -34,7 +34,7 @@ def test_an_unknown_scale_is_refused() -> None:
 
 def test_map_keeps_letter_case_and_spaces_inside_names(tmp_path: Path) -> None:
     path = tmp_path / "genres.map"
-    path.write_text("\ufeff# mine\n\nHip-Hop = hip hop\n Children's=\nSoul = R=B\n", encoding="utf-8")
+    path.write_text("\ufeff# mine\n\nHip-Hop = hip  hop\n Children's=\nSoul = R=B\n", encoding="utf-8")
     assert read_map(path) == {"Hip-Hop": "hip hop", "Children's": "", "Soul": "R=B"}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tagger import journal as journal_module
 from tagger import swap as swap_module
-from tagger.journal import Journal, JournalError, check_writable, journal_folder, write_genres
+from tagger.journal import Journal, JournalError, journal_folder
 from tagger.swap import swap
 from tagger.tags import TagError, read_genres
 from tagger.undo import list_runs, undo
@@ -110,20 +110,37 @@ def test_a_song_that_is_refused_keeps_its_bytes(
     assert song.read_bytes() == build(name) and len(list(library.iterdir())) == 1
 
 
-def test_bytes_that_do_not_read_back_are_never_swapped_in(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_do_not_read_back_are_never_swapped_in(
+    library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     song = add(library, "full.flac")
     retag = journal_module.retag
-    monkeypatch.setattr(
-        journal_module, "retag", lambda old, suffix, genres, multi: retag(old, suffix, ["Wrong"], multi)
-    )
-    with pytest.raises(TagError, match="read back"):
-        write_genres(song, GENRES)
-    monkeypatch.setattr(
-        journal_module, "retag", lambda old, suffix, genres, multi: retag(old, suffix, genres, multi)[:-9000]
-    )
-    with pytest.raises(TagError, match="audio"):
-        write_genres(song, GENRES)
+    with Journal.open(library, [], state) as journal:
+        for wrong, reason in (
+            (lambda old, suffix, genres, multi: retag(old, suffix, ["Wrong"], multi), "read back"),
+            (lambda old, suffix, genres, multi: retag(old, suffix, genres, multi)[:-9000], "audio"),
+        ):
+            monkeypatch.setattr(journal_module, "retag", wrong)
+            with pytest.raises(TagError, match=reason):
+                journal.write_genres(song, GENRES)
     assert song.read_bytes() == build("full.flac")
+
+
+def test_a_song_that_could_not_be_taken_back_is_not_written(
+    library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = add(library, "full.flac")
+    monkeypatch.setattr(journal_module, "delta", lambda new, old: [["c", 0, len(old)]])
+    with Journal.open(library, [], state) as journal, pytest.raises(TagError, match="old bytes") as caught:
+        journal.write_genres(song, GENRES)
+    assert caught.value.refused and song.read_bytes() == build("full.flac")
+
+
+def test_a_song_outside_the_root_is_recorded_too(library: Path, state: Path, tmp_path: Path) -> None:
+    song = add(tmp_path, "none.mp3")
+    with Journal.open(library, [], state) as journal:
+        assert journal.write_genres(song, GENRES)
+    assert [undone.result for undone in undo(list_runs(state)[0], None)] == ["bytes"]
 
 
 def test_options_reach_the_file(library: Path, state: Path) -> None:
@@ -136,7 +153,6 @@ def test_options_reach_the_file(library: Path, state: Path) -> None:
             journal.write_genres(song, GENRES)
         assert journal.write_genres(song, GENRES, id3v23_multi="first", preserve_mtime=True, hardlinks="break")
     assert read_genres(song) == ("Techno",) and song.stat().st_mtime_ns == 1_000_000_000_000_000_000
-    check_writable(song)
 
 
 # --- when the journal fails
@@ -147,6 +163,13 @@ def test_no_journal_no_writing(library: Path, tmp_path: Path) -> None:
     with pytest.raises(JournalError) as caught:
         Journal.open(library, [], tmp_path / "state")
     assert "state" in str(caught.value.path) and caught.value.reason
+
+
+def test_a_journal_without_a_head_is_none(library: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", lambda handle, data: 5)
+    with pytest.raises(JournalError, match="in part"):
+        Journal.open(library, [], state)
+    assert not list(journal_folder(state).iterdir())
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync"])

@@ -73,10 +73,10 @@ def test_links_to_folders_are_not_followed_so_loops_end(tmp_path: Path) -> None:
     make(tmp_path, "a/x.mp3")
     (tmp_path / "a/loop").symlink_to(tmp_path)
     (tmp_path / "a/folder.mp3").symlink_to(tmp_path)
-    assert list(find_songs([str(tmp_path)])) == [Found(tmp_path / "a/x.mp3", identity=identity(tmp_path / "a/x.mp3"))]
+    assert list(find_songs([str(tmp_path)])) == [Found(tmp_path / "a/x.mp3", file=number(tmp_path / "a/x.mp3"))]
 
 
-def identity(path: Path) -> tuple[int, int]:
+def number(path: Path) -> tuple[int, int]:
     return path.stat().st_dev, path.stat().st_ino
 
 
@@ -151,6 +151,7 @@ def test_playlist_entries_are_relative_to_the_playlist(tmp_path: Path) -> None:
         "../music/é.mp3".encode("latin-1"),
         b"../music/\xfc.mp3",
         b"http://radio.example/stream.mp3",
+        b"http://[x/stream",
         b"gone.mp3",
         b"",
     ]
@@ -165,8 +166,14 @@ def test_playlist_entries_are_relative_to_the_playlist(tmp_path: Path) -> None:
     ]
     assert [(f.problem, f.failed) for f in problems(playlist)] == [
         ("a stream, not a file", False),
+        ("a stream, not a file", False),
         ("no such file or folder", True),
     ]
+
+
+def test_a_fifo_named_like_a_playlist_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.m3u")
+    assert problems(tmp_path / "x.m3u")[0].problem == "not a regular file"
 
 
 def test_a_missing_playlist_is_named(tmp_path: Path) -> None:

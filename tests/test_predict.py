@@ -72,6 +72,19 @@ def test_results_stream_out_while_songs_still_come_in() -> None:
         assert taken - number <= 5  # a batch of 16 holds parts of at most 5 songs of 5 snippets
 
 
+def test_a_song_that_waits_for_a_full_batch_does_not_hold_up_all_behind_it() -> None:
+    taken = 0
+
+    def songs() -> Iterator[tuple[int, Snippets | None]]:
+        nonlocal taken
+        for number in range(10_000):
+            taken += 1
+            yield number, None if number else song(0, 3)
+
+    next(iter(hear(songs(), FakeModel(), 64)))
+    assert taken < 2000
+
+
 def test_scores_that_are_not_finite_fail_the_song_and_no_other() -> None:
     class Overflowing(FakeModel):
         def logits(self, waveforms: np.ndarray) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tagger import tags
@@ -209,3 +211,41 @@ def test_the_model_is_told_how_many_decoders_run_beside_it(library: Path) -> Non
     model = FakeModel()
     run(library, model)
     assert model.n_decoders == 1
+
+
+def test_a_batch_size_of_the_users_reaches_the_model(library: Path) -> None:
+    model = FakeModel()
+    run(library, model, batch_size=2)
+    assert model.batch_size == 2
+
+
+@pytest.mark.parametrize(("n_snippets", "batch_size", "ahead"), [(5, 16, 9), (1, 64, 129), (None, 16, 3)])
+def test_songs_are_decoded_ahead_of_the_model_but_not_far(
+    library: Path, monkeypatch: pytest.MonkeyPatch, n_snippets: int | None, batch_size: int, ahead: int
+) -> None:
+    asked: list[int] = []
+
+    def decode_ahead(
+        *arguments: object, look_ahead: int, **options: object
+    ) -> Generator[tuple[object, None], None, None]:
+        asked.append(look_ahead)
+        yield from ()
+
+    monkeypatch.setattr("tagger.run.decode_ahead", decode_ahead)
+    options = TagOptions(n_workers=1, n_snippets=n_snippets, batch_size=batch_size)
+    list(tag_songs(list(find_songs([str(library)])), FakeModel, options))  # type: ignore[arg-type]
+    assert asked == [ahead]
+
+
+@pytest.mark.parametrize("existing", ["keep", "append", "replace"])
+def test_a_genre_that_somebody_sets_while_the_song_is_heard_stays(library: Path, existing: str) -> None:
+    path = library / "rock.ogg"
+
+    class Slow(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            path.write_bytes(tags.retag(path.read_bytes(), ".ogg", ["Mine"]))
+            return super().logits(waveforms)
+
+    result = run(library, Slow(), write_tags=True, existing=existing)["rock.ogg"]
+    assert result.status == "skipped" and "meanwhile" in result.reason
+    assert tags.read_genres(path) == ("Mine",)

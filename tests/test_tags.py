@@ -51,7 +51,11 @@ def other_lines(data: bytes, name: str) -> set[str]:
     if b"APETAGEX" in data and Path(name).suffix == ".mp3":
         tags.append(APEv2(BytesIO(data)))
     lines = {line for each in tags if each is not None for line in each.pprint().split("\n")}
-    return {line for line in lines if not line.lower().startswith(("tcon=", "genre=", "©gen=", "wm/genre="))} - {""}
+    return {
+        line
+        for line in lines
+        if not line.lower().startswith(("tcon=", "genre=", "©gen=", "wm/genre=")) and line[-1:] not in "="
+    }
 
 
 def save(tmp_path: Path, name: str, data: bytes) -> Path:
@@ -90,7 +94,7 @@ def test_a_genre_that_does_not_fit_moves_nothing_but_its_room(name: str) -> None
 @pytest.mark.parametrize("name", FILES)
 def test_beets_reads_the_same(name: str, tmp_path: Path) -> None:
     path = save(tmp_path, name, retag(build(name), Path(name).suffix, THREE))
-    if name.startswith(("ape only", "ape behind", "info")):
+    if name.startswith(("ape only", "ape behind", "ape in", "info")):
         pytest.skip("beets reads only ID3 there; the genre went where the title is")
     try:
         seen = MediaFile(path).genres
@@ -274,7 +278,7 @@ def test_an_id3v1_block_alone_is_promoted() -> None:
 # --- places beside each other
 
 
-@pytest.mark.parametrize("name", ["ape only.mp3", "ape only with v1.mp3"])
+@pytest.mark.parametrize("name", ["ape only.mp3", "ape only with v1.mp3", "ape in front.mp3"])
 def test_no_id3_tag_hides_an_ape_tag(name: str) -> None:
     new = retag(build(name), ".mp3", ONE)
     assert not new.startswith(b"ID3")
@@ -318,7 +322,7 @@ def test_no_id3_chunk_hides_an_info_list(name: str, has_id3: bool, items: int) -
 def test_an_info_list_of_old_windows_programs(tmp_path: Path) -> None:
     old = files.wav(files.info(INAM=b"x", IGNR="Chanson française".encode("cp1252")))
     assert read_genres(save(tmp_path, "a.wav", old)) == ("Chanson française",)
-    assert b"IGNR\x13\0\0\0" + "Chanson français".encode() in retag(old, ".wav", ["Chanson français"])
+    assert b"IGNR\x12\0\0\0" + "Chanson français".encode() in retag(old, ".wav", ["Chanson français"])
 
 
 def test_leftovers_behind_a_wav_stay_behind() -> None:
@@ -479,6 +483,7 @@ LEFT = {
     "truncated.wav": (lambda: build("id3.wav")[:9000], "truncated"),
     "no pad byte.wav": (lambda: build("odd.wav").replace(b"\0id3 ", b"id3 ", 1), "chunk"),
     "size too large.wav": (lambda: b"RIFF\xff\xff\xff\x7f" + build("plain.wav")[8:], "truncated"),
+    "bad info.wav": (lambda: build("info after.wav").replace(b"ICMT\x04", b"ICMT\x44"), "add up"),
     "truncated.aiff": (lambda: build("plain.aiff")[:9000], "truncated"),
     "no streaminfo.flac": (lambda: b"fLaC\x81" + build("plain.flac")[5:], "Stream info"),
     "truncated.dsf": (lambda: build("full.dsf")[:200_000], "truncated"),
