@@ -416,8 +416,9 @@ def _others(file: BinaryIO, song: Any) -> dict[str, Any]:
         others["atoms"] = {key: value for key, value in atoms if key not in ("gnre", _KEYS["mp4"])}
         others["chapters"] = [(c.start, c.title) for c in song.chapters or ()]
     if isinstance(song, ASF):
+        # A second value of a name moves to the metadata library, where no language and no stream are written as 0.
         others["attributes"] = sorted(
-            (k, v.TYPE, str(v.value), str(v.language), str(v.stream)) for k, v in tags if k != _KEYS["asf"]
+            (k, v.TYPE, str(v.value), v.language or 0, v.stream or 0) for k, v in tags if k != _KEYS["asf"]
         )
     return others
 

@@ -282,6 +282,13 @@ def fragmented(flags: str = "") -> bytes:
     return song(".m4a", container=(("movflags", "frag_keyframe+empty_moov" + flags), ("frag_duration", "200000")))
 
 
+def made_by_ffmpeg_wma() -> bytes:
+    """FFmpeg writes title and artist twice, the artist both times under one name."""
+    with tempfile.TemporaryDirectory() as folder:
+        tags = {"title": "A Title", "artist": "Someone", "album": "LP", "date": "1999"}
+        return make_song(Path(folder) / "a.wma", seconds=1, metadata=tags).read_bytes()
+
+
 def tagged_asf(**attributes: object) -> bytes:
     file = BytesIO(song(".wma"))
     tags = asf.ASF(file)
@@ -417,6 +424,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "song.mp4": lambda: tagged_mp4(song(".mp4")),
     "plain.wma": lambda: song(".wma"),
     "full.wma": lambda: tagged_asf(**{"WM/Genre": "Old"}),
+    "of FFmpeg.wma": lambda: made_by_ffmpeg_wma(),
     "several.wma": lambda: tagged_asf(**{"WM/Genre": ["Old", "Older"]}),
     "plain.wav": lambda: wav(),
     "float.wav": lambda: wav(codec="pcm_f32le"),
