@@ -14,7 +14,7 @@ from io import BytesIO
 from os import PathLike, fspath
 from typing import Any, BinaryIO
 
-from mutagen import FileType, PaddingInfo
+from mutagen import FileType, MutagenError, PaddingInfo
 from mutagen.aiff import AIFF
 from mutagen.asf import ASF
 from mutagen.dsdiff import DSDIFF
@@ -83,8 +83,10 @@ def naming(path: str | PathLike[str]) -> Iterator[None]:
     except TagError as error:
         raise TagError(path, error.reason, error.refused) from error
     except Exception as error:
-        reason = re.sub(r"^'(<unknown>)?' ", "", getattr(error, "strerror", None) or str(error)) or "unreadable"
-        raise TagError(path, f"{reason} ({type(error).__name__})") from error
+        reason = re.sub(r"^'(<unknown>)?' ", "", getattr(error, "strerror", None) or str(error))
+        if not (isinstance(error, (MutagenError, OSError)) or type(error) is ValueError) or not reason:
+            reason = f"damaged, or not what its name says ({type(error).__name__}{f': {reason}' if reason else ''})"
+        raise TagError(path, reason) from error
 
 
 class Song:
