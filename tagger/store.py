@@ -1,0 +1,502 @@
+"""What was heard before: a store of logits by song and method, so that no song is heard twice.
+
+One SQLite file for all libraries of a user. A file that was looked at before is known by its path and its stamp (one
+stat, one look-up); any other is identified by its coded audio (`tagger.identity`), so that a song that was renamed,
+moved or tagged by somebody is still known. Every answer is on the disk when `remember` returns.
+
+A store saves time and is never in the way: whatever goes wrong with it is told in one line, and the run goes on.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from hashlib import sha256
+from itertools import count
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from platformdirs import user_state_path
+
+from tagger.identity import identify
+from tagger.predict import Heard
+from tagger.workers import Failure
+
+Result = TypeVar("Result")
+
+HEARING_VERSION = 1  # to be raised when songs are decoded, cut or turned into log-mels differently than before
+READING_VERSION = 1  # to be raised when `tags.read_genres` answers differently than before
+
+APPLICATION_ID = 0x67746167  # "gtag", in the header of the file
+SCHEMA_VERSION = 1
+SCHEMA = (
+    "CREATE TABLE files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, device TEXT NOT NULL, identity BLOB, genres BLOB)"
+    " WITHOUT ROWID",
+    "CREATE TABLE methods (key BLOB PRIMARY KEY, fields BLOB NOT NULL, last_used TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE hearings (identity BLOB, method BLOB, answer BLOB NOT NULL, PRIMARY KEY (identity, method))",
+    "CREATE TABLE failures (path BLOB, method BLOB, stamp TEXT NOT NULL, reason TEXT NOT NULL,"
+    " PRIMARY KEY (path, method)) WITHOUT ROWID",
+)
+# What was learned of an older version of the file does not outlive an update; genres are sealed with their stamp.
+RECORD_FILE = """
+    INSERT INTO files VALUES (:path, :stamp, :device, :identity, :genres) ON CONFLICT (path) DO UPDATE SET
+        identity = coalesce(excluded.identity, CASE WHEN stamp = excluded.stamp THEN identity END),
+        genres = coalesce(excluded.genres, genres),
+        stamp = excluded.stamp, device = excluded.device
+"""
+RECORD_METHOD = """
+    INSERT INTO methods VALUES (?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET fields = excluded.fields, last_used = excluded.last_used
+"""
+TROUBLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter from a message that quotes a damaged schema
+WAIT_SECONDS = 30.0  # for another run that writes; each takes a millisecond, only a prune takes seconds
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a song is heard: everything but the song that changes its logits.
+
+    The precision is part of it. bf16 logits are some 0.01 off those of fp32, and who asks for fp32 is to get it; the
+    price is one more hearing where a library is moved between machines, as on one of them the precision is always
+    the same. The device and the batch size are not: they change the sixth digit.
+    """
+
+    #: Fingerprint of the model's files: weights, config, features.
+    model: str
+    precision: str
+    n_snippets: int | None
+    snippet_samples: int
+    #: What the user calls the model; of two models of one fingerprint either name will do.
+    name: str = field(default="", compare=False)
+    version: int = HEARING_VERSION
+
+    @cached_property
+    def key(self) -> bytes:
+        """What a hearing by this method is filed under."""
+        fields = (self.model, self.precision, self.n_snippets, self.snippet_samples, self.version)
+        return sha256(json.dumps(fields).encode()).digest()[:16]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One version of a file, as a stat shows it, and what the store knew of it."""
+
+    path: str
+    #: Size, times of change of the content and of the inode, and inode: one of them is new in a file that was
+    #: replaced, even if its mtime was set back.
+    stamp: str
+    device: str
+    #: Genres in its tag; None when the store does not know.
+    genres: tuple[str, ...] | None = None
+    known_identity: bytes | None = None
+
+    @cached_property
+    def identity(self) -> bytes | None:
+        """Who the song is; None when the file cannot be read or has no audio. Reads the file only if it must."""
+        if self.known_identity is not None:
+            return self.known_identity
+        with suppress(OSError, ValueError):
+            return identify(self.path)
+        return None
+
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was seen."""
+        with suppress(OSError):
+            return _stamp(os.stat(self.path)) == self.stamp
+        return False
+
+
+@dataclass(frozen=True)
+class Hearings:
+    """How many songs were heard by one method, and on what day (UTC) it was last asked for."""
+
+    method: Method
+    n_hearings: int
+    last_used: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds."""
+
+    path: Path
+    n_bytes: int
+    n_files: int
+    n_songs: int  # as many as were identified: a song under two names is one
+    n_failures: int
+    hearings: tuple[Hearings, ...]
+
+
+def store_path(state: str | PathLike[str] | None = None) -> Path:
+    """Where the store lies: in the given folder for state, or the user's (XDG_STATE_HOME and its like)."""
+    return Path(state if state is not None else user_state_path("genre-tag")) / "store.sqlite3"
+
+
+class Store:
+    """`with Store(store_path(), tell) as store:` never raises for what is wrong with the file, but tells it in a line.
+
+    A file that is damaged, foreign or of an older version is moved aside and a new one begun. Where there can be none
+    (a folder that is read-only, a full disk) the store knows nothing and remembers nothing. Several runs may use one
+    file at once, and several threads one store.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        self.path, self._tell = Path(os.path.abspath(path)), tell
+        self._lock = threading.RLock()
+        self._methods_in_use: set[Method] = set()
+        self._may_begin_anew = True
+        self._inode = 0
+        self._database: sqlite3.Connection | None = None
+        self._open()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; the store knows nothing any more."""
+        with self._lock:
+            database, self._database = self._database, None
+            if database is not None:
+                with suppress(sqlite3.Error):
+                    database.close()
+
+    # --- what a run asks
+
+    def look(self, path: str | PathLike[str]) -> Seen:
+        """The file as it is now, with what is known of this version of it; raises OSError when it is not there."""
+        path = os.path.abspath(path)
+        status = os.stat(path)
+        stamp, device = _stamp(status), str(status.st_dev)
+        rows = self._rows("SELECT identity, genres FROM files WHERE path = ? AND stamp = ?", os.fsencode(path), stamp)
+        for identity, genres in rows:
+            data = _unseal(genres, os.fsencode(path), stamp.encode())
+            known_genres = None if data is None else _unpack_genres(data)
+            return Seen(path, stamp, device, known_genres, identity if isinstance(identity, bytes) else None)
+        return Seen(path, stamp, device)
+
+    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
+        """What was heard in the song by this method; None when it is to be heard."""
+        if self._database is None:
+            return None
+        if method not in self._methods_in_use:
+            self._methods_in_use.add(method)
+            self._write((RECORD_METHOD, [_method_row(method)]))
+        if not retry_failed:
+            failed = "SELECT reason FROM failures WHERE path = ? AND method = ? AND stamp = ?"
+            for (reason,) in self._rows(failed, os.fsencode(seen.path), method.key, seen.stamp):
+                return Failure(reason)
+        if seen.identity is None:
+            return None
+        rows = self._rows("SELECT answer FROM hearings WHERE identity = ? AND method = ?", seen.identity, method.key)
+        data = _unseal(rows[0][0], seen.identity, method.key) if rows else None
+        if data is None:
+            return None
+        if seen.known_identity is None and seen.is_current():
+            self._write((RECORD_FILE, [_file_row(seen, seen.identity)]))
+        return _unpack_heard(data)
+
+    def remember(self, seen: Seen, method: Method, answer: Heard | Failure) -> None:
+        """Keep what was heard in the song, unless its file has changed since it was seen.
+
+        A failure is kept for this version of this file only, for nobody knows whether the song is to blame.
+        """
+        if self._database is None or not seen.is_current():
+            return
+        path = os.fsencode(seen.path)
+        both = (RECORD_METHOD, [_method_row(method)]), (RECORD_FILE, [_file_row(seen, seen.identity)])
+        if isinstance(answer, Failure):
+            failure = (path, method.key, seen.stamp, answer.reason)
+            self._write(*both, ("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", [failure]))
+        elif seen.identity is not None:
+            hearing = (seen.identity, method.key, _seal(_pack_heard(answer), seen.identity, method.key))
+            self._write(
+                *both,
+                ("INSERT OR REPLACE INTO hearings VALUES (?, ?, ?)", [hearing]),
+                ("DELETE FROM failures WHERE path = ? AND method = ?", [(path, method.key)]),
+            )
+
+    def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
+        """Keep the genres that were read in the tag, unless the file has changed since it was seen."""
+        if self._database is not None and seen.is_current():
+            self._write((RECORD_FILE, [_file_row(seen, seen.known_identity, genres)]))
+
+    def rewritten(self, seen: Seen, genres: Sequence[str]) -> None:
+        """Keep that this program gave the song these genres, so that it is known by its stamp in its new version, too.
+
+        What was heard in it is to be remembered before it is written: then its file is still the one that was seen.
+        """
+        if self._database is None or seen.identity is None:
+            return
+        with suppress(OSError):
+            status = os.stat(seen.path)
+            new = Seen(seen.path, _stamp(status), str(status.st_dev))
+            if new.identity == seen.identity and new.is_current():  # else somebody came between
+                self._write((RECORD_FILE, [_file_row(new, new.identity, genres)]))
+
+    # --- what its owner asks
+
+    def contents(self) -> Contents:
+        """Sizes and counts."""
+        counts = "SELECT count(*), count(DISTINCT identity), (SELECT count(*) FROM failures) FROM files"
+        n_files, n_songs, n_failures = (self._rows(counts) or [(0, 0, 0)])[0]
+        methods = self._rows(
+            "SELECT key, fields, (SELECT count(*) FROM hearings WHERE method = key), last_used FROM methods"
+            " ORDER BY last_used DESC, key"
+        )
+        hearings = [
+            Hearings(Method(**json.loads(data)), n_hearings, last_used)
+            for key, fields, n_hearings, last_used in methods
+            if (data := _unseal(fields, key)) is not None
+        ]
+        n_bytes = 0
+        for part in _parts(self.path):
+            with suppress(OSError):
+                n_bytes += part.stat().st_size
+        return Contents(self.path, n_bytes, n_files, n_songs, n_failures, tuple(hearings))
+
+    def prune_gone(self) -> int:
+        """Forget files that are gone, and songs that are left without a file; the number of files forgotten.
+
+        On a drive that is not connected nothing is gone: the folder nearest to a file must lie on the same device.
+        """
+        gone = [
+            (path,)
+            for path, device in self._rows("SELECT path, device FROM files")
+            if isinstance(path, bytes) and not os.path.lexists(path) and _device_near(path) == device
+        ]
+        self._write(("DELETE FROM files WHERE path = ?", gone))
+        self._sweep()
+        return len(gone)
+
+    def prune_methods(self, methods: Iterable[Method]) -> int:
+        """Forget what was heard by these methods; the number of hearings forgotten."""
+        keys = {method.key for method in methods}
+        n_forgotten = sum(each.n_hearings for each in self.contents().hearings if each.method.key in keys)
+        self._write(("DELETE FROM methods WHERE key = ?", [(key,) for key in keys]))
+        self._sweep()
+        return n_forgotten
+
+    def _sweep(self) -> None:
+        """Drop what nothing leads to any more, and give its room back to the disk."""
+        self._write(
+            ("DELETE FROM hearings WHERE identity NOT IN (SELECT identity FROM files WHERE identity NOT NULL)", [()]),
+            ("DELETE FROM hearings WHERE method NOT IN (SELECT key FROM methods)", [()]),
+            ("DELETE FROM failures WHERE path NOT IN (SELECT path FROM files)", [()]),
+            ("DELETE FROM failures WHERE method NOT IN (SELECT key FROM methods)", [()]),
+        )
+
+        def shrink(database: sqlite3.Connection) -> None:
+            with suppress(sqlite3.OperationalError):  # no room for a copy, or another run reads: the next time
+                database.execute("VACUUM")
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        self._do(shrink)
+
+    # --- the file
+
+    def _rows(self, sql: str, *values: object) -> list[tuple]:
+        return self._do(lambda database: database.execute(sql, values).fetchall()) or []
+
+    def _write(self, *statements: tuple[str, Sequence[tuple | dict]]) -> None:
+        """All of the statements, each for all of its rows, or nothing."""
+
+        def write(database: sqlite3.Connection) -> None:
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                for sql, rows in statements:
+                    database.executemany(sql, rows)
+
+        self._do(write)
+
+    def _do(self, action: Callable[[sqlite3.Connection], Result]) -> Result | None:
+        """What the action returns; None where the store cannot be used, which is told when it is found out."""
+        with self._lock:
+            if self._database is None:
+                return None
+            try:
+                return action(self._database)
+            except sqlite3.ProgrammingError:
+                raise
+            except TROUBLE as error:
+                self.close()
+                if _is_damage(error) and self._may_begin_anew:
+                    self._may_begin_anew = False
+                    self._open(damaged=True)
+                else:
+                    self._tell(f"the store {self.path} cannot be used any more ({error}): going on without it")
+            return None
+
+    def _open(self, damaged: bool = False) -> None:
+        """Open the file, a new one if there is none; one that does not fit or was found `damaged` is moved aside."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(self.path):
+                # Another run may have moved the damaged one aside already.
+                known = damaged and self.path.exists() and self.path.stat().st_ino == self._inode
+                if reason := "is damaged" if known else _misfit(self.path):
+                    aside = _move_aside(self.path)
+                    self._tell(f"the store {self.path} {reason}: moved to {aside.name}, a new one is begun")
+                _touch(self.path)
+                self._inode = self.path.stat().st_ino
+                self._database = _begin(self.path)
+        except (OSError, *TROUBLE) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._tell(f"the store {self.path} cannot be used ({reason}): going on without it")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    database.text_factory = lambda data: data.decode(errors="replace")  # damage is to be found, not to be raised
+    return database
+
+
+def _begin(path: Path) -> sqlite3.Connection:
+    """A connection to the store, with its tables made if they are not there."""
+    database = _connect(path)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last songs, never the file
+        if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                for statement in SCHEMA:
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _misfit(path: Path) -> str:
+    """Why this cannot be the store, "" if it can; raises what keeps it from being read."""
+    if not os.path.lexists(path):
+        return ""
+    if not path.is_file():
+        return "is not a file"
+    try:
+        with closing(_connect(path)) as database:
+            found = tuple(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL"))
+            owner, version = (
+                database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+            )
+    except TROUBLE as error:
+        if not _is_damage(error):
+            raise
+        return "is damaged or no database"
+    if not found and not owner:  # begun, and then killed
+        return ""
+    if owner != APPLICATION_ID:
+        return "belongs to another program"
+    if version > SCHEMA_VERSION:
+        raise sqlite3.DatabaseError("written by a newer genre-tag")
+    return "" if (found, version) == (SCHEMA, SCHEMA_VERSION) else "is of an older version"
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite found the file malformed, or no database; for full disks, locks and the like it has a class."""
+    return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Only one run at a time begins a store or moves it aside; the system takes the lock from one that is killed."""
+    guard = path.with_name(f"{path.name}.lock")
+    _touch(guard)
+    with closing(_connect(guard)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def _touch(path: Path) -> None:
+    """Make sure that there is such a file, writable by the user and, as it names their songs, readable by none else."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+
+
+def _move_aside(path: Path) -> Path:
+    """Give the store a name that is free, and its write-ahead log the one that belongs to it."""
+    aside = next(new for n in count(1) if not os.path.lexists(new := path.with_name(f"{path.name}.old-{n}")))
+    for part, new in zip(_parts(path), _parts(aside), strict=True):
+        with suppress(FileNotFoundError):
+            os.replace(part, new)
+    return aside
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files that make up a database (SQLite, "Write-Ahead Logging" §2.2)."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
+def _device_near(path: bytes) -> str:
+    """The device of the nearest folder above that is there; "" when there is none."""
+    folders = map(str, Path(os.fsdecode(path)).parents)
+    return next((str(os.stat(folder).st_dev) for folder in folders if os.path.isdir(folder)), "")
+
+
+def _file_row(seen: Seen, identity: bytes | None, genres: Sequence[str] | None = None) -> dict[str, object]:
+    """The values of RECORD_FILE."""
+    path = os.fsencode(seen.path)
+    packed = None if genres is None else _seal(_pack_genres(genres), path, seen.stamp.encode())
+    return {"path": path, "stamp": seen.stamp, "device": seen.device, "identity": identity, "genres": packed}
+
+
+def _method_row(method: Method) -> tuple[bytes, bytes, str]:
+    """The values of RECORD_METHOD."""
+    fields = json.dumps(asdict(method)).encode()
+    return method.key, _seal(fields, method.key), f"{datetime.now(timezone.utc):%Y-%m-%d}"
+
+
+def _pack_genres(genres: Sequence[str]) -> bytes:
+    return json.dumps([READING_VERSION, *genres]).encode()
+
+
+def _unpack_genres(data: bytes) -> tuple[str, ...] | None:
+    """None for genres that were read in another way than they would be now."""
+    version, *genres = json.loads(data)
+    return tuple(genres) if version == READING_VERSION else None
+
+
+def _pack_heard(heard: Heard) -> bytes:
+    """One line of JSON and the logits, bit for bit: decided on again, they give the very same confidences."""
+    shape, starts = heard.logits.shape, [float(start) for start in heard.starts_seconds]
+    head = json.dumps([float(heard.duration_seconds), heard.unsure, starts, shape]).encode() + b"\n"
+    return head + heard.logits.astype("<f4").tobytes()
+
+
+def _unpack_heard(data: bytes) -> Heard:
+    head, _, rows = data.partition(b"\n")
+    duration_seconds, unsure, starts, shape = json.loads(head)
+    logits = np.frombuffer(rows, "<f4").astype(np.float32).reshape(shape)
+    return Heard(logits, tuple(starts), duration_seconds, unsure)
+
+
+def _seal(data: bytes, *keys: bytes) -> bytes:
+    """The data with a CRC-32 of its keys and itself: SQLite does not notice a flipped bit in a value or an index."""
+    return zlib.crc32(b"\0".join((*keys, data))).to_bytes(4, "little") + data
+
+
+def _unseal(packed: object, *keys: object) -> bytes | None:
+    """The data that was sealed under these keys; None if there is none, or any of it has changed."""
+    whole = [part for part in (*keys, packed) if isinstance(part, bytes)]
+    if len(whole) <= len(keys) or _seal(whole[-1][4:], *whole[:-1]) != packed:
+        return None
+    return whole[-1][4:]
