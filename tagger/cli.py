@@ -525,5 +525,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
             raise
         click.echo(f"genre-tag: nothing more can be printed: {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries once more on exit, and exits with 120
         code = NOTHING_DONE
     sys.exit(code)
