@@ -296,10 +296,10 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
                     for write_record in records:
                         write_record(result)
                     screen.show(result)
-    except (RecordError, MapError) as error:
-        raise (_NothingDoneError if is_begun and isinstance(error, RecordError) else click.UsageError)(
-            str(error)
-        ) from error
+    except MapError as error:
+        raise click.UsageError(str(error)) from error
+    except RecordError as error:
+        raise (_NothingDoneError if is_begun else click.UsageError)(str(error)) from error
     except (JournalError, ModelError) as error:
         if screen.counts:
             click.echo(screen.summary(interrupted=True), err=True)

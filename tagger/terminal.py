@@ -79,8 +79,7 @@ class Screen:
     def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
         self._rows, self._progress, self._verbose, self._write_tags = rows, progress, verbose, write_tags
         self._total = len(songs)
-        #: The folder all songs lie under, if there is one.
-        self.root = _common_folder([found.path for found in songs])
+        self._root = _common_folder([found.path for found in songs])
         self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
         longest = max((cell_len(self._name(found.path)) for found in songs), default=0)
         self._name_cells = min(longest, 60 if self._columns is None else max(20, self._columns // 2))
@@ -117,9 +116,9 @@ class Screen:
         self._advance()
 
     def _row(self, result: SongResult) -> str:
-        name = set_cell_size(self._name(result.path), max(self._name_cells, 1))
-        if self._columns is None and cell_len(self._name(result.path)) > self._name_cells:
-            name = self._name(result.path)  # a file or a pipe has room for the whole name
+        name = self._name(result.path)
+        if self._columns is not None or cell_len(name) <= self._name_cells:  # a file or a pipe has room for all of it
+            name = set_cell_size(name, self._name_cells)
         row = f"{name}  {outcome(result, self._verbose)}"
         if self._columns is None:
             return row
@@ -128,8 +127,8 @@ class Screen:
         return click.style(row, fg=_COLOURS.get(result.status))
 
     def _name(self, path: Path) -> str:
-        if self.root is not None and path.is_relative_to(self.root):
-            path = path.relative_to(self.root)
+        if self._root is not None and path.is_relative_to(self._root):
+            path = path.relative_to(self._root)
         return printable(str(path))
 
     def _print(self, line: str, file: TextIO) -> None:
