@@ -633,16 +633,22 @@ def test_the_store_of_a_newer_version_is_left_alone(path: Path, song: Path, told
     assert not list(path.parent.glob("*.old-*"))
 
 
-def test_damage_that_shows_during_a_run_costs_what_was_known_and_no_more(
-    path: Path, tmp_path: Path, told: list[str]
-) -> None:
-    songs = make_library(tmp_path / "library", 400)
+def make_damaged(path: Path, folder: Path, n_songs: int) -> list[Path]:
+    """Songs that a store remembers, every page of which but the first is overwritten."""
+    songs = make_library(folder, n_songs)
     with Store(path, pytest.fail) as store:
         for number, song in enumerate(songs):
             store.remember(store.look(song), METHOD, heard(number))
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
+    return songs
+
+
+def test_damage_that_shows_during_a_run_costs_what_was_known_and_no_more(
+    path: Path, tmp_path: Path, told: list[str]
+) -> None:
+    songs = make_damaged(path, tmp_path / "library", 400)
     with Store(path, told.append) as store:
         assert told == []
         assert [store.recall(store.look(song), METHOD) for song in songs] == [None] * len(songs)
@@ -657,13 +663,7 @@ def test_damage_that_shows_during_a_run_costs_what_was_known_and_no_more(
 def test_a_store_that_another_run_has_begun_anew_is_not_moved_aside(
     path: Path, tmp_path: Path, told: list[str]
 ) -> None:
-    songs = make_library(tmp_path / "library", 100)
-    with Store(path, pytest.fail) as store:
-        for number, song in enumerate(songs):
-            store.remember(store.look(song), METHOD, heard(number))
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    songs = make_damaged(path, tmp_path / "library", 100)
     with Store(path, told.append) as one, Store(path, told.append) as two:
         for store in (one, two):
             store.remember(store.look(songs[0]), METHOD, heard())
