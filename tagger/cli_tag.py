@@ -1,0 +1,291 @@
+"""`genre-tag tag`, the default command, and `genre-tag config`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from tagger.options import TagOptions
+from tagger.params import INTERRUPTED, SOME_FAILED, USAGE, CountOr, Fraction, NothingDoneError, command_line, option
+from tagger.signals import finish_first
+
+if TYPE_CHECKING:
+    from tagger.library import Found
+    from tagger.model import GenreModel
+    from tagger.terminal import Screen
+
+#: What must be asked for on the command line, each time: never set by a file or the environment.
+NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "quiet", "verbose")
+
+
+@click.command(short_help="Hear songs, show or write their genre (the default command).")
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option("--write-tags", is_flag=True, help="Write the genres into the files. Without it nothing is changed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Change nothing: the same as leaving --write-tags out.")
+@option(
+    "--existing",
+    type=click.Choice(["keep", "append", "replace"]),
+    default=TagOptions.existing,
+    help="For songs that have a genre: leave it, add to it, or replace it.",
+)
+@click.option("--overwrite", is_flag=True, help="The same as --existing replace.")
+@option(
+    "--model",
+    default="starter",
+    metavar="NAME",
+    help="'starter' (built in), 'audioset', a checkpoint folder, or a hub id.",
+)
+@option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where the model runs.")
+@option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    help="Arithmetic of the model; auto takes the fastest that is safe on the device.",
+)
+@option("--batch-size", type=CountOr("auto"), default="auto", help="Snippets the model hears at once.")
+@option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
+@option(
+    "--snippets",
+    type=CountOr("all"),
+    default=TagOptions.n_snippets,
+    help="Ten-second snippets heard of each song, spread evenly.",
+)
+@option(
+    "--aggregate",
+    type=click.Choice(["mean", "weighted", "vote", "max"]),
+    default=TagOptions.aggregate,
+    help="How the snippets of a song become one answer.",
+)
+@option(
+    "--max-genres",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=TagOptions.max_genres,
+    help="Genres a song gets at most.",
+)
+@option(
+    "--min-confidence",
+    type=Fraction(),
+    default=TagOptions.min_confidence,
+    help="Least confidence for a genre to be written. [default: set per genre by the model]",
+)
+@option(
+    "--map",
+    "map_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File of 'Genre = Name' lines; 'Genre =' drops one.",
+)
+@option("--exclude", multiple=True, metavar="GLOB", help="Pass over files and folders of that name. Repeatable.")
+@option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N songs: a trial.")
+@option("--json", "json_target", metavar="FILE|-", help="One JSON object per song; '-' for stdout.")
+@option("--csv", "csv_target", metavar="FILE|-", help="One CSV row per song; '-' for stdout.")
+@option(
+    "--time-limit",
+    type=click.IntRange(min=1, max=86_400),
+    metavar="SECONDS",
+    default=TagOptions.time_limit_seconds,
+    help="Give a song up when its decoding takes longer.",
+)
+@option("--preserve-mtime", is_flag=True, help="Keep the date of files. Music servers then miss the change.")
+@option(
+    "--hardlinks",
+    type=click.Choice(["skip", "break"]),
+    default=TagOptions.hardlinks,
+    help="For files with several names: pass over them, or write this name and leave the others the old file.",
+)
+@option(
+    "--id3v23-multi",
+    type=click.Choice(["join", "null", "first"]),
+    default=TagOptions.id3v23_multi,
+    help="How ID3v2.3, with room for one genre, gets several: joined by '; ', separated by NUL, or the first.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only failures and the summary.")
+@click.option("-v", "--verbose", is_flag=True, help="Name the device and the three best genres of each song.")
+@click.pass_context
+def tag(ctx: click.Context, paths: tuple[str, ...], **settings: Any) -> None:
+    """Hear the songs at each PATH and show their genre; with --write-tags, write it.
+
+    PATH is a song, a folder, a playlist (.m3u, .m3u8), or - for paths on standard input, one a line or NUL-separated.
+
+    \b
+    Exit codes: 0 fine, 1 some files failed, 2 wrong usage, 3 nothing could be done, 130 interrupted.
+    """
+    _check_usage(ctx, paths, settings)
+    ctx.exit(_run(paths, settings))
+
+
+def _check_usage(ctx: click.Context, paths: Sequence[str], settings: dict[str, Any]) -> None:
+    if not paths:
+        raise click.UsageError("no PATH given: name a folder of music, for example genre-tag ~/Music", ctx)
+    if settings["write_tags"] and settings["dry_run"]:
+        raise click.UsageError("--write-tags and --dry-run contradict each other.", ctx)
+    if settings["overwrite"]:
+        given = ctx.get_parameter_source("existing") is ParameterSource.COMMANDLINE
+        if given and settings["existing"] != "replace":
+            raise click.UsageError(f"--overwrite and --existing {settings['existing']} contradict each other.", ctx)
+        settings["existing"] = "replace"
+    targets = [os.path.realpath(target) for target in (settings["json_target"], settings["csv_target"]) if target]
+    if len(targets) > len(set(targets)):
+        raise click.UsageError("--json and --csv cannot both go to the same place.", ctx)
+    if settings["quiet"] and settings["verbose"]:
+        raise click.UsageError("--quiet and --verbose contradict each other.", ctx)
+
+
+def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
+    """Tag the songs at `paths`; the exit code."""
+    from tagger.genres import MapError, read_map
+    from tagger.journal import Journal, JournalError
+    from tagger.library import find_songs
+    from tagger.predict import ModelError
+    from tagger.records import RecordError, csv_rows, json_lines
+    from tagger.run import tag_songs
+    from tagger.terminal import Screen, printable
+
+    quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
+    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
+    songs = _limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+    if not songs:
+        click.echo(f"No songs found in {printable(', '.join(paths))}.", err=True)
+    try:
+        names = read_map(settings["map_file"]) if settings["map_file"] else {}
+    except MapError as error:
+        raise click.UsageError(str(error)) from error
+    options = _tag_options(settings, names)
+    screen = Screen(
+        songs, rows=not quiet and "-" not in targets, progress=not quiet, verbose=settings["verbose"],
+        write_tags=settings["write_tags"],
+    )  # fmt: skip
+    is_begun = interrupted = False
+    try:
+        with ExitStack() as stack:
+            records = [
+                stack.enter_context(kind(target))
+                for kind, target in zip((json_lines, csv_rows), targets, strict=True)
+                if target
+            ]
+            stack.enter_context(screen)
+            journal = Journal.open(_library_root(paths, songs), command_line()) if settings["write_tags"] else None
+            if journal is not None:
+                stack.enter_context(journal)
+            results = tag_songs(songs, lambda: _load_model(settings, options, screen), options, journal)
+            is_begun = True
+            for result in stack.enter_context(closing(results)):
+                with finish_first():
+                    for write_record in records:
+                        write_record(result)
+                    screen.show(result)
+    except MapError as error:
+        raise click.UsageError(str(error)) from error
+    except RecordError as error:
+        raise (NothingDoneError if is_begun else click.UsageError)(str(error)) from error
+    except (JournalError, ModelError) as error:
+        if screen.counts:
+            click.echo(screen.summary(interrupted=True), err=True)
+        hint = ": nothing is written without a record of it" if isinstance(error, JournalError) else ""
+        raise NothingDoneError(f"{error}{hint}") from error
+    except KeyboardInterrupt:
+        interrupted = True
+    if songs:
+        click.echo(screen.summary(interrupted), err=True)
+    if interrupted:
+        return INTERRUPTED
+    if songs and all(found.problem and found.failed for found in songs):
+        return USAGE
+    return SOME_FAILED if screen.counts["failed"] else 0
+
+
+def _limited(found: Iterable[Found], limit: int | None) -> list[Found]:
+    """What was found, up to that many songs."""
+    songs = []
+    n_songs = 0
+    for each in found:
+        if n_songs == limit:
+            break
+        songs.append(each)
+        n_songs += not each.problem
+    return songs
+
+
+def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
+    """The folder that holds all that was asked for: what has moved when the user says that the library has."""
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths if path != "-"]
+    folders += [os.path.dirname(found.path) for found in songs if not found.problem]
+    try:
+        return os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    except ValueError:  # several drives
+        return os.getcwd()
+
+
+def _tag_options(settings: dict[str, Any], names: dict[str, str]) -> TagOptions:
+    def count(name: str) -> int | None:
+        return None if isinstance(settings[name], str) else settings[name]
+
+    return TagOptions(
+        existing=settings["existing"],
+        n_snippets=count("snippets"),
+        aggregate=settings["aggregate"],
+        max_genres=settings["max_genres"],
+        min_confidence=settings["min_confidence"],
+        names=names,
+        batch_size=count("batch_size"),
+        n_workers=count("jobs"),
+        time_limit_seconds=settings["time_limit"],
+        preserve_mtime=settings["preserve_mtime"],
+        hardlinks=settings["hardlinks"],
+        id3v23_multi=settings["id3v23_multi"],
+    )
+
+
+def _load_model(settings: dict[str, Any], options: TagOptions, screen: Screen) -> GenreModel:
+    """The model that is asked for; raises ModelError, and MapError for a map that does not fit it."""
+    from tagger.genres import check_map
+    from tagger.model import GenreModel
+    from tagger.terminal import describe_machine
+
+    model = GenreModel.load(settings["model"], settings["device"], settings["precision"])
+    if settings["map_file"]:
+        check_map(settings["map_file"], options.names, model.head)
+    if options.min_confidence is None:
+        screen.threshold_reason = model.head.threshold_reason.rstrip(".")
+    if settings["verbose"]:
+        click.echo(describe_machine(model, options), err=True)
+    return model
+
+
+def settings_of_tag() -> dict[str, click.Option]:
+    """The options of `tag` that have a place in the settings file, by their names there."""
+    options = {name.removeprefix("--"): param for param in tag.params for name in param.opts if name.startswith("--")}
+    return {
+        name: param
+        for name, param in options.items()
+        if isinstance(param, click.Option) and name not in NEVER_CONFIGURED
+    }
+
+
+@click.command(short_help="Show the settings in force and where each comes from.")
+@click.pass_context
+def config(ctx: click.Context) -> None:
+    """Show the settings in force and where each comes from.
+
+    The command line outweighs the environment (GENRE_TAG_MIN_CONFIDENCE=0.7), that the settings file
+    (min-confidence = 0.7 in TOML), and that the defaults.
+    """
+    from tagger.config import config_path
+    from tagger.terminal import print_settings
+
+    path = config_path()
+    sources = {ParameterSource.ENVIRONMENT: "environment", ParameterSource.DEFAULT_MAP: "settings file"}
+    rows = []
+    with tag.make_context("tag", [], parent=ctx.parent) as context:
+        for name, param in settings_of_tag().items():
+            source = context.get_parameter_source(param.name or name) or ParameterSource.DEFAULT
+            rows.append((name, context.params[param.name or name], sources.get(source, "default")))
+    print_settings(f"settings file: {path}{'' if path.exists() else ' (not there)'}", rows)

@@ -1,0 +1,74 @@
+"""`genre-tag undo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import click
+
+from tagger.params import SOME_FAILED, NothingDoneError, command_line
+from tagger.signals import finish_first
+
+
+@click.command(short_help="Take back what a run wrote.")
+@click.argument("run", required=False, metavar="[RUN]")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("-l", "--list", "only_list", is_flag=True, help="List the runs that can be undone. So does no RUN.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be taken back.")
+@click.option("--root", type=click.Path(), help="Where the library is now, if it was moved since the run.")
+@click.option("--force", is_flag=True, help="Take a genre back even where somebody changed it since.")
+@click.pass_context
+def undo(
+    ctx: click.Context, run: str | None, paths: tuple[str, ...], only_list: bool, dry_run: bool, root: str | None,
+    force: bool,
+) -> None:  # fmt: skip
+    """Take back what RUN wrote, newest song first. PATH limits it to these songs and folders.
+
+    'last' stands for the newest run that is no undoing itself.
+
+    A song nobody touched since gets back every byte it had. Where other tags were edited, these stay and the genre is
+    put back; where the genre was changed, the song is left alone and named. Undoing can be undone in turn.
+
+    
+    Exit codes: 0 fine, 1 some songs could not be taken back, 2 wrong usage, 3 the journal cannot be used.
+    """
+    from tagger.journal import JournalError
+
+    try:
+        ctx.exit(_undo(run, paths, only_list, dry_run, root, force))
+    except JournalError as error:
+        raise NothingDoneError(str(error)) from error
+
+
+def _undo(
+    run_id: str | None, paths: Sequence[str], only_list: bool, dry_run: bool, root: str | None, force: bool
+) -> int:
+    from tagger.journal import Journal
+    from tagger.terminal import printable, run_line, undone_line
+    from tagger.undo import list_runs
+    from tagger.undo import undo as take_back
+
+    runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))
+    if only_list or run_id is None:
+        for run in runs:
+            click.echo(run_line(run))
+        click.echo("Take one back: genre-tag undo RUN" if runs else "No run has written anything yet.", err=True)
+        return 0
+    if run_id == "last":
+        chosen = [run for run in runs if "undo" not in run.argv[1:2]][:1]
+    else:
+        chosen = [run for run in runs if run.id == run_id]
+    if not chosen:
+        raise click.UsageError(f"no run {run_id!r}: see genre-tag undo --list")
+    n_left = n_songs = 0
+    with ExitStack() as stack:
+        journal = None if dry_run else stack.enter_context(Journal.open(root or chosen[0].root, command_line()))
+        for undone in take_back(chosen[0], journal, paths=paths, root=root, force=force):
+            with finish_first():
+                n_songs += 1
+                n_left += undone.result in ("conflict", "missing", "failed")
+                click.echo(undone_line(undone, dry_run))
+    if not n_songs:
+        raise click.UsageError(f"run {chosen[0].id} wrote nothing there")
+    return SOME_FAILED if n_left else 0

@@ -1,0 +1,71 @@
+"""Parameter types and exit codes that the commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+SOME_FAILED, USAGE, NOTHING_DONE, INTERRUPTED = 1, 2, 3, 130  # exit codes; 0: all fine
+
+
+class NothingDoneError(click.ClickException):
+    """A command that could do nothing of what was asked."""
+
+    exit_code = NOTHING_DONE
+
+
+class CountOr(click.ParamType):
+    """A count from 1, or a word that stands for none given."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+        self.name = f"N|{word}"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == self.word:
+            return self.word
+        try:
+            count = int(value)
+        except (TypeError, ValueError):
+            count = 0
+        if count < 1 or isinstance(value, bool | float):
+            self.fail(f"{value!r} is neither a count from 1 up nor {self.word!r}.", param, ctx)
+        return count
+
+
+class Fraction(click.ParamType):
+    """A number from 0 to 1."""
+
+    name = "0..1"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a number from 0 to 1.", param, ctx)
+        if 1 < number <= 100:
+            self.fail(
+                f"{value} is above 1. It is a fraction, not a percentage: did you mean {number / 100:g}?", param, ctx
+            )
+        if not 0 <= number <= 1:
+            self.fail(f"{value} is not between 0 and 1.", param, ctx)
+        return number
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
+    """An option that the environment (GENRE_TAG_NAME) and the settings file can give as well."""
+    name = next(name for name in names if name.startswith("--")).removeprefix("--")
+    return click.option(*names, envvar=f"GENRE_TAG_{name.replace('-', '_').upper()}", show_default=True, **attributes)
+
+
+def command_line() -> list[str]:
+    """What the user typed, for the journal."""
+    return click.get_current_context().obj
