@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MUSIC ?= samples
 
-.PHONY: tag test lint type bench clean
+.PHONY: tag test lint type bench campaigns clean
 
 # An environment that is made once and again when the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -35,6 +35,12 @@ type: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.benchmark $(OPTIONS)
+
+# What takes longer than a test may, to show that writing is safe. OPTIONS=--help says what can be chosen.
+campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost
+
+campaign-%: $(VENV)/installed
+	$(BIN)/python -m tests.campaign_$* $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -61,6 +61,8 @@ class Decision:
     ranking: tuple[tuple[str, float], ...]
     #: Why no genre is written: the song is unsure. "" when there are genres.
     reason: str
+    #: How sure each genre of `ranking` had to be; math.inf: it is not written by default.
+    needed: tuple[float, ...] = ()
 
     @property
     def confidence(self) -> float:
@@ -146,19 +148,20 @@ def decide(
         groups.setdefault((names.get(genre) or genre, names.get(genre) != ""), []).append(index)
     sure = confidences(song_scores(logits, head, aggregate), list(groups.values()), head, aggregate).tolist()
     ranked = sorted(zip(groups.items(), sure, strict=True), key=lambda item: -item[1])
+    thresholds = head.thresholds or (0.5,) * len(head.genres)
+    strictest = (max(thresholds[index] for index in members) for (_, members), _ in ranked)
+    needed = tuple(least if min_confidence is None else min_confidence for least in strictest)
 
     genres: list[str] = []
     reason = ""
-    for ((name, is_kept), members), value in ranked[:max_genres]:
-        thresholds = [head.thresholds[index] for index in members] if head.thresholds else [0.5]
-        needed = max(thresholds) if min_confidence is None else min_confidence
+    for (((name, is_kept), _), value), least in list(zip(ranked, needed, strict=True))[:max_genres]:
         if not is_kept:
             reason = f"{name} {value:.2f}, dropped by the map"
-        elif value < needed:
+        elif value < least:
             never = f"{name} {value:.2f}, not written by default"
-            reason = never if math.isinf(needed) else f"{name} {value:.2f} is below {needed:.2f}"
+            reason = never if math.isinf(least) else f"{name} {value:.2f} is below {least:.2f}"
         if reason:
             break
         genres.append(name)
     ranking = tuple((name, value) for ((name, _), _), value in ranked)
-    return Decision(tuple(genres), ranking, "" if genres else reason)
+    return Decision(tuple(genres), ranking, "" if genres else reason, needed)

@@ -10,6 +10,7 @@ import math
 import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from itertools import chain, groupby, pairwise
@@ -125,19 +126,9 @@ def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIP
     n_snippets=None returns all of the song, 230 MB per hour; a few snippets need tens of MB however long the song.
     """
     path = Path(path)
-    try:
-        _refuse_odd_files(path)
-        with _File(path) as file:
-            waveforms, firsts, n_samples = _hear(path, file, n_snippets, snippet_samples)
-    except av.error.EOFError as error:
-        raise AudioError(path, "cannot be decoded: it ends too early") from error
-    except av.FFmpegError as error:
-        raise AudioError(path, f"cannot be decoded: {error.strerror}") from error
-    except OSError as error:
-        raise AudioError(path, f"cannot be read: {error.strerror}") from error
-    # A broken file is better reported than mended: its NaN would end as a genre that nobody predicted.
-    if not -LOUDEST <= waveforms.min() <= waveforms.max() <= LOUDEST:  # false for a NaN too
-        raise AudioError(path, "cannot be decoded: it holds samples that are no numbers")
+    with _opened(path) as file:
+        waveforms, firsts, n_samples = _hear(path, file, n_snippets, snippet_samples)
+    _refuse_no_numbers(path, waveforms)
 
     duration_seconds = n_samples / SAMPLE_RATE
     if duration_seconds < SHORTEST_SECONDS:
@@ -150,6 +141,21 @@ def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIP
     return Snippets(waveforms[audible], starts_seconds, duration_seconds, "" if audible.any() else "silent")
 
 
+def decode_song(path: str | Path) -> np.ndarray:
+    """All of a song, (n_samples,) float32, mono, 16 kHz: what `decode` cuts its snippets from; raises AudioError.
+
+    230 MB per hour of music, and as much again while it is put together.
+    """
+    path = Path(path)
+    with _opened(path) as file, _open(path, file) as container:
+        blocks = list(_resample(_frames(container)))
+    if not blocks:
+        raise AudioError(path, "cannot be decoded: no frame of it is intact")
+    waveform = np.concatenate(blocks)
+    _refuse_no_numbers(path, waveform)
+    return waveform
+
+
 class _File(FileIO):
     """A file that answers a senseless seek with -1, as FFmpeg expects, where Python would raise."""
 
@@ -158,6 +164,27 @@ class _File(FileIO):
             return super().seek(offset, whence)
         except OSError:
             return -1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[FileIO]:
+    """The file of a song; whatever goes wrong with it inside the block is an AudioError."""
+    try:
+        _refuse_odd_files(path)
+        with _File(path) as file:
+            yield file
+    except av.error.EOFError as error:
+        raise AudioError(path, "cannot be decoded: it ends too early") from error
+    except av.FFmpegError as error:
+        raise AudioError(path, f"cannot be decoded: {error.strerror}") from error
+    except OSError as error:
+        raise AudioError(path, f"cannot be read: {error.strerror}") from error
+
+
+def _refuse_no_numbers(path: Path, samples: np.ndarray) -> None:
+    """A broken file is better reported than mended: its NaN would end as a genre that nobody predicted."""
+    if not -LOUDEST <= samples.min() <= samples.max() <= LOUDEST:  # false for a NaN too
+        raise AudioError(path, "cannot be decoded: it holds samples that are no numbers")
 
 
 def _refuse_odd_files(path: Path) -> None:

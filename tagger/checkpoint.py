@@ -1,120 +1,42 @@
-"""Checkpoints: where they lie, and what is read from one, checked, before it may hear a song."""
+"""The network of a checkpoint: loaded by transformers, and checked before it may hear a song."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tagger.audio import SAMPLE_RATE
+from tagger.description import WEIGHTS, Description, check_features, find_checkpoint, one_line, read_table
 from tagger.features import LogMel
-from tagger.genres import GenreHead, audioset_head
 from tagger.predict import ModelError
 
 if TYPE_CHECKING:
     from transformers import ASTConfig, ASTForAudioClassification
 
-STARTER = "starter"  # embedded: tagger/models/starter
-HUB_IDS = {"audioset": "MIT/ast-finetuned-audioset-10-10-0.4593"}
-
-CONFIGS = ["config.json", "preprocessor_config.json", "processor_config.json"]
-TRAINING = "training.json"
-WEIGHTS = "model*.safetensors"  # one file, or the shards that model.safetensors.index.json names
-
-# A checkpoint with this many labels, these among them, has the outputs of AudioSet.
-N_AUDIOSET_LABELS = 527
-AUDIOSET_LABELS = {0: "Speech", 137: "Music", 216: "Pop music", 265: "Independent music"}
-
-# Least confidence at which a genre is written where training fitted none.
-DEFAULT_CONFIDENCE = {"softmax": 0.5, "sigmoid": 0.5, "margin": 0.8}
+__all__ = ["Checkpoint", "find_checkpoint", "load_checkpoint", "one_line", "quiet_transformers"]
+__all__ += ["read_config", "read_features", "read_network"]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network, the features it was trained on, and what its outputs mean."""
+    """A trained network, the features it was trained on, and what its files say."""
 
-    name: str
-    folder: Path
+    description: Description
     ast: ASTForAudioClassification
     log_mel: LogMel
-    head: GenreHead
-
-    def fingerprint(self) -> str:
-        """SHA-256, in hex, of the files that decide the logits: configs and weights."""
-        digest = hashlib.sha256()
-        configs = (self.folder / name for name in CONFIGS)
-        for file in (*filter(Path.exists, configs), *sorted(self.folder.glob(WEIGHTS))):
-            digest.update(f"{file.name}:{file.stat().st_size}:".encode())
-            with file.open("rb") as data:
-                while block := data.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
 
 
-def read_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint called `name`, on the CPU in float32. Raises ModelError.
-
-    A name is "starter", "audioset", a checkpoint folder, a run folder that holds `checkpoint/`, or a hub id.
-    """
-    folder = find_checkpoint(name)
+def load_checkpoint(description: Description) -> Checkpoint:
+    """The checkpoint that was described, on the CPU in float32. Raises ModelError."""
+    name, folder = description.name, description.folder
     with quiet_transformers():
         config = read_config(name, folder)
-        return Checkpoint(
-            name=name,
-            folder=folder,
-            ast=read_network(name, folder, config),
-            log_mel=read_features(name, folder, config),
-            head=read_head(name, folder, config),
-        )
-
-
-def find_checkpoint(name: str) -> Path:
-    """Folder of the checkpoint called `name`, fetched from the hub if need be. Raises ModelError."""
-    path = Path(name).expanduser()
-    if name == STARTER:
-        folder = Path(str(resources.files("tagger") / "models" / STARTER))
-    elif path.exists() and name not in HUB_IDS:
-        is_run = (path / "checkpoint").is_dir() and not (path / "config.json").exists()
-        folder = path / "checkpoint" if is_run else path
-    else:
-        folder = fetch_checkpoint(name)
-    if not (folder / "config.json").is_file():
-        raise ModelError(name, "no config.json there: give the folder of a checkpoint, or a run that holds one")
-    if not any(folder.glob(WEIGHTS)):
-        raise ModelError(name, "no model.safetensors there: only safetensors are read, never a pickle (.bin, .pt)")
-    return folder
-
-
-def fetch_checkpoint(name: str) -> Path:
-    """Folder in the hub's local cache that mirrors a hub id, downloaded unless it is there. Raises ModelError."""
-    hub_id = HUB_IDS.get(name, name)
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", hub_id):
-        known = ", ".join([STARTER, *HUB_IDS])
-        raise ModelError(name, f"no such folder, nor a model built in: give {known}, a folder, or a hub id owner/name")
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
-
-    absent = "not in the cache" if name in HUB_IDS else "no such folder, not in the cache"
-    wanted = [*CONFIGS, WEIGHTS, "model.safetensors.index.json", TRAINING]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted))
-    except RepositoryNotFoundError as error:
-        reason = "no such folder, and no such model on the Hugging Face hub (a private one needs: hf auth login)"
-        raise ModelError(name, reason) from error
-    except LocalEntryNotFoundError as error:
-        state = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hugging Face hub cannot be reached"
-        raise ModelError(name, f"{absent}, and {state}: go online once, or give a checkpoint folder") from error
-    except Exception as error:  # those of whichever HTTP library this release of the hub client uses
-        raise ModelError(name, f"{absent}, and the download failed ({one_line(error)})") from error
+        return Checkpoint(description, read_network(name, folder, config), read_features(name, folder, config))
 
 
 @contextmanager
@@ -144,20 +66,30 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def read_config(name: str, folder: Path) -> ASTConfig:
-    """config.json, with labels that can serve as genre names. Raises ModelError."""
+    """config.json as transformers understands it. Raises ModelError."""
     from transformers import ASTConfig
 
-    try:
-        values, _ = ASTConfig.get_config_dict(folder, local_files_only=True)
-        model_type = values.get("model_type")
-    except Exception as error:
-        raise ModelError(name, f"config.json cannot be read ({one_line(error)})") from error
-    if model_type != ASTConfig.model_type:
-        raise ModelError(name, f"its model_type is {model_type}: only {ASTConfig.model_type} can be used")
+    read_table(name, folder)
     try:
         return ASTConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise ModelError(name, f"config.json cannot be used ({one_line(error)})") from error
+
+
+def check_shards(name: str, folder: Path) -> None:
+    """Raise ModelError where the index of the shards names anything but safetensors of this folder.
+
+    transformers reads whatever file it names, a pickle too.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except Exception as error:
+        raise ModelError(name, f"{index.name} cannot be read ({one_line(error)})") from error
+    for shard in shards - {file.name for file in folder.glob(WEIGHTS)}:
+        raise ModelError(name, f"{index.name} names {shard!r}, no {WEIGHTS} of this folder: only safetensors are read")
 
 
 def read_network(name: str, folder: Path, config: ASTConfig) -> ASTForAudioClassification:
@@ -165,6 +97,7 @@ def read_network(name: str, folder: Path, config: ASTConfig) -> ASTForAudioClass
     from safetensors import safe_open
     from transformers import ASTForAudioClassification
 
+    check_shards(name, folder)
     for file in sorted(folder.glob(WEIGHTS)):
         try:
             with safe_open(file, framework="pt"):
@@ -203,99 +136,4 @@ def read_network(name: str, folder: Path, config: ASTConfig) -> ASTForAudioClass
 
 def read_features(name: str, folder: Path, config: ASTConfig) -> LogMel:
     """The features the network was trained on, by preprocessor_config.json. Raises ModelError."""
-    from transformers.feature_extraction_utils import FeatureExtractionMixin
-
-    file = "preprocessor_config.json"
-    try:
-        values, _ = FeatureExtractionMixin.get_feature_extractor_dict(folder, local_files_only=True)
-        extractor = f"{values['feature_extractor_type']} at {values['sampling_rate']} Hz"
-        n_mels, n_frames = values["num_mel_bins"], values["max_length"]
-        mean, std = (values["mean"], values["std"]) if values.get("do_normalize", True) else (0.0, 0.5)
-    except Exception as error:
-        reason = f"{file} is missing or incomplete ({one_line(error)}): it says what features the model was trained on"
-        raise ModelError(name, reason) from error
-    if extractor != f"ASTFeatureExtractor at {SAMPLE_RATE} Hz":
-        raise ModelError(name, f"{file} asks for {extractor}: only ASTFeatureExtractor at {SAMPLE_RATE} Hz is known")
-    if (n_mels, n_frames) != (config.num_mel_bins, config.max_length):
-        size = f"{n_frames} frames of {n_mels} mels, config.json {config.max_length} of {config.num_mel_bins}"
-        raise ModelError(name, f"{file} says {size}: they must agree")
-    if not (is_number(mean) and is_number(std) and std > 0):
-        raise ModelError(name, f"{file}: mean {mean!r} and std {std!r} must be numbers, std above 0")
-    return LogMel(n_mels, n_frames, mean, std)
-
-
-def read_head(name: str, folder: Path, config: ASTConfig) -> GenreHead:
-    """What the outputs mean, by the labels in config.json and by training.json if there is one. Raises ModelError."""
-    id2label: dict[Any, Any] = config.id2label or {}
-    labels: list[str] = [id2label.get(index, "") for index in range(len(id2label))]
-    if not labels or not all(
-        isinstance(label, str) and label and label == " ".join(label.split()) and label.isprintable()
-        for label in labels
-    ):
-        raise ModelError(name, "config.json: id2label must number its labels from 0 and name each in printable text")
-    if len({label.casefold() for label in labels}) < len(labels):
-        raise ModelError(name, "config.json: id2label names a label twice")
-    if all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
-        raise ModelError(name, "config.json: id2label has no genre names, only LABEL_0, LABEL_1, ...")
-    multi_label = config.problem_type == "multi_label_classification"
-    if len(labels) == 1 and not multi_label:
-        raise ModelError(name, "config.json: has one label, which would win over none with confidence 1")
-    if len(labels) == N_AUDIOSET_LABELS and all(labels[index] == name for index, name in AUDIOSET_LABELS.items()):
-        head = audioset_head()
-    else:
-        head = GenreHead(tuple(labels), "sigmoid" if multi_label else "softmax")
-    return read_training(name, folder / TRAINING, head, len(labels))
-
-
-def read_training(name: str, file: Path, head: GenreHead, n_outputs: int) -> GenreHead:
-    """`head` with the temperature, the thresholds and the biases that training fitted, if it did. Raises ModelError.
-
-    The file may hold `temperature`, `min_confidence` (a number, or a table: a genre left out of it is never written
-    by default), `min_confidence_reason`, and `bias` (mean logit of each output over unlabelled music). Its other keys
-    are for other readers.
-    """
-    guess = DEFAULT_CONFIDENCE[head.scale]
-    reason = f"not fitted: the checkpoint names no min_confidence, so {guess} is a guess"
-    head = replace(head, thresholds=(guess,) * len(head.genres), threshold_reason=reason)
-    if not file.exists():
-        return head
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(name, f"{file.name} cannot be read ({one_line(error)})") from error
-    if not isinstance(values, dict):
-        raise ModelError(name, f"{file.name} must be a table")
-    temperature, least = values.get("temperature"), values.get("min_confidence")
-    if temperature is not None:
-        if not is_number(temperature) or temperature <= 0:
-            raise ModelError(name, f"{file.name}: temperature {temperature!r} must be a number above 0")
-        head = replace(head, temperature=float(temperature))
-    bias = values.get("bias")
-    if bias is not None:
-        if not isinstance(bias, list) or len(bias) != n_outputs or not all(map(is_number, bias)):
-            raise ModelError(name, f"{file.name}: bias must be a list of {n_outputs} numbers")
-        head = replace(head, bias=tuple(map(float, bias)))
-    if least is None:
-        return head
-    table: dict[str, Any] = least if isinstance(least, dict) else dict.fromkeys(head.genres, least)
-    for genre, value in table.items():
-        if genre not in head.genres:
-            raise ModelError(name, f"{file.name}: min_confidence names {genre!r}, no genre of this checkpoint")
-        if not is_number(value) or not 0 <= value <= 1:
-            raise ModelError(name, f"{file.name}: min_confidence {value!r} must be a number from 0 to 1")
-    return replace(
-        head,
-        thresholds=tuple(float(table.get(genre, math.inf)) for genre in head.genres),
-        threshold_reason=str(values.get("min_confidence_reason", "fitted in training")),
-    )
-
-
-def is_number(value: object) -> bool:
-    """Whether JSON gave a finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def one_line(error: Exception) -> str:
-    """The first line of what a library says, which may be a page."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+    return LogMel(**asdict(check_features(name, folder, config.num_mel_bins, config.max_length)))

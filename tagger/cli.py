@@ -21,10 +21,11 @@ from tagger.signals import interrupt
 COMMANDS = {
     "tag": "tagger.cli_tag:tag",
     "undo": "tagger.cli_undo:undo",
+    "store": "tagger.cli_store:store",
     "config": "tagger.cli_tag:config",
 }
-#: Commands to come; their names are kept free so that a script means the same tomorrow.
-RESERVED = ("train", "prepare", "report", "store", "explain", "doctor")
+#: Those that the settings file of `tag` holds for.
+CONFIGURED = ("tag", "config")
 
 
 class _Commands(click.Group):
@@ -41,8 +42,6 @@ class _Commands(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] in RESERVED:
-            raise click.UsageError(f"{args[0]!r} is not in this version; a folder of that name is ./{args[0]}")
         if args and args[0] not in (*COMMANDS, "--help", "-h", "--version"):
             args = ["tag", *args]
         return super().parse_args(ctx, args)
@@ -65,22 +64,15 @@ def commands(ctx: click.Context) -> None:
 
     All options: genre-tag tag --help. A folder that is named like a command is reached as ./NAME.
     """
-    if ctx.invoked_subcommand not in ("tag", "config"):
+    if ctx.invoked_subcommand not in CONFIGURED:
         return
-    from tagger.cli_tag import settings_of_tag
-    from tagger.config import ConfigError, config_path, read_config
+    from tagger.cli_tag import settings_in_file
+    from tagger.config import ConfigError
 
-    options = settings_of_tag()
     try:
-        settings = read_config(config_path(), options)
+        ctx.default_map = dict.fromkeys(CONFIGURED, settings_in_file())
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    ctx.default_map = {
-        "tag": {
-            options[name].name: [value] if options[name].multiple and isinstance(value, str) else value
-            for name, value in settings.items()
-        }
-    }
 
 
 def _named_source(error: click.BadParameter) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +15,28 @@ import click
 from click.core import ParameterSource
 
 from tagger.options import TagOptions
-from tagger.params import INTERRUPTED, SOME_FAILED, USAGE, CountOr, Fraction, NothingDoneError, command_line, option
+from tagger.params import (
+    INTERRUPTED,
+    SOME_FAILED,
+    USAGE,
+    CountOr,
+    Fraction,
+    NothingDoneError,
+    Separator,
+    command_line,
+    option,
+    source_of,
+)
 from tagger.signals import finish_first
 
 if TYPE_CHECKING:
+    from tagger.description import Description
     from tagger.library import Found
     from tagger.model import GenreModel
     from tagger.terminal import Screen
 
 #: What must be asked for on the command line, each time: never set by a file or the environment.
-NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "quiet", "verbose")
+NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose")
 
 
 @click.command(short_help="Hear songs, show or write their genre (the default command).")
@@ -46,8 +60,8 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "quiet", "verbose")
 @option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    help="Arithmetic of the model; auto takes the fastest that is safe on the device.",
+    default=TagOptions.precision,
+    help="Arithmetic of the model; auto takes the fastest that is safe on the device, and what was heard in any.",
 )
 @option("--batch-size", type=CountOr("auto"), default="auto", help="Snippets the model hears at once.")
 @option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
@@ -107,6 +121,14 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "quiet", "verbose")
     default=TagOptions.id3v23_multi,
     help="How ID3v2.3, with room for one genre, gets several: joined by '; ', separated by NUL, or the first.",
 )
+@option(
+    "--separator",
+    type=Separator(),
+    default=TagOptions.separator,
+    help="For players that read one genre only: write several as one, joined by this, as in '; '.",
+)
+@click.option("--reanalyze", is_flag=True, help="Hear all songs again, also those that were heard before.")
+@click.option("--retry-failed", is_flag=True, help="Hear songs again that could not be heard before.")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures and the summary.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the device and the three best genres of each song.")
 @click.pass_context
@@ -141,30 +163,28 @@ def _check_usage(ctx: click.Context, paths: Sequence[str], settings: dict[str, A
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
-    from tagger.genres import MapError, read_map
     from tagger.journal import Journal, JournalError
     from tagger.library import find_songs
     from tagger.predict import ModelError
     from tagger.records import RecordError, csv_rows, json_lines
     from tagger.run import tag_songs
+    from tagger.store import Store, store_path
     from tagger.terminal import Screen, printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
-    songs = _limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+    songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
     if not songs:
         click.echo(f"No songs found in {printable(', '.join(paths))}.", err=True)
-    try:
-        names = read_map(settings["map_file"]) if settings["map_file"] else {}
-    except MapError as error:
-        raise click.UsageError(str(error)) from error
-    options = _tag_options(settings, names)
     screen = Screen(
         songs, rows=not quiet and "-" not in targets, progress=not quiet, verbose=settings["verbose"],
         write_tags=settings["write_tags"],
     )  # fmt: skip
     is_begun = interrupted = False
     try:
+        description, options = asked_for(settings)
+        if options.min_confidence is None:
+            screen.threshold_reason = description.head.threshold_reason.rstrip(".")
         with ExitStack() as stack:
             records = [
                 stack.enter_context(kind(target))
@@ -175,15 +195,15 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
             journal = Journal.open(_library_root(paths, songs), command_line()) if settings["write_tags"] else None
             if journal is not None:
                 stack.enter_context(journal)
-            results = tag_songs(songs, lambda: _load_model(settings, options, screen), options, journal)
+            store = stack.enter_context(Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")))
+            load_model = partial(_load_model, description, settings, options, screen)
+            results = tag_songs(songs, description, load_model, options, store, journal)
             is_begun = True
             for result in stack.enter_context(closing(results)):
                 with finish_first():
                     for write_record in records:
                         write_record(result)
                     screen.show(result)
-    except MapError as error:
-        raise click.UsageError(str(error)) from error
     except RecordError as error:
         raise (NothingDoneError if is_begun else click.UsageError)(str(error)) from error
     except (JournalError, ModelError) as error:
@@ -202,8 +222,8 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     return SOME_FAILED if screen.counts["failed"] else 0
 
 
-def _limited(found: Iterable[Found], limit: int | None) -> list[Found]:
-    """What was found, up to that many songs."""
+def limited(found: Iterable[Found], limit: int | None) -> list[Found]:
+    """What was found, up to that many songs; None: all."""
     songs = []
     n_songs = 0
     for each in found:
@@ -224,40 +244,62 @@ def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
         return os.getcwd()
 
 
-def _tag_options(settings: dict[str, Any], names: dict[str, str]) -> TagOptions:
-    def count(name: str) -> int | None:
-        return None if isinstance(settings[name], str) else settings[name]
+def asked_for(settings: Mapping[str, Any]) -> tuple[Description, TagOptions]:
+    """The model a command is to use, and how; raises UsageError for what does not go together, ModelError."""
+    from tagger.description import describe
+    from tagger.genres import MapError, check_map, read_map
 
-    return TagOptions(
-        existing=settings["existing"],
-        n_snippets=count("snippets"),
-        aggregate=settings["aggregate"],
-        max_genres=settings["max_genres"],
-        min_confidence=settings["min_confidence"],
-        names=names,
-        batch_size=count("batch_size"),
-        n_workers=count("jobs"),
-        time_limit_seconds=settings["time_limit"],
-        preserve_mtime=settings["preserve_mtime"],
-        hardlinks=settings["hardlinks"],
-        id3v23_multi=settings["id3v23_multi"],
-    )
+    file = settings["map_file"]
+    try:
+        names = read_map(file) if file else {}
+        description = describe(settings["model"])
+        if file:
+            check_map(file, names, description.head)
+    except MapError as error:
+        raise click.UsageError(str(error)) from error
+    options = tag_options(settings, names)
+    _check_separator(options, description.head.genres)
+    return description, options
 
 
-def _load_model(settings: dict[str, Any], options: TagOptions, screen: Screen) -> GenreModel:
-    """The model that is asked for; raises ModelError, and MapError for a map that does not fit it."""
-    from tagger.genres import check_map
+def tag_options(settings: Mapping[str, Any], names: Mapping[str, str]) -> TagOptions:
+    """The settings of a command as options of a run; what the command has no setting for is as by default."""
+    field_of = {"snippets": "n_snippets", "jobs": "n_workers", "time_limit": "time_limit_seconds"}
+    values = {field_of.get(name, name): value for name, value in settings.items()}
+    for count in ("n_snippets", "n_workers", "batch_size"):
+        if isinstance(values.get(count), str):  # "all", "auto"
+            values[count] = None
+    known = {field.name for field in fields(TagOptions)} & values.keys()
+    return TagOptions(**{field: values[field] for field in known}, names=names)
+
+
+def _check_separator(options: TagOptions, genres: Sequence[str]) -> None:
+    """Raise UsageError for a separator that would cut a genre in two when it is read again."""
+    for genre in (options.names.get(genre, genre) for genre in genres):
+        if options.separator is not None and options.separator in genre:
+            raise click.UsageError(f"--separator {options.separator!r} is part of the genre {genre!r}: try '; '.")
+
+
+def _load_model(description: Description, settings: dict[str, Any], options: TagOptions, screen: Screen) -> GenreModel:
+    """The model that is asked for; raises ModelError."""
     from tagger.model import GenreModel
     from tagger.terminal import describe_machine
 
-    model = GenreModel.load(settings["model"], settings["device"], settings["precision"])
-    if settings["map_file"]:
-        check_map(settings["map_file"], options.names, model.head)
-    if options.min_confidence is None:
-        screen.threshold_reason = model.head.threshold_reason.rstrip(".")
+    model = GenreModel.load(description, settings["device"], options.precision)
     if settings["verbose"]:
-        click.echo(describe_machine(model, options), err=True)
+        screen.tell(describe_machine(model, options))
     return model
+
+
+def options_of_tag(*names: str) -> Callable[[click.Command], click.Command]:
+    """A decorator that gives a command options of `tag`, by their names in the settings file: the very same."""
+
+    def extend(command: click.Command) -> click.Command:
+        n_arguments = sum(isinstance(param, click.Argument) for param in command.params)
+        command.params[n_arguments:n_arguments] = [settings_of_tag()[name] for name in names]
+        return command
+
+    return extend
 
 
 def settings_of_tag() -> dict[str, click.Option]:
@@ -267,6 +309,17 @@ def settings_of_tag() -> dict[str, click.Option]:
         name: param
         for name, param in options.items()
         if isinstance(param, click.Option) and name not in NEVER_CONFIGURED
+    }
+
+
+def settings_in_file() -> dict[str, Any]:
+    """What the settings file says, by parameter of `tag`, for click's `default_map`. Raises ConfigError."""
+    from tagger.config import config_path, read_config
+
+    options = settings_of_tag()
+    return {
+        options[name].name or name: [value] if options[name].multiple and isinstance(value, str) else value
+        for name, value in read_config(config_path(), options).items()
     }
 
 
@@ -282,10 +335,8 @@ def config(ctx: click.Context) -> None:
     from tagger.terminal import print_settings
 
     path = config_path()
-    sources = {ParameterSource.ENVIRONMENT: "environment", ParameterSource.DEFAULT_MAP: "settings file"}
     rows = []
     with tag.make_context("tag", [], parent=ctx.parent) as context:
         for name, param in settings_of_tag().items():
-            source = context.get_parameter_source(param.name or name) or ParameterSource.DEFAULT
-            rows.append((name, context.params[param.name or name], sources.get(source, "default")))
+            rows.append((name, context.params[param.name or name], source_of(context, param.name or name)))
     print_settings(f"settings file: {path}{'' if path.exists() else ' (not there)'}", rows)

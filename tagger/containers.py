@@ -145,6 +145,30 @@ class Song:
             names.append("length")
         return tuple(float(getattr(self.native.info, name, None) or 0) for name in names)
 
+    def credits(self) -> tuple[str, str, str, str]:
+        """Artist, album artist, album and title; several of one kind joined by "; ", "" where there is none."""
+        native = self.native
+        if isinstance(native, _ID3):
+            places = ["id3", "info" if isinstance(native, WAVE) else "ape"]
+            if not self.is_tagged:  # "id3" is then the ID3v1 block, with room for 30 letters
+                places.reverse()
+        else:
+            places = ["ape" if isinstance(native, _APE) else _native_place(native)]
+        found = [("", "", "", "")]
+        for place in places:
+            texts = [(key, clean(text)) for key, text in _texts(self.file, native, place)]
+            artist, album_artist, album, title = (
+                "; ".join(dict.fromkeys(text for key, text in texts if key == wanted and text))
+                for wanted in _CREDITS[place]
+            )
+            found.append((artist, album_artist, album, title))
+        artist, album_artist, album, title = (next(filter(None, texts), "") for texts in zip(*found, strict=True))
+        return artist, album_artist, album, title
+
+    def seconds(self) -> float:
+        """About how long it is, by its headers; 0 where they do not say."""
+        return float(getattr(self.native.info, "length", None) or 0)
+
     def others(self) -> dict[str, Any]:
         """Everything but the genre, read in full and comparable."""
         return _others(self.file, self.native)
@@ -218,9 +242,16 @@ def _check_mp4(file: BinaryIO, song: Any) -> MP4:
     if song.info.codec[:4] in ("drms", "enca"):
         raise TagError("", f"DRM-protected ({song.info.codec[:4]})", refused=False)
     file.seek(0)
-    for track in Atoms(file)[b"moov"].findall(b"trak"):
+    movie = Atoms(file)[b"moov"]
+    for track in movie.findall(b"trak"):
         if track[b"mdia", b"hdlr"].read(file)[1][8:12] == b"vide":
             raise TagError("", "has a video track", refused=False)
+    genres = (song.tags or {}).get(_KEYS["mp4"], [])
+    for atom in movie.findall(b"gnre", recursive=True):
+        number = int.from_bytes(atom.read(file)[1][-2:], "big", signed=True)
+        # 0 is no genre; mutagen counts it, and those below, from the end of its table.
+        if -len(TCON.GENRES) < number < 1 and (wrong := TCON.GENRES[number - 1]) in genres:
+            genres.remove(wrong)
     return song
 
 
@@ -277,6 +308,29 @@ def _info_text(value: bytes) -> str:
         return value.decode("cp1252", "replace")  # what Windows wrote before UTF-8 was usual
 
 
+def _texts(file: BinaryIO, song: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Keys, as `_CREDITS` spells them, and texts of all that is in one place."""
+    if place == "id3":
+        frames = _id3(file, layout.cut_id3(file), parse_all=True)
+        yield from ((key, str(text)) for key in _CREDITS["id3"] if key in frames for text in frames[key].text)
+    elif place == "info":
+        yield from ((name.decode("latin-1"), _info_text(value)) for name, value in _info_items(file))
+    elif place == "ape":
+        for _, key, value in _ape_items(file):
+            yield from ((_spelled_plainly(key.decode()), text) for text in value.decode(errors="replace").split("\0"))
+    elif place == "vorbis":
+        yield from ((_spelled_plainly(key), text) for key, text in song.tags or ())
+    elif place == "asf":
+        yield from ((key, str(value)) for key, value in song.tags or ())
+    else:
+        yield from ((key, text) for key in _CREDITS["mp4"] for text in (song.tags or {}).get(key, ()))
+
+
+def _spelled_plainly(key: str) -> str:
+    """ "Album Artist", "ALBUMARTIST" and "album_artist" are one key."""
+    return key.lower().replace(" ", "").replace("_", "")
+
+
 def _put_native(data: bytes, song: Any, values: list[str]) -> bytes:
     """Vorbis comments, MP4 and ASF: woven into the container, so mutagen does the weaving."""
     key, file = _KEYS[_native_place(song)], BytesIO(data)
@@ -295,14 +349,18 @@ def _put_native(data: bytes, song: Any, values: list[str]) -> bytes:
     file.seek(0)
     song.save(file, padding=partial(_keep_padding, most=len(data)))
     new = file.getvalue()
-    if isinstance(song, MP4) and len(new) != len(data) and any(a.name == b"mfra" for a in Atoms(BytesIO(data)).atoms):
-        raise TagError("", "fragmented MP4 with a table of positions (mfra), which would be wrong afterwards")
+    if isinstance(song, MP4) and len(new) != len(data):
+        names = [atom.name for atom in Atoms(BytesIO(data)).atoms]
+        if b"mfra" in names or b"sidx" in names[: names.index(b"moov")]:
+            raise TagError("", "fragmented MP4 with a table of positions (mfra, sidx), which would be wrong afterwards")
     return new
 
 
 def _put_id3(data: bytes, song: Any, values: list[str]) -> bytes:
     file = BytesIO(data)
     tag = layout.cut_id3(file)
+    if tag[3:4] == b"\2" and ID3(BytesIO(tag), translate=False, load_v1=False).unknown_frames:
+        raise TagError("", "ID3v2.2, which has to become 2.3, with a frame that nobody knows there")
     tags = _id3(file, tag, parse_all=False)
     version = 3 if (2, 0) <= tags.version < (2, 4) else 4
     tags.delall("TCON")
@@ -321,7 +379,7 @@ def _id3(file: BinaryIO, tag: bytes, parse_all: bool) -> ID3:
             return ID3(BytesIO(layout.id3v1(file)))
         except ID3NoHeaderError:
             return ID3()
-    tags = ID3(BytesIO(tag), known_frames=_GenreFrames(), translate=False, load_v1=False)
+    tags = _unparsed(tag)
     # Raw frames cannot be carried from v2.2 to v2.3, nor out of a v2.4 tag that is unsynchronised as a whole.
     if not parse_all and tags.version[1] != 2 and not (tags.version[1] == 4 and tags.f_unsynch):
         return tags
@@ -333,6 +391,11 @@ def _id3(file: BinaryIO, tag: bytes, parse_all: bool) -> ID3:
             tags[name] = found[name]
         tags.unknown_frames = []
     return tags
+
+
+def _unparsed(tag: bytes) -> ID3:
+    """The tag with every frame but the genre as it stands."""
+    return ID3(BytesIO(tag), known_frames=_GenreFrames(), translate=False, load_v1=False)
 
 
 def _put_ape(data: bytes, song: Any, values: list[str]) -> bytes:
@@ -377,6 +440,15 @@ def _keep_padding(info: PaddingInfo, most: int) -> int:
 
 
 _KEYS = {"vorbis": "GENRE", "mp4": "\xa9gen", "asf": "WM/Genre"}
+# Artist, album artist, album, title.
+_CREDITS = {
+    "id3": ("TPE1", "TPE2", "TALB", "TIT2"),
+    "ape": ("artist", "albumartist", "album", "title"),
+    "info": ("IART", "", "IPRD", "INAM"),
+    "vorbis": ("artist", "albumartist", "album", "title"),
+    "mp4": ("\xa9ART", "aART", "\xa9alb", "\xa9nam"),
+    "asf": ("Author", "WM/AlbumArtist", "WM/AlbumTitle", "Title"),
+}
 _PUT = {
     "vorbis": _put_native,
     "mp4": _put_native,
@@ -397,9 +469,12 @@ def _others(file: BinaryIO, song: Any) -> dict[str, Any]:
         others["id3v1"] = layout.id3v1(file)[:127]
         others["ape"] = sorted(item for item in _ape_items(file) if item[1].lower() != b"genre")
     if isinstance(song, _ID3):
-        id3 = _id3(file, layout.cut_id3(file), parse_all=True)
+        tag = layout.cut_id3(file)
+        id3 = _id3(file, tag, parse_all=True)
         others["id3"] = {key: _plain(frame) for key, frame in id3.items() if key != "TCON" and not _is_empty(frame)}
         others["id3 unknown"] = sorted(id3.unknown_frames)
+        if tag and id3.version[1] != 2:  # mutagen drops a frame that it cannot parse
+            others["id3 frames"] = sorted(frame[:4] for frame in _unparsed(tag).unknown_frames)
     if layout.at(file, 0, 4) in layout.CHUNK_FILES:
         info = layout.info_chunk(file)
         others["chunks"] = [
@@ -413,6 +488,8 @@ def _others(file: BinaryIO, song: Any) -> dict[str, Any]:
         others["blocks"] = [(code, block) for code, block in blocks if code not in (1, 4)]  # padding, comments
     if isinstance(song, (FLAC, *_OGG)):
         others["comments"] = sorted((key, value) for key, value in tags or () if key.lower() != "genre")
+        if tags is not None:
+            others["vendor"] = tags.vendor
     if isinstance(song, MP4):
         atoms = [*(tags or {}).items(), *getattr(tags, "_failed_atoms", {}).items()]
         others["atoms"] = {key: value for key, value in atoms if key not in ("gnre", _KEYS["mp4"])}

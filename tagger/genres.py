@@ -1,13 +1,15 @@
-"""Genre vocabulary: what a checkpoint's outputs mean, the AudioSet table, and the user's map file."""
+"""Genre vocabulary: what a checkpoint's outputs mean, the AudioSet table, other names, and the user's map file."""
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,50 @@ def audioset_head() -> GenreHead:
     raters used umbrella labels far less consistently than narrow ones, so that the scores rank well within a label
     but compare badly across labels (Gemmeke et al. 2017, ICASSP; label order of the AST authors' class table).
     """
-    table = json.loads(resources.files("tagger").joinpath("audioset_genres.json").read_text(encoding="utf-8"))
+    table = _read("audioset_genres.json")
     return GenreHead(
         genres=tuple(table["canonical"]),
         scale="margin",
         members=tuple(tuple(columns) for columns in table["canonical"].values()),
         gate=Gate(music=table["gate"]["music"], speech=table["gate"]["speech"]),
     )
+
+
+def canonical(genre: str) -> str | None:
+    """What the vocabulary calls a genre that somebody has named, one of the 20 of `audioset_head`; None if nothing.
+
+    Letter case, accents, blanks and punctuation do not count. Known are the AudioSet labels, and names from ID3v1 and
+    Winamp, Discogs, MusicBrainz and the shops; not known are those that stand for no genre or for several
+    ("Oldies", "Acoustic", "Hardcore").
+
+    >>> canonical("hip hop"), canonical("R&B"), canonical("Drum'n'Bass"), canonical("Folk, World, & Country")
+    ('Hip-Hop', 'Soul', 'Electronic', 'Folk')
+    """
+    return _canonical_names().get(genre_key(genre))
+
+
+def genre_key(genre: str) -> str:
+    """The letters and digits of a genre's name, by which two spellings are known to be one.
+
+    >>> genre_key("Drum & Bass") == genre_key("drum-and-bass")
+    True
+    """
+    spelt_out = unicodedata.normalize("NFKD", genre.replace("&", " and ").replace("+", " and ")).casefold()
+    return "".join(character for character in spelt_out if character.isalnum()) or spelt_out.strip()
+
+
+@cache
+def _canonical_names() -> dict[str, str]:
+    table, aliases = _read("audioset_genres.json"), _read("genre_aliases.json")
+    return {
+        genre_key(name): genre
+        for genre, columns in table["canonical"].items()
+        for name in (genre, *(table["names"][str(column)] for column in columns), *aliases[genre])
+    }
+
+
+def _read(name: str) -> Any:
+    return json.loads(resources.files("tagger").joinpath(name).read_text(encoding="utf-8"))
 
 
 class MapError(Exception):

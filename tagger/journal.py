@@ -149,7 +149,8 @@ class Journal:
         line = json.dumps({"v": VERSION, **record}, ensure_ascii=False, separators=(",", ":")) + "\n"
         data = line.encode(errors="backslashreplace")  # JSON spells a lone surrogate the same way
         try:
-            if os.write(self._handle, data) != len(data):
+            rest = data[os.write(self._handle, data) :]
+            if rest and os.write(self._handle, rest) != len(rest):  # a full disk takes a part, and then says why
                 raise OSError("written in part only")
             os.fsync(self._handle)
         except OSError as error:

@@ -41,7 +41,7 @@ def layout(file: BinaryIO) -> Layout:
     size = file.seek(0, 2)
     first = id3v2_size(at(file, 0, 10))
     found_ape = None
-    start = _after_id3v2(file)
+    start = after_id3v2(file)
     if step := _ape_size(at(file, start, 32)):
         found_ape, start = slice(start, start + step), start + step
     if at(file, start, 4) == b"fLaC":
@@ -196,7 +196,7 @@ def ape_tag(items: list[tuple[int, bytes, bytes]]) -> bytes:
 
 def flac_blocks(file: BinaryIO) -> Iterator[tuple[int, slice]]:
     """(type, byte range of the payload) of the metadata blocks of a FLAC file (RFC 9639 §8)."""
-    last, position = False, _after_id3v2(file) + len(b"fLaC")
+    last, position = False, after_id3v2(file) + len(b"fLaC")
     while not last:
         header = at(file, position, 4)
         if len(header) < 4:
@@ -206,7 +206,7 @@ def flac_blocks(file: BinaryIO) -> Iterator[tuple[int, slice]]:
         yield header[0] & 0x7F, slice(start, position)
 
 
-def _after_id3v2(file: BinaryIO) -> int:
+def after_id3v2(file: BinaryIO) -> int:
     """Where the last of the ID3v2 tags at the head ends; some programs put a second one in front of the first."""
     position = 0
     while step := id3v2_size(at(file, position, 10)):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
-from tagger.audio import SAMPLE_RATE
-from tagger.checkpoint import STARTER, Checkpoint, read_checkpoint
-from tagger.features import FRAME_HOP_SAMPLES
+from tagger.checkpoint import Checkpoint, load_checkpoint
+from tagger.description import STARTER, Description, describe
 from tagger.predict import ModelError
 from tagger.workers import usable_cores
 
@@ -41,14 +39,12 @@ class GenreModel:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str, precision: Precision) -> None:
-        config = checkpoint.ast.config
-        self.name, self.head, self.device = checkpoint.name, checkpoint.head, device
+        config, description = checkpoint.ast.config, checkpoint.description
+        self.name, self.head, self.device = description.name, description.head, device
         self.precision, self.precision_reason = precision.name, precision.reason
         self.n_outputs = cast("int", config.num_labels)
-        #: Whole seconds that fit the input, at least one: 160 000 for 1024 frames (AudioSet's clips were 10 s too).
-        self.snippet_samples = max(1, config.max_length * FRAME_HOP_SAMPLES // SAMPLE_RATE) * SAMPLE_RATE
+        self.snippet_samples = description.snippet_samples
         self.batch_size = default_batch_size(config, device)
-        self._checkpoint = checkpoint
         try:
             self._ast = checkpoint.ast.eval().to(device)
             self._log_mel = checkpoint.log_mel.to(device)
@@ -58,19 +54,15 @@ class GenreModel:
             raise self._too_large("the model") from error
 
     @classmethod
-    def load(cls, name: str = STARTER, device: str = "auto", precision: str = "auto") -> GenreModel:
-        """The model called `name`: "starter", "audioset", a checkpoint or run folder, or a hub id "owner/name".
+    def load(cls, model: str | Description = STARTER, device: str = "auto", precision: str = "auto") -> GenreModel:
+        """The model of that name (`description.describe`), or the one that was described.
 
-        A folder wins over a hub id. `device` is "auto", "cpu", "cuda", "cuda:1" or "mps"; `precision` is "auto" or a
-        key of `DTYPES`. Only safetensors are read and no code of a checkpoint is run. Raises ModelError.
+        `device` is "auto", "cpu", "cuda", "cuda:1" or "mps"; `precision` is "auto" or a key of `DTYPES`. Only
+        safetensors are read and no code of a checkpoint is run. Raises ModelError.
         """
         device = choose_device(device)
-        return cls(read_checkpoint(name), device, choose_precision(precision, device))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256, in hex, of the files that decide the logits: weights, config and features."""
-        return self._checkpoint.fingerprint()
+        description = describe(model) if isinstance(model, str) else model
+        return cls(load_checkpoint(description), device, choose_precision(precision, device))
 
     def logits(self, waveforms: np.ndarray) -> np.ndarray:
         """Any number of snippets (n_snippets, snippet_samples) float32 to logits (n_snippets, n_outputs) float32.

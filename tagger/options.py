@@ -19,6 +19,7 @@ class TagOptions:
     """How songs are heard and decided on, and what is written."""
 
     existing: Existing = "keep"  # a genre somebody chose outweighs a guess
+    precision: str = "auto"  # what is fastest, or known already: see store.Method
     n_snippets: int | None = 5  # evenly spread; three give 80 % of the gain over one, five 90-95 %; None: all
     aggregate: str = "mean"  # of logits: best or as good as any other in every comparison; max loses 3-4 points
     max_genres: int = 1  # half of all players show only the first
@@ -29,4 +30,7 @@ class TagOptions:
     time_limit_seconds: int = 60  # a broken file may keep a decoder busy for ever; a song takes well under 1 s
     preserve_mtime: bool = False  # music servers find changed files by it
     hardlinks: HardLinks = "skip"  # the other names would keep the old tags, and take the room of a second copy
+    separator: str | None = None  # genres are values of their own wherever a tag has room for several
     id3v23_multi: Multi = "join"  # ID3v2.3 has room for one genre; joined by "; " nothing is lost in any player
+    reanalyze: bool = False  # what was heard by the same model is heard again
+    retry_failed: bool = False  # what could not be heard cannot be heard today, unless the file changes

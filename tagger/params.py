@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 SOME_FAILED, USAGE, NOTHING_DONE, INTERRUPTED = 1, 2, 3, 130  # exit codes; 0: all fine
 
@@ -60,10 +61,35 @@ class Fraction(click.ParamType):
         return number
 
 
+class Separator(click.ParamType):
+    """Text that tells genres apart within one value of a tag."""
+
+    name = "TEXT"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not isinstance(value, str) or not value.isprintable() or not value.strip() or any(map(str.isalnum, value)):
+            self.fail(f"{value!r} does not tell genres apart: try '; '.", param, ctx)
+        return value
+
+
 def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
     """An option that the environment (GENRE_TAG_NAME) and the settings file can give as well."""
     name = next(name for name in names if name.startswith("--")).removeprefix("--")
     return click.option(*names, envvar=f"GENRE_TAG_{name.replace('-', '_').upper()}", show_default=True, **attributes)
+
+
+def source_of(ctx: click.Context, name: str) -> str:
+    """Where the value of a parameter comes from, in words."""
+    words = {
+        ParameterSource.COMMANDLINE: "command line",
+        ParameterSource.ENVIRONMENT: "environment",
+        ParameterSource.DEFAULT_MAP: "settings file",
+    }
+    source = ctx.get_parameter_source(name)
+    return words.get(source, "default") if source else "default"
 
 
 def command_line() -> list[str]:

@@ -10,9 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from tagger.audio import Snippets
-from tagger.workers import Failure
-
-MOST_WAITING = 1000  # songs that wait for an answer before an unfilled batch is heard
+from tagger.workers import MOST_WAITING, Failure
 
 Item = TypeVar("Item")
 
@@ -67,7 +65,7 @@ def hear(
     """Each item with what the model heard in its snippets, in the order they came, as soon as it is known.
 
     Failures, and items without snippets to hear, pass through. A batch holds `batch_size` snippets, of as many songs as
-    it takes; fewer at the end, and where so many items without snippets wait behind a song that it would hold them up.
+    it takes; fewer at the end, and where `MOST_WAITING` items without snippets wait behind a song.
     """
     songs: deque[_Song[Item]] = deque()  # every song not yet answered, in the order they came
     unheard: deque[tuple[_Song[Item], np.ndarray]] = deque()  # snippets that wait for a full batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,12 @@ from tagger.run import SongResult
 
 Write = Callable[[SongResult], None]
 
-CSV_FIELDS = ("path", "status", "written", "old", "new", "heard", "confidence", "scale", "reason", "duration_seconds")
+# What begins a formula, at the start of a cell and behind what some spreadsheets take for the end of one.
+_FORMULA = re.compile(r"(^|[;|\t\r\n])(\s*[=+\-@＝＋－＠]|^[\t\r\n])")
+
+CSV_FIELDS = (
+    "path", "status", "written", "old", "new", "heard", "confidence", "scale", "reason", "duration_seconds", "known",
+)  # fmt: skip
 
 
 class RecordError(Exception):
@@ -30,7 +36,8 @@ class RecordError(Exception):
 def as_record(result: SongResult) -> dict[str, Any]:
     """What became of a song, as plain values.
 
-    `heard` is the best genre, written or not; `scores` every genre's confidence, and `scale` says what those are.
+    `heard` is the best genre, written or not; `scores` every genre's confidence, and `scale` says what those are;
+    `known` is whether it was heard in an earlier run.
     Paths that are not UTF-8 hold lone surrogates, which Python's os.fsencode turns back into the bytes.
     """
     decision = result.decision
@@ -48,6 +55,7 @@ def as_record(result: SongResult) -> dict[str, Any]:
         "reason": result.reason,
         "duration_seconds": None if result.duration_seconds is None else round(result.duration_seconds, 3),
         "starts_seconds": [round(start, 3) for start in result.starts_seconds],
+        "known": result.known,
     }
 
 
@@ -62,30 +70,39 @@ def json_lines(target: str) -> Iterator[Write]:
 def csv_rows(target: str) -> Iterator[Write]:
     """A function that appends a result to `target` ("-": stdout) as one CSV row; several genres joined by "; ".
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe in front, so a path can differ from the real
-    one there: programs read the JSON (OWASP, "CSV Injection").
+    A path can differ from the real one there (see `csv_line`): programs read the JSON.
     """
-    with _open(target, _csv_line(CSV_FIELDS)) as append:
+    with _open(target, csv_line(CSV_FIELDS)) as append:
 
         def write(result: SongResult) -> None:
             record = as_record(result)
             record["old"], record["new"] = "; ".join(result.old), "; ".join(result.new)
-            append(_csv_line([_harmless(record[field]) for field in CSV_FIELDS]))
+            append(csv_line([record[field] for field in CSV_FIELDS]))
 
         yield write
 
 
-def _csv_line(cells: Sequence[object]) -> str:
+def csv_line(cells: Sequence[object]) -> str:
+    """A row of CSV; what a spreadsheet would run as a formula gets an apostrophe in front (OWASP, "CSV Injection").
+
+    So it does behind a semicolon, at which some begin a cell.
+    """
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
+    csv.writer(line, lineterminator="\n").writerow(map(_harmless, cells))
     return line.getvalue()
 
 
 def _harmless(cell: object) -> object:
     if isinstance(cell, str):
         cell = cell.encode("utf-8", "backslashreplace").decode()
-        return "'" + cell if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else cell
+        return _FORMULA.sub(r"\1'\2", cell)
     return cell
+
+
+def check_target(path: Path) -> None:
+    """Raise RecordError for a name that music or a playlist has: what is written there would replace it."""
+    if path.suffix.lower() in SONG_SUFFIXES | PLAYLIST_SUFFIXES | UNSUPPORTED_SUFFIXES.keys():
+        raise RecordError(path, "that is the name of a music file or a playlist; records would replace it")
 
 
 @contextmanager
@@ -95,8 +112,7 @@ def _open(target: str, head: str) -> Iterator[Callable[[str], None]]:
     An old file keeps its contents until the first text comes, or the run ends well without any.
     """
     path = Path(target)
-    if path.suffix.lower() in SONG_SUFFIXES | PLAYLIST_SUFFIXES | UNSUPPORTED_SUFFIXES.keys():
-        raise RecordError(path, "that is the name of a music file or a playlist; records would replace it")
+    check_target(path)
     with _naming(target):
         file = sys.stdout if target == "-" else path.open("a", encoding="utf-8", newline="")
     is_begun = False

@@ -1,24 +1,24 @@
-"""One run over a library: look, hear, decide, write; one result per song, in library order."""
+"""One run over a library: look, hear or recall, decide, write; one result per song, in library order."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tagger import audio, tags
 from tagger.aggregate import Decision, confidence_scale, decide, unsure
+from tagger.description import Description
 from tagger.journal import Journal
 from tagger.library import Found
 from tagger.options import TagOptions
 from tagger.predict import Heard, hear
+from tagger.store import Method, Seen, Store
 from tagger.swap import check_writable
 from tagger.workers import Failure, decode_ahead, usable_cores
 
@@ -44,10 +44,14 @@ class SongResult:
     reason: str = ""
     #: True when the file was changed.
     written: bool = False
+    #: True when what was heard, or that it cannot be heard, was known from an earlier run.
+    known: bool = False
     duration_seconds: float | None = None
     starts_seconds: tuple[float, ...] = ()
     #: What the numbers in `decision` are: see aggregate.confidence_scale.
     scale: str = ""
+    #: What the decision was made on; None when the song was not heard.
+    heard: Heard | None = field(default=None, compare=False, repr=False)
 
 
 def default_workers(device: str) -> int:
@@ -57,22 +61,25 @@ def default_workers(device: str) -> int:
 
 def tag_songs(
     songs: Sequence[Found],
+    description: Description,
     load_model: Callable[[], GenreModel],
     options: TagOptions,
+    store: Store,
     journal: Journal | None = None,
 ) -> Generator[SongResult, None, None]:
     """What became of each of `songs`, in their order, as soon as it is known.
 
-    Genres are written, and recorded, in `journal`; without one nothing is written. The model is loaded when the first
-    song is to be heard. ModelError and JournalError pass through and end the run; whatever is wrong with a song is a
-    result with its reason.
+    Songs that `store` knows are decided on as they were heard before. The model, whose `description` is given, is
+    loaded when the first song is to be heard, and what it hears is remembered before anything is made of it. Genres
+    are written, and recorded, in `journal`; without one nothing is written. ModelError and JournalError pass through
+    and end the run; whatever is wrong with a song is a result with its reason.
     """
-    looked_at = (_look(found, options, writing=journal is not None) for found in songs)
-    for seen in looked_at:
-        if seen.result is not None:
-            yield seen.result
-        else:
+    run = _Run(description, options, store, journal)
+    looked_at = map(run.look, songs)
+    for song in looked_at:
+        if _unheard(song):
             break
+        yield run.finish(song)
     else:
         return
     model = load_model()
@@ -83,95 +90,149 @@ def tag_songs(
     # Decoded ahead: one song in each worker, and enough for the batch that is heard and for the next one.
     n_batch_songs = 1 if options.n_snippets is None else math.ceil(model.batch_size / options.n_snippets)
     decoded = decode_ahead(
-        ((song, None if song.result else song.path) for song in chain([seen], looked_at)),
-        partial(audio.decode, n_snippets=options.n_snippets, snippet_samples=model.snippet_samples),
+        ((song, _unheard(song)) for song in chain([song], looked_at)),
+        partial(audio.decode, n_snippets=options.n_snippets, snippet_samples=description.snippet_samples),
         n_workers=n_workers,
         look_ahead=n_workers + 2 * n_batch_songs,
         time_limit_seconds=options.time_limit_seconds,
     )
+    method = replace(run.method, precision=model.precision)
     with closing(decoded), closing(hear(decoded, model, model.batch_size)) as answers:
         for song, heard in answers:
-            yield song.result or _finish(song, heard, model, options, journal)
+            if isinstance(song, _Song) and heard is not None:
+                store.remember(song.seen, method, heard)
+            yield run.finish(song, heard)
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """A song before it is heard: the genres in its tag, or the result when it need not be heard."""
+class _Song:
+    """A song that is to be decided on, and what is known of it."""
 
     path: Path
-    old: tuple[str, ...] = ()
-    #: Why the file could not be written, though it can be heard.
-    obstacle: str = ""
-    result: SongResult | None = None
+    seen: Seen
+    #: What its tag holds for a genre, value by value.
+    values: tuple[str, ...]
+    #: The genres in these values.
+    old: tuple[str, ...]
+    #: What was heard in an earlier run.
+    known: Heard | Failure | None
 
 
-def _look(found: Found, options: TagOptions, writing: bool) -> _Looked:
-    path = found.path
-    if found.problem:
-        return _Looked(path, result=SongResult(path, "failed" if found.failed else "skipped", reason=found.problem))
-    try:
-        old = tags.read_genres(path)
-    except tags.TagError as error:
-        status = "failed" if error.refused else "skipped"
-        return _Looked(path, result=SongResult(path, status, reason=error.reason))
-    if writing and options.existing == "keep" and old:
-        return _Looked(path, result=SongResult(path, "kept", old, old))
-    try:
-        check_writable(path, options.hardlinks)
-    except tags.TagError as error:
-        if writing:
-            return _Looked(path, result=SongResult(path, "skipped", old, old, reason=error.reason))
-        return _Looked(path, old, obstacle=error.reason)
-    return _Looked(path, old)
+def _unheard(song: SongResult | _Song) -> Path | None:
+    """Where the song is, if it has to be heard."""
+    return song.path if isinstance(song, _Song) and song.known is None else None
 
 
-def _finish(
-    song: _Looked, heard: Heard | Failure | None, model: GenreModel, options: TagOptions, journal: Journal | None
-) -> SongResult:
-    """Decide on a song that was heard, and write it if that is asked for."""
-    if not isinstance(heard, Heard):
-        return SongResult(song.path, "failed", song.old, song.old, reason=heard.reason if heard else "not heard")
-    decision = unsure(heard.unsure) if heard.unsure else _decide(heard.logits, model, options)
-    result = partial(
-        SongResult,
-        song.path,
-        old=song.old,
-        decision=decision,
-        duration_seconds=heard.duration_seconds,
-        starts_seconds=heard.starts_seconds,
-        scale=confidence_scale(model.head, options.aggregate),
-    )
-    if song.old and options.existing == "keep":
-        return result(status="kept", new=song.old)
-    if not decision.genres:
-        return result(status="unsure", new=song.old, reason=decision.reason)
-    new = tags.merge(song.old, decision.genres, options.existing)
-    if new == song.old:
-        return result(status="unchanged", new=new)
-    if song.obstacle:
-        return result(status="skipped", new=song.old, reason=song.obstacle)
-    if journal is None:
-        return result(status="tagged", new=new)
-    try:
+@dataclass(frozen=True)
+class _Run:
+    """What becomes of a song before and after it is heard."""
+
+    description: Description
+    options: TagOptions
+    store: Store
+    journal: Journal | None
+
+    @cached_property
+    def method(self) -> Method:
+        """How songs are to be heard, in the precision that is asked for."""
+        model, options = self.description, self.options
+        return Method(model.fingerprint, options.precision, options.n_snippets, model.snippet_samples, model.name)
+
+    def look(self, found: Found) -> SongResult | _Song:
+        """The song with what is known of it, or what becomes of it if it need not be heard."""
+        path, options = found.path, self.options
+        if found.problem:
+            return SongResult(path, "failed" if found.failed else "skipped", reason=found.problem)
+        old: tuple[str, ...] = ()
+        try:
+            seen = self.store.look(path)
+            values = self._read_genres(seen)
+            old = tags.split_genres(values, options.separator)
+            if self.journal is not None and options.existing == "keep" and old:
+                return SongResult(path, "kept", old, old)
+            known = None if options.reanalyze else self.store.recall(seen, self.method, options.retry_failed)
+            if self.journal is not None and known is None:
+                check_writable(path, options.hardlinks)  # or it would be heard for nothing
+        except tags.TagError as error:
+            return SongResult(path, _left_as(error), old, old, reason=error.reason)
+        except OSError as error:
+            return SongResult(path, "failed", reason=error.strerror or str(error))
+        return _Song(path, seen, values, old, known)
+
+    def finish(self, song: SongResult | _Song, heard: Heard | Failure | None = None) -> SongResult:
+        """Decide on a song by what was heard in it, now or before, and write it if that is asked for."""
+        if isinstance(song, SongResult):
+            return song
+        is_known, heard = heard is None, heard or song.known
+        if not isinstance(heard, Heard):
+            reason = heard.reason if heard else "not heard"
+            return SongResult(song.path, "failed", song.old, song.old, reason=reason, known=is_known)
+        decision = unsure(heard.unsure) if heard.unsure else self._decide(heard)
+        result = partial(
+            SongResult,
+            song.path,
+            old=song.old,
+            decision=decision,
+            known=is_known,
+            duration_seconds=heard.duration_seconds,
+            starts_seconds=heard.starts_seconds,
+            scale=confidence_scale(self.description.head, self.options.aggregate),
+            heard=heard,
+        )
+        if song.old and self.options.existing == "keep":
+            return result(status="kept", new=song.old)
+        if not decision.genres:
+            return result(status="unsure", new=song.old, reason=decision.reason)
+        new = tags.merge(song.old, decision.genres, self.options.existing)
+        if new == song.old:
+            return result(status="unchanged", new=new)
+        try:
+            if self.journal is None:
+                check_writable(song.path, self.options.hardlinks)
+                return result(status="tagged", new=new)
+            written = self._write(song, new, self.journal)
+        except tags.TagError as error:
+            return result(status=_left_as(error), new=song.old, reason=error.reason)
+        return result(status="tagged" if written else "unchanged", new=new, written=written)
+
+    def _decide(self, heard: Heard) -> Decision:
+        options = self.options
+        return decide(
+            heard.logits,
+            self.description.head,
+            aggregate=options.aggregate,
+            min_confidence=options.min_confidence,
+            max_genres=options.max_genres,
+            names=options.names,
+        )
+
+    def _write(self, song: _Song, genres: tuple[str, ...], journal: Journal) -> bool:
+        """Whether the file was changed to have these genres; False if it has them. Raises TagError."""
+        options = self.options
+        if not song.seen.is_same_song():
+            raise tags.TagError(song.path, "replaced by another program meanwhile", refused=False)
         written = journal.write_genres(
             song.path,
-            new,
-            instead_of=song.old,
+            tags.join_genres(genres, options.separator),
+            instead_of=song.values,
             id3v23_multi=options.id3v23_multi,
             preserve_mtime=options.preserve_mtime,
             hardlinks=options.hardlinks,
         )
-    except tags.TagError as error:
-        return result(status="failed" if error.refused else "skipped", new=song.old, reason=error.reason)
-    return result(status="tagged" if written else "unchanged", new=new, written=written)
+        if written and (new := self.store.rewritten(song.seen)) is not None:
+            with suppress(tags.TagError):  # it was written all the same
+                self._read_genres(new)
+        return written
+
+    def _read_genres(self, seen: Seen) -> tuple[str, ...]:
+        """What the tag holds for a genre; the file is read only if the store does not know. Raises TagError."""
+        if seen.genres is not None:
+            return seen.genres
+        genres = tags.read_genres(seen.path)
+        self.store.note_genres(seen, genres)
+        return genres
 
 
-def _decide(logits: np.ndarray, model: GenreModel, options: TagOptions) -> Decision:
-    return decide(
-        logits,
-        model.head,
-        aggregate=options.aggregate,
-        min_confidence=options.min_confidence,
-        max_genres=options.max_genres,
-        names=options.names,
-    )
+def _left_as(error: tags.TagError) -> str:
+    """The status of a song that was left as it was."""
+    return "failed" if error.refused else "skipped"

@@ -14,7 +14,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from hashlib import sha256
@@ -42,7 +42,9 @@ SCHEMA = (
     "CREATE TABLE files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, device TEXT NOT NULL, identity BLOB, genres BLOB)"
     " WITHOUT ROWID",
     "CREATE TABLE methods (key BLOB PRIMARY KEY, fields BLOB NOT NULL, last_used TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE hearings (identity BLOB, method BLOB, answer BLOB NOT NULL, PRIMARY KEY (identity, method))",
+    # The latest hearing has the highest number.
+    "CREATE TABLE hearings (number INTEGER PRIMARY KEY, identity BLOB, method BLOB, answer BLOB NOT NULL,"
+    " UNIQUE (identity, method))",
     "CREATE TABLE failures (path BLOB, method BLOB, stamp TEXT NOT NULL, reason TEXT NOT NULL,"
     " PRIMARY KEY (path, method)) WITHOUT ROWID",
 )
@@ -58,6 +60,7 @@ RECORD_METHOD = """
     ON CONFLICT (key) DO UPDATE SET fields = excluded.fields, last_used = excluded.last_used
 """
 TROUBLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter from a message that quotes a damaged schema
+PRECISIONS = ("fp32", "bf16", "fp16")
 WAIT_SECONDS = 30.0  # for another run that writes; each takes a millisecond, only a prune takes seconds
 
 
@@ -65,13 +68,15 @@ WAIT_SECONDS = 30.0  # for another run that writes; each takes a millisecond, on
 class Method:
     """How a song is heard: everything but the song that changes its logits.
 
-    The precision is part of it. bf16 logits are some 0.01 off those of fp32, and who asks for fp32 is to get it; the
-    price is one more hearing where a library is moved between machines, as on one of them the precision is always
-    the same. The device and the batch size are not: they change the sixth digit.
+    The precision is part of it: bf16 logits are some 0.01 off those of fp32, and who asks for fp32 is to get it. Who
+    asks for "auto" wants the fastest that is safe, and nothing is faster than what was heard before, in whatever
+    precision: so a song is looked up under all of them, without knowing (and loading torch to know) which one this
+    machine would take. The device and the batch size are no part of it: they change the sixth digit.
     """
 
     #: Fingerprint of the model's files: weights, config, features.
     model: str
+    #: One of `PRECISIONS`; or "auto", to ask and never to remember by.
     precision: str
     n_snippets: int | None
     snippet_samples: int
@@ -79,11 +84,22 @@ class Method:
     name: str = field(default="", compare=False)
     version: int = HEARING_VERSION
 
+    @property
+    def label(self) -> str:
+        """The name of the model, and which of those that ever had this name it was."""
+        return f"{self.name}@{self.model[:8]}"
+
     @cached_property
     def key(self) -> bytes:
         """What a hearing by this method is filed under."""
         fields = (self.model, self.precision, self.n_snippets, self.snippet_samples, self.version)
         return sha256(json.dumps(fields).encode()).digest()[:16]
+
+    @cached_property
+    def answered_by(self) -> dict[bytes, "Method"]:
+        """The methods, by their keys, whose hearings answer who asks for this one."""
+        methods = [replace(self, precision=each) for each in PRECISIONS] if self.precision == "auto" else [self]
+        return {method.key: method for method in methods}
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,10 @@ class Seen:
         with suppress(OSError):
             return _stamp(os.stat(self.path)) == self.stamp
         return False
+
+    def is_same_song(self) -> bool:
+        """Whether the file still holds the song that was seen, whatever became of its tags."""
+        return replace(self, known_identity=None).identity == self.identity
 
 
 @dataclass(frozen=True)
@@ -174,6 +194,11 @@ class Store:
                 with suppress(sqlite3.Error):
                     database.close()
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether there is a file behind it; why not has been told."""
+        return self._database is not None
+
     # --- what a run asks
 
     def look(self, path: str | PathLike[str]) -> Seen:
@@ -189,44 +214,48 @@ class Store:
         return Seen(path, stamp, device)
 
     def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
-        """What was heard in the song by this method; None when it is to be heard."""
-        if self._database is None:
-            return None
-        if method not in self._methods_in_use:
-            self._methods_in_use.add(method)
-            self._write((RECORD_METHOD, [_method_row(method)]))
+        """What was heard in the song by this method, the latest if several answer it; None when it is to be heard."""
+        methods = method.answered_by
+        of_these = f"method IN ({', '.join('?' * len(methods))})"
         if not retry_failed:
-            failed = "SELECT reason FROM failures WHERE path = ? AND method = ? AND stamp = ?"
-            for (reason,) in self._rows(failed, os.fsencode(seen.path), method.key, seen.stamp):
+            failed = f"SELECT method, reason FROM failures WHERE path = ? AND stamp = ? AND {of_these}"
+            for key, reason in self._rows(failed, os.fsencode(seen.path), seen.stamp, *methods):
+                self._note_use(methods[key])
                 return Failure(reason)
-        if seen.identity is None:
+        if self._database is None or seen.identity is None:
             return None
-        rows = self._rows("SELECT answer FROM hearings WHERE identity = ? AND method = ?", seen.identity, method.key)
-        data = _unseal(rows[0][0], seen.identity, method.key) if rows else None
-        if data is None:
-            return None
-        if seen.known_identity is None and seen.is_current():
-            self._write((RECORD_FILE, [_file_row(seen, seen.identity)]))
-        return _unpack_heard(data)
+        heard = f"SELECT method, answer FROM hearings WHERE identity = ? AND {of_these} ORDER BY number DESC"
+        for key, answer in self._rows(heard, seen.identity, *methods):
+            data = _unseal(answer, seen.identity, key)
+            if data is not None:
+                self._note_use(methods[key])
+                if seen.known_identity is None and seen.is_current():
+                    self._write((RECORD_FILE, [_file_row(seen, seen.identity)]))
+                return _unpack_heard(data)
+        return None
 
     def remember(self, seen: Seen, method: Method, answer: Heard | Failure) -> None:
         """Keep what was heard in the song, unless its file has changed since it was seen.
 
-        A failure is kept for this version of this file only, for nobody knows whether the song is to blame.
+        A failure is kept if it is lasting, and for this version of this file only: it may be the file that is damaged,
+        not the song.
         """
-        if self._database is None or not seen.is_current():
+        if self._database is None:
             return
-        path = os.fsencode(seen.path)
-        both = (RECORD_METHOD, [_method_row(method)]), (RECORD_FILE, [_file_row(seen, seen.identity)])
+        path, identity = os.fsencode(seen.path), seen.identity
+        if not seen.is_current():
+            return
+        both = (RECORD_METHOD, [_method_row(method)]), (RECORD_FILE, [_file_row(seen, identity)])
         if isinstance(answer, Failure):
-            failure = (path, method.key, seen.stamp, answer.reason)
-            self._write(*both, ("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", [failure]))
-        elif seen.identity is not None:
-            hearing = (seen.identity, method.key, _seal(_pack_heard(answer), seen.identity, method.key))
+            if answer.is_lasting:
+                failure = (path, method.key, seen.stamp, answer.reason)
+                self._write(*both, ("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", [failure]))
+        elif identity is not None:
+            hearing = (identity, method.key, _seal(_pack_heard(answer), identity, method.key))
             self._write(
                 *both,
-                ("INSERT OR REPLACE INTO hearings VALUES (?, ?, ?)", [hearing]),
-                ("DELETE FROM failures WHERE path = ? AND method = ?", [(path, method.key)]),
+                ("INSERT OR REPLACE INTO hearings VALUES (NULL, ?, ?, ?)", [hearing]),
+                ("DELETE FROM failures WHERE path = ?", [(path,)]),  # by whatever method: it can be heard after all
             )
 
     def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
@@ -234,18 +263,22 @@ class Store:
         if self._database is not None and seen.is_current():
             self._write((RECORD_FILE, [_file_row(seen, seen.known_identity, genres)]))
 
-    def rewritten(self, seen: Seen, genres: Sequence[str]) -> None:
-        """Keep that this program gave the song these genres, so that it is known by its stamp in its new version, too.
+    def rewritten(self, seen: Seen) -> Seen | None:
+        """The song in the version this program made of it, known by its stamp from now on; None if it is another song.
 
         What was heard in it is to be remembered before it is written: then its file is still the one that was seen.
         """
-        if self._database is None or seen.identity is None:
-            return
         with suppress(OSError):
-            status = os.stat(seen.path)
-            new = Seen(seen.path, _stamp(status), str(status.st_dev))
-            if new.identity == seen.identity and new.is_current():  # else somebody came between
-                self._write((RECORD_FILE, [_file_row(new, new.identity, genres)]))
+            new = self.look(seen.path)
+            if new.identity is not None and new.identity == seen.identity and new.is_current():
+                self._write((RECORD_FILE, [_file_row(new, new.identity)]))
+                return new  # else somebody came between
+        return None
+
+    def _note_use(self, method: Method) -> None:
+        if method not in self._methods_in_use:
+            self._methods_in_use.add(method)
+            self._write((RECORD_METHOD, [_method_row(method)]))
 
     # --- what its owner asks
 

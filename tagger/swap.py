@@ -70,13 +70,15 @@ def swap(
         if new == old:
             return False
         directory = os.path.dirname(real)
-        if shutil.disk_usage(directory).free < len(new) + SPARE_BYTES:
+        usage = shutil.disk_usage(directory)
+        if usage.total and usage.free < len(new) + SPARE_BYTES:  # file systems of FUSE need not know either
             raise TagError(path, "not enough free space beside it")
         _remove_stale(directory)
         temporary = os.path.join(directory, f".gtag-{secrets.token_hex(8)}.tmp")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        opened = os.open(temporary, flags, 0o600)
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-            with open(os.open(temporary, flags, 0o600), "wb") as file:
+            with open(opened, "wb") as file:
                 file.write(new)
                 file.flush()
                 _carry_over(real, status, file.fileno(), temporary, preserve_mtime)
@@ -146,8 +148,9 @@ def _carry_over(real: str, status: os.stat_result, handle: int, temporary: str, 
     """Give the new file the owner, mode, ACL and attributes of the old one; TagError where that cannot be done."""
     if not _keep_owner(handle, status):
         raise TagError(real, "its owner or group could not be kept", refused=False)
+    # By its handle where that can be done, not by its name, which somebody else may have put a link in place of.
     with contextlib.suppress(OSError):
-        os.chmod(temporary, stat.S_IMODE(status.st_mode))
+        os.chmod(handle if os.chmod in os.supports_fd else temporary, stat.S_IMODE(status.st_mode))
     if hasattr(os, "listxattr"):
         for name in _attributes(real):
             try:
@@ -162,7 +165,8 @@ def _carry_over(real: str, status: os.stat_result, handle: int, temporary: str, 
     if stat.S_IMODE(os.fstat(handle).st_mode) != stat.S_IMODE(status.st_mode):
         raise TagError(real, "its mode could not be kept", refused=False)
     if preserve_mtime:
-        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+        times = status.st_atime_ns, status.st_mtime_ns
+        os.utime(handle if os.utime in os.supports_fd else temporary, ns=times)
 
 
 def _attributes(real: str) -> list[str]:
@@ -174,7 +178,8 @@ def _attributes(real: str) -> list[str]:
 
 def _check_unchanged(real: str, status: os.stat_result) -> None:
     now = os.stat(real)
-    if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
+    # The time of change too: taggers can keep size and modification time. (On Windows it is the time of birth.)
+    if any(getattr(now, name) != getattr(status, name) for name in ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")):
         raise TagError(real, "changed by another program meanwhile")
 
 
@@ -210,5 +215,6 @@ def _remove_stale(directory: str) -> None:
         for entry in entries:
             if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+                    # Not by the time of modification, which a run under way may have set to that of the song.
+                    if time.time() - entry.stat(follow_symlinks=False).st_ctime > STALE_SECONDS:
                         os.unlink(entry.path)

@@ -14,7 +14,7 @@ from tagger.containers import Places, Song, TagError, clean, naming
 from tagger.options import Existing, Multi
 
 __all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "inspect"]
-__all__ += ["merge", "naming", "read_genres", "real_genres", "restore", "retag"]
+__all__ += ["join_genres", "merge", "naming", "read_genres", "real_genres", "restore", "retag", "split_genres"]
 
 # What rippers and shops write when they do not know; compared case-folded. ID3v1 byte 255 reads as "Unknown".
 PLACEHOLDERS = frozenset({"", "other", "unknown", "unknown genre", "none", "misc", "genre", "undefined"})
@@ -58,6 +58,26 @@ def merge(old: Sequence[str], predicted: Sequence[str], existing: Existing) -> t
         known = {genre.casefold() for genre in old}
         return (*old, *(genre for genre in predicted if genre.casefold() not in known))
     return tuple(predicted)
+
+
+def split_genres(values: Sequence[str], separator: str | None) -> tuple[str, ...]:
+    """The genres in values that may hold several each, joined by `separator`; None: each value is one genre.
+
+    >>> split_genres(["Rock; Pop", "Jazz"], "; "), split_genres(["Folk; World"], None)
+    (('Rock', 'Pop', 'Jazz'), ('Folk; World',))
+    """
+    if separator is None:
+        return tuple(values)
+    return tuple(part.strip() for value in values for part in value.split(separator) if part.strip())
+
+
+def join_genres(genres: Sequence[str], separator: str | None) -> tuple[str, ...]:
+    """The values to write for these genres: one that holds them all, or with None one for each.
+
+    >>> join_genres(["Rock", "Pop"], " / "), join_genres(["Rock", "Pop"], None)
+    (('Rock / Pop',), ('Rock', 'Pop'))
+    """
+    return tuple(genres) if separator is None else (separator.join(genres),)
 
 
 def retag(old: bytes, suffix: str, genres: Sequence[str], id3v23_multi: Multi = "join") -> bytes:

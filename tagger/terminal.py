@@ -27,6 +27,7 @@ from tagger.run import STATUSES, SongResult, default_workers
 
 if TYPE_CHECKING:
     from tagger.model import GenreModel
+    from tagger.store import Contents
     from tagger.undo import Run, Undone
 
 #: Joiners that words of Persian and Indic scripts and emoji need; every other invisible character is escaped.
@@ -41,6 +42,8 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31m\n\u202e"), printable("caf\udce9"), printable("[red]")
     ('a\\x1b[31m\\n\\u202e', 'caf\\xe9', '[red]')
     """
+    if text.isprintable():  # nearly always, and a library has many names
+        return text
     return "".join(
         character
         if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs"
@@ -49,6 +52,21 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def shown(name: str, cells: int | None = None) -> str:
+    r"""A name that is harmless, cut to so many cells, and that leaves what stands to the right of it there.
+
+    A mark behind a name of a right-to-left script ends its direction: numbers beside it would trade places with it
+    where the terminal knows such scripts (Unicode Standard Annex 9, rule N1).
+
+    >>> shown("\u05d0\u05d1") == "\u05d0\u05d1\u200e", shown("Jazz\x1b[2J")
+    (True, 'Jazz\\x1b[2J')
+    """
+    name = printable(name)
+    if cells is not None and cell_len(name) > cells:
+        name = set_cell_size(name, max(0, cells - 1)).rstrip() + "…"
+    return name + "\u200e" if any(unicodedata.bidirectional(each) in ("R", "AL", "AN") for each in name) else name
 
 
 def genres_text(genres: Sequence[str]) -> str:
@@ -79,7 +97,7 @@ class Screen:
     def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
         self._rows, self._progress, self._verbose, self._write_tags = rows, progress, verbose, write_tags
         self._total = len(songs)
-        self._root = _common_folder([found.path for found in songs])
+        self._root = _common_folder([str(found.path) for found in songs])
         self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
         longest = max((cell_len(self._name(found.path)) for found in songs), default=0)
         self._name_cells = min(longest, 60 if self._columns is None else max(20, self._columns // 2))
@@ -87,14 +105,18 @@ class Screen:
         #: Why the model's thresholds are what they are; told when they left songs unsure.
         self.threshold_reason = ""
         self._genres: Counter[str] = Counter()
+        self._n_known = 0
         self._n_below_threshold = 0
         self._bar: tqdm[Any] | None = None
         self._started = time.monotonic()
-        self._first_done = self._said = 0.0
+        self._said, self._n_said = 0.0, 0
 
     def __enter__(self) -> Screen:
         if self._progress and sys.stderr.isatty():
-            self._bar = tqdm(total=self._total, unit=" songs", file=sys.stderr, dynamic_ncols=True, leave=False)
+            self._bar = tqdm(
+                total=self._total, unit=" songs", file=sys.stderr, dynamic_ncols=True, leave=False,
+                miniters=1,  # left to itself it learns from songs that were known, and stands still when one is not
+            )  # fmt: skip
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +127,8 @@ class Screen:
         """Count a song, print its row, move the progress on."""
         self.counts[result.status] += 1
         if self.counts.total() == 1:
-            self._first_done = self._said = time.monotonic()
+            self._said, self._n_said = time.monotonic(), 1
+        self._n_known += result.known
         self._n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
@@ -114,6 +137,10 @@ class Screen:
         elif result.status == "failed":
             self._print(f"{printable(str(result.path))}: {printable(result.reason)}", sys.stderr)
         self._advance()
+
+    def tell(self, line: str) -> None:
+        """Say something that is about no song."""
+        self._print(printable(line), sys.stderr)
 
     def _row(self, result: SongResult) -> str:
         name = self._name(result.path)
@@ -127,9 +154,7 @@ class Screen:
         return click.style(row, fg=_COLOURS.get(result.status))
 
     def _name(self, path: Path) -> str:
-        if self._root is not None and path.is_relative_to(self._root):
-            path = path.relative_to(self._root)
-        return printable(str(path))
+        return printable(str(path).removeprefix(self._root))
 
     def _print(self, line: str, file: TextIO) -> None:
         if self._bar is not None:
@@ -143,9 +168,9 @@ class Screen:
             self._bar.set_postfix(notes, refresh=False)
             self._bar.update()
         elif self._progress and time.monotonic() - self._said >= _PLAIN_PROGRESS_SECONDS:
-            self._said = time.monotonic()
-            done = self.counts.total()
-            rate = (done - 1) / (self._said - self._first_done)  # loading the model is over by the first song
+            now, done = time.monotonic(), self.counts.total()
+            rate = (done - self._n_said) / (now - self._said)  # of late: songs that were known before take no time
+            self._said, self._n_said = now, done
             left = timedelta(seconds=round((self._total - done) / rate))
             words = "".join(f", {count} {status}" for status, count in notes.items())
             click.echo(f"{done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
@@ -163,7 +188,8 @@ class Screen:
         named = {"tagged": "tagged" if self._write_tags else "would be tagged"}
         counted = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
         heading = f"{done} of {self._total} songs" if interrupted else f"{done} song{'s' * (done != 1)}"
-        lines.append(f"{heading}: {counted}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
+        known = f"; {self._n_known} known from before" if self._n_known else ""
+        lines.append(f"{heading}: {counted}{known}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
         if interrupted:
             lines.append("Interrupted. The songs above are done; run the same command again for the others.")
         if self._n_below_threshold and self.threshold_reason:
@@ -173,12 +199,12 @@ class Screen:
         return "\n".join(lines)
 
 
-def _common_folder(paths: Sequence[Path]) -> Path | None:
-    """The folder all paths lie under, to leave out of their names."""
+def _common_folder(paths: Sequence[str]) -> str:
+    """What all paths begin with, up to a separator of folders, to leave out of their names; "" if there is nothing."""
     try:
-        return Path(os.path.commonpath([path.parent for path in paths]))
+        return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
     except ValueError:  # no paths; absolute and relative ones; several drives
-        return None
+        return ""
 
 
 def describe_machine(model: GenreModel, options: TagOptions) -> str:
@@ -206,6 +232,24 @@ def undone_line(undone: Undone, dry_run: bool) -> str:
     reason = f": {printable(undone.reason)}" if undone.reason else ""
     would = "would be " if dry_run and undone.result in ("bytes", "tags") else ""
     return f"{printable(undone.path)}  {would}{what}{reason}"
+
+
+def print_contents(contents: Contents) -> None:
+    """Print what a store holds, and a table of who has heard how many songs, the model used last at the top."""
+    files = f"{contents.n_files} file{'s' * (contents.n_files != 1)}"
+    songs = f"{contents.n_songs} song{'s' * (contents.n_songs != 1)}"
+    size, failures = f"{contents.n_bytes / 1e6:.1f} MB", f"{contents.n_failures} that could not be heard"
+    click.echo(f"{printable(str(contents.path))}: {size}, {files}, {songs}, {failures}")
+    if not contents.hearings:
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "precision", "snippets", "songs", "last used"):
+        table.add_column(heading, justify="right" if heading in ("snippets", "songs") else "left")
+    for each in contents.hearings:
+        method = each.method
+        n_snippets, n_hearings = str(method.n_snippets or "all"), str(each.n_hearings)
+        table.add_row(Text(printable(method.label)), method.precision, n_snippets, n_hearings, each.last_used)
+    Console(highlight=False).print(table)
 
 
 def print_settings(title: str, rows: Sequence[tuple[str, object, str]]) -> None:

@@ -20,6 +20,9 @@ from tagger.verify import verify
 # before already; "conflict": the genre was changed since, left alone; "failed": left alone for another reason.
 Result = Literal["bytes", "tags", "nothing", "conflict", "missing", "failed"]
 
+# What a record must hold to be of use, and what of the song before and after.
+_KEYS, _FILE_KEYS = {"n", "rel", "before", "after", "delta"}, {"sha256", "genres", "raw"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -64,7 +67,8 @@ def read_run(journal: Path) -> Run:
             if head["op"] != "run" or head["v"] != VERSION:
                 raise JournalError(journal, "not a journal of this version of genre-tag")
             n_writes = sum(line.startswith(b'{"v":1,"op":"write"') for line in file)
-            return Run(head["run"], head["t"], tuple(head["argv"]), unpack(head["root"]), journal, n_writes)
+            argv = tuple(map(str, head["argv"]))
+            return Run(str(head["run"]), str(head["t"]), argv, unpack(head["root"]), journal, n_writes)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JournalError(journal, f"cannot be read: {error}") from error
 
@@ -83,10 +87,13 @@ def undo(
 
     The undoing is recorded in `journal`, and can be undone in turn; None only tells what would be done.
     `paths` limits it to these songs and folders, `root` is where the library lies by now, `force` takes back a genre
-    that was changed since. Raises JournalError.
+    that was changed since. A damaged record is a failure that names its line. Raises JournalError.
     """
     wanted = [os.path.abspath(path) for path in paths]
-    for record in reversed(_writes(run.journal)):
+    for number, record in reversed(_writes(run.journal)):
+        if record is None:
+            yield Undone(str(run.journal), "failed", f"line {number} is damaged: what it tells cannot be taken back")
+            continue
         path = os.path.join(run.root if root is None else os.path.abspath(root), unpack(record["rel"]))
         if wanted and not any(path == each or path.startswith(os.path.join(each, "")) for each in wanted):
             continue
@@ -151,17 +158,25 @@ def _old_bytes(data: bytes, suffix: str, record: dict[str, Any], force: bool) ->
     return "tags", "other tags were changed since", old
 
 
-def _writes(journal: Path) -> list[dict[str, Any]]:
-    """The records of songs written, oldest first. A last line torn by a crash belongs to a song not yet replaced."""
-    records = []
-    lines = journal.read_bytes().splitlines()
+def _writes(journal: Path) -> list[tuple[int, dict[str, Any] | None]]:
+    """The numbers of the lines that tell of songs written, oldest first, with their records; None for a damaged one.
+
+    A last line torn by a crash, which has no end, belongs to a song not yet replaced. Raises JournalError.
+    """
+    try:
+        lines = journal.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise JournalError(journal, f"cannot be read: {error.strerror or error}") from error
+    found: list[tuple[int, dict[str, Any] | None]] = []
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise JournalError(journal, f"line {number} is damaged") from error
-        if record["op"] == "write":
-            records.append(record)
-    return records
+            if record["op"] != "write":
+                continue
+            unpack(record["rel"])
+            if not (record.keys() >= _KEYS and all(record[when].keys() >= _FILE_KEYS for when in ("before", "after"))):
+                raise ValueError("incomplete")
+            found.append((number, record))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            found.append((number, None))
+    return found

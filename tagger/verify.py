@@ -7,6 +7,7 @@ from io import BytesIO
 import av
 
 from tagger import layout, tags
+from tagger.pieces import pieces
 
 # Files that are head tags | audio | tail tags: the bytes between can be compared as they are. In the others the
 # container is woven anew around the audio, so FFmpeg, which had no part in the writing, takes the packets out again.
@@ -20,6 +21,10 @@ def verify(old: bytes, new: bytes, suffix: str) -> None:
     for name, tag in before.others.items():
         if after.others.get(name) != tag:
             raise tags.TagError("", f"cannot be written without changing other tags ({name})")
+    before_pieces, after_pieces = pieces(old), pieces(new)
+    for name, piece in before_pieces.items():
+        if after_pieces.get(name) != piece:
+            raise tags.TagError("", f"cannot be written without changing other parts ({name})")
     if after.stream != before.stream:
         raise tags.TagError("", "the stream would read differently")
     if coded_audio_digest(new, suffix) != coded_audio_digest(old, suffix):
@@ -49,11 +54,13 @@ def coded_audio_digest(data: bytes, suffix: str) -> bytes:
         return digest.digest()
     n_packets = 0
     with av.open(BytesIO(data), metadata_errors="replace") as container:
-        for packet in container.demux(container.streams.audio):
+        streams = [each for each in container.streams if not each.disposition & av.stream.Disposition.attached_pic]
+        for packet in container.demux(streams):
             if packet.size:
                 n_packets += 1
                 digest.update(f"{packet.stream.index} {packet.pts} {packet.size};".encode())
                 digest.update(bytes(packet))
+        digest.update(repr(container.chapters()).encode())  # those of MP4 are a track that is not given out as packets
     if not n_packets:
         raise ValueError("no audio in it")
     return digest.digest()

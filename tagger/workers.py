@@ -14,12 +14,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Generic, TypeVar
 
 START_LIMIT_SECONDS = 120.0
+MOST_WAITING = 1000  # items that wait for their turn behind one that takes long
+# What a decoder does to itself over a song; other signals come from outside, as SIGKILL where memory runs out.
+FAULTS = frozenset(
+    getattr(signal, name) for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE") if hasattr(signal, name)
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +36,9 @@ class Failure:
     """Why a song could not be heard, in words for its listener."""
 
     reason: str
+    #: Whether the song is to blame, so that it would fail again. What may be the machine's fault is worth a new try:
+    #: memory, a decoder that was killed, a file system that did not answer, and the time limit, as machines get busy.
+    is_lasting: bool = True
 
 
 def usable_cores() -> int:
@@ -48,8 +57,9 @@ def decode_ahead(
     """Each item with what `decode` made of its path, in the order they came; None for an item without a path.
 
     `decode` runs in worker processes and must be picklable. At most `look_ahead` songs are decoded or being decoded
-    at any time, whatever the number of songs. A song whose decoding raises, takes longer than `time_limit_seconds`
-    or kills its process comes back as a Failure.
+    at any time, whatever the number of songs and of items without a path between them, of which `MOST_WAITING` are
+    taken ahead. A song whose decoding raises, takes longer than `time_limit_seconds` or kills its process comes back
+    as a Failure.
     """
     workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     all_workers = [_Worker(decode, time_limit_seconds) for _ in range(n_workers)]
@@ -64,16 +74,24 @@ def decode_ahead(
             workers.put(worker)
 
     pending: deque[tuple[Item, Future | None]] = deque()
+    n_ahead = 0  # of the pending, those with a path
+
+    def is_due() -> bool:
+        future = pending[0][1]
+        return future is None or future.done() or n_ahead >= look_ahead or len(pending) > MOST_WAITING
 
     def oldest() -> tuple[Item, Result | Failure | None]:
+        nonlocal n_ahead
         item, future = pending.popleft()
+        n_ahead -= future is not None
         return item, future.result() if future else None
 
     threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ctrl_c)
     try:
         for item, path in songs:
-            pending.append((item, threads.submit(run, path) if path is not None else None))
-            while pending and (len(pending) >= look_ahead or pending[0][1] is None or pending[0][1].done()):
+            pending.append((item, None if path is None else threads.submit(run, path)))
+            n_ahead += path is not None
+            while pending and is_due():
                 yield oldest()
         while pending:
             yield oldest()
@@ -99,20 +117,21 @@ class _Worker(Generic[Result]):
         try:
             connection = self._start()
             if connection is None:
-                return Failure("interrupted")
+                return Failure("interrupted", is_lasting=False)
             if not self._ready:  # the time limit is for decoding, not for starting an interpreter on a slow disk
                 if not connection.poll(START_LIMIT_SECONDS):
                     self._stop(grace_seconds=0)
-                    return Failure("the decoder does not start")
+                    return Failure("the decoder does not start", is_lasting=False)
                 self._ready = connection.recv()
             connection.send(path)
             if not connection.poll(self._time_limit_seconds):
                 self._stop(grace_seconds=0)
-                return Failure(f"decoding took longer than {self._time_limit_seconds:g} s")
+                return Failure(f"decoding took longer than {self._time_limit_seconds:g} s", is_lasting=False)
             return connection.recv()
         except (EOFError, OSError):  # the process is gone, by its own fault or because the run ends
             exit_code = self._stop(grace_seconds=1)  # a crash ends by itself: let it leave its exit code
-            return Failure(f"the decoder crashed ({_describe_exit(exit_code)})")
+            is_fault = exit_code is not None and -exit_code in FAULTS
+            return Failure(f"the decoder crashed ({_describe_exit(exit_code)})", is_lasting=is_fault)
 
     def close(self) -> None:
         """End the process, in whatever it is doing, for good."""
@@ -158,16 +177,25 @@ def _describe_exit(code: int | None) -> str:
 def _serve(connection: Connection, decode: Callable[[Path], object]) -> None:
     """Decode the paths that come, until the other end is closed. Runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection.send(True)
-    while True:
-        try:
-            path = connection.recv()
-        except EOFError:
-            return
-        try:
-            result = decode(path)
-        except MemoryError:
-            result = Failure("out of memory while decoding")
-        except Exception as error:
-            result = Failure(getattr(error, "reason", "") or f"unexpected {type(error).__name__}: {error}")
-        connection.send(result)
+    with suppress(EOFError, ConnectionError):  # the other end is gone, perhaps killed
+        connection.send(True)
+        while True:
+            connection.send(_try(decode, connection.recv()))
+
+
+def _try(decode: Callable[[Path], object], path: Path) -> object:
+    """What `decode` makes of the path, or a Failure."""
+    try:
+        return decode(path)
+    except MemoryError:
+        return Failure("out of memory while decoding", is_lasting=False)
+    except Exception as error:
+        return _as_failure(error)
+
+
+def _as_failure(error: Exception) -> Failure:
+    """What was raised over a song, in its own words if it has a reason; the others are bugs, to be mended some day."""
+    reason = getattr(error, "reason", "")
+    if not reason:
+        return Failure(f"unexpected {type(error).__name__}: {error}", is_lasting=False)
+    return Failure(reason, is_lasting=not isinstance(error.__cause__, (OSError, MemoryError)))

@@ -13,13 +13,13 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,7 @@ from tests.songs import make_song, synthesize
 
 if TYPE_CHECKING:
     from tagger.checkpoint import Checkpoint
+    from tagger.description import Description
     from tagger.model import GenreModel
 
 FORMATS = (".mp3", ".flac", ".m4a", ".opus", ".ogg")
@@ -57,10 +58,11 @@ class Size:
     song_seconds: float
     n_turns: int
     product_rows: int  # of the square matrices whose product is the ceiling of the model
+    n_known: int  # songs that were heard before
 
 
-THOROUGH = Size(n_songs=40, song_seconds=180, n_turns=5, product_rows=2048)
-QUICK = Size(n_songs=5, song_seconds=15, n_turns=1, product_rows=512)
+THOROUGH = Size(n_songs=40, song_seconds=180, n_turns=5, product_rows=2048, n_known=10_000)
+QUICK = Size(n_songs=5, song_seconds=15, n_turns=1, product_rows=512, n_known=100)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Figure:
 
 def make_songs(folder: Path, size: Size) -> list[Path]:
     """The corpus: one piece of music in each format, copied until there are enough."""
+    folder.mkdir()
     music = synthesize("music", size.song_seconds, rate=44_100, channels=2)
     songs = [make_song(folder / f"0{suffix}", signal=music) for suffix in FORMATS]
     for i in range(len(FORMATS), size.n_songs):
@@ -162,12 +165,13 @@ def model_speeds(
         seconds = median_seconds(size.n_turns, *(partial(model.logits, block) for model in models.values()))
         speeds = {name: batch / taken for name, taken in zip(models, seconds, strict=True)}
         fastest = {name: max(fastest[name], speed) for name, speed in speeds.items()}
-        auto = precisions[0].name
-        yield Figure(f"{checkpoint.name}, batch {batch}", speeds[auto], "snippets/s", "fp32", speeds["fp32"])
+        auto, name = precisions[0].name, checkpoint.description.name
+        yield Figure(f"{name}, batch {batch}", speeds[auto], "snippets/s", "fp32", speeds["fp32"])
     gflop = 1e-9 * flops_per_snippet(checkpoint.ast.config)
-    for name, speed in fastest.items():
-        ceiling = product_speed(device, name, size)
-        yield Figure(f"{checkpoint.name} {name}, fastest", gflop * speed, "GFLOP/s", "matrix product", ceiling)
+    for precision, speed in fastest.items():
+        ceiling = product_speed(device, precision, size)
+        name = f"{checkpoint.description.name} {precision}, fastest"
+        yield Figure(name, gflop * speed, "GFLOP/s", "matrix product", ceiling)
 
 
 def product_speed(device: str, precision: str, size: Size) -> float:
@@ -182,17 +186,21 @@ def product_speed(device: str, precision: str, size: Size) -> float:
     return 2e-9 * n**3 / seconds
 
 
-def run_speeds(songs: Sequence[Path], model: GenreModel, waveforms: np.ndarray, size: Size) -> Iterator[Figure]:
+def run_speeds(
+    songs: Sequence[Path], description: Description, model: GenreModel, waveforms: np.ndarray, size: Size
+) -> Iterator[Figure]:
     """A run without its start, beside the slower of its two halves; on a CPU those share cores and never reach 1."""
     from tagger.run import default_workers, tag_songs
+    from tagger.store import Store, store_path
 
     found = list(find_songs([str(songs[0].parent)]))
     snippets = np.tile(waveforms, (len(songs) // len(FORMATS), 1))
 
     def run() -> None:
-        for result in tag_songs(found, lambda: model, OPTIONS):
-            if result.status == "failed":
-                sys.exit(f"{result.path} failed: {result.reason}")
+        with TemporaryDirectory() as state, Store(store_path(state), sys.exit) as store:
+            for result in tag_songs(found, description, lambda: model, OPTIONS, store):
+                if result.status == "failed":
+                    sys.exit(f"{result.path} failed: {result.reason}")
 
     def decode_all() -> None:
         windows = partial(decode, n_snippets=OPTIONS.n_snippets)
@@ -207,11 +215,39 @@ def run_speeds(songs: Sequence[Path], model: GenreModel, waveforms: np.ndarray, 
     yield Figure("its model alone", alone, "songs/s")
 
 
+def second_run_time(description: Description, size: Size) -> Figure:
+    """A run over a library in which every song was heard before, from walking to deciding, beside its stats."""
+    from tagger.predict import Heard
+    from tagger.run import tag_songs
+    from tagger.store import Method, Store, store_path
+
+    def no_model() -> GenreModel:
+        raise AssertionError("a song is not known")
+
+    def run() -> None:
+        with Store(store_path(folder), sys.exit) as store:
+            deque(tag_songs(list(find_songs([folder])), description, no_model, OPTIONS, store), maxlen=0)
+
+    with TemporaryDirectory() as folder, Store(store_path(folder), sys.exit) as store:
+        method = Method(description.fingerprint, "fp32", OPTIONS.n_snippets, description.snippet_samples)
+        songs = [Path(folder, f"{number}.wav") for number in range(size.n_known)]
+        for number, song in enumerate(songs):
+            make_song(song, seconds=0.1, rate=8_000, channels=1, signal="noise", seed=number)
+            logits = np.zeros((5, len(description.head.genres)), np.float32)
+            store.remember(store.look(song), method, Heard(logits, (0.0,) * 5, 60.0, ""))
+        known, stats = median_seconds(size.n_turns, run, lambda: [song.stat() for song in songs])
+    to_ms = 1e3 / size.n_known
+    return Figure("a song known before", to_ms * known, "ms per song", "a stat", to_ms * stats)
+
+
 def command_costs(songs: Sequence[Path], n_workers: int, size: Size) -> Iterator[Figure]:
     """The command as users start it: its speed, its start and its memory."""
     folder = songs[0].parent
-    run_seconds, run_mb = process_cost(min(3, size.n_turns), "-m", "tagger", folder, "--json", os.devnull)
+    command = ("-m", "tagger", folder, "--json", os.devnull)
+    run_seconds, run_mb = process_cost(min(3, size.n_turns), *command, "--reanalyze")
     yield Figure("genre-tag FOLDER", len(songs) / run_seconds, "songs/s")
+    again_seconds, _ = process_cost(size.n_turns, *command)
+    yield Figure("the same again", again_seconds, "s", "the first time", run_seconds)
     help_seconds, _ = process_cost(size.n_turns, "-m", "tagger", "--help")
     python_seconds, _ = process_cost(size.n_turns, "-c", "pass")
     yield Figure("genre-tag --help", help_seconds, "s", "python alone", python_seconds)
@@ -246,7 +282,8 @@ def all_figures(songs: Sequence[Path], model: GenreModel, size: Size, full: bool
     """Every figure, one after the other."""
     from transformers import ASTConfig, ASTForAudioClassification
 
-    from tagger.checkpoint import read_checkpoint
+    from tagger.checkpoint import load_checkpoint
+    from tagger.description import describe
     from tagger.model import default_batch_size
     from tagger.run import default_workers
 
@@ -254,13 +291,15 @@ def all_figures(songs: Sequence[Path], model: GenreModel, size: Size, full: bool
     waveforms = np.concatenate([snippets.waveforms for snippets in one_each])
     yield from decoding_times(songs, size)
     yield feature_time(waveforms[:8], size)
-    starter = read_checkpoint("starter")
+    starter = load_checkpoint(describe("starter"))
     yield from model_speeds(starter, model.device, BATCHES, waveforms, size)
     if full:
-        random = replace(starter, name="full size", ast=ASTForAudioClassification(ASTConfig(num_labels=527)))
+        full_size = replace(starter.description, name="full size")
+        random = replace(starter, description=full_size, ast=ASTForAudioClassification(ASTConfig(num_labels=527)))
         batches = [default_batch_size(random.ast.config, model.device)]
         yield from model_speeds(random, model.device, batches, waveforms, size)
-    yield from run_speeds(songs, model, waveforms, size)
+    yield from run_speeds(songs, starter.description, model, waveforms, size)
+    yield second_run_time(starter.description, size)
     yield from command_costs(songs, default_workers(model.device), size)
 
 
@@ -294,8 +333,10 @@ def main() -> None:
 
     size, model = QUICK if arguments.quick else THOROUGH, GenreModel.load()
     facts = machine_facts(model)
-    with tempfile.TemporaryDirectory() as folder:
-        figures = list(all_figures(make_songs(Path(folder), size), model, size, arguments.full))
+    with TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = str(Path(folder, "state"))  # nothing is known before, and no store the larger
+        songs = make_songs(Path(folder, "songs"), size)
+        figures = list(all_figures(songs, model, size, arguments.full))
     show(facts, figures)
     if arguments.json:
         table = [asdict(figure) | {"ratio": figure.ratio} for figure in figures]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tagger.checkpoint import AUDIOSET_LABELS, N_AUDIOSET_LABELS
+from tagger.description import AUDIOSET_LABELS, N_AUDIOSET_LABELS
 from tagger.features import AUDIOSET_MEAN, AUDIOSET_STD
 
 GENRES = ("Classical", "Jazz", "Rock")

@@ -11,7 +11,10 @@ GENRES = ("Blues", "Classical", "Rock")
 
 
 class FakeModel:
-    """Hears Blues in quiet songs (amplitude 0.05), Classical at 0.2 and Rock at 0.8; never sure below `logit`."""
+    """Hears Blues in quiet songs (amplitude 0.05), Classical at 0.2 and Rock at 0.8; never sure below `logit`.
+
+    It is its own description, too.
+    """
 
     name, device, precision, precision_reason = "fake", "cpu", "fp32", "it is a fake"
     snippet_samples = 160_000
@@ -21,6 +24,10 @@ class FakeModel:
         self.logit = logit
         self.head = head or GenreHead(GENRES, "softmax", thresholds=(0.5, 0.5, 0.5))
         self.n_heard = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return f"fake{self.logit}"
 
     def leave_cores(self, n_decoders: int) -> None:
         self.n_decoders = n_decoders

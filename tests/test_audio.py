@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tagger import audio
-from tagger.audio import SAMPLE_RATE, AudioError, Snippets, decode, snippet_starts
+from tagger.audio import SAMPLE_RATE, AudioError, Snippets, decode, decode_song, snippet_starts
 from tests.songs import FORMATS, make_song, synthesize
 
 DATA = Path(__file__).parent / "data"
@@ -131,6 +131,19 @@ def test_a_decoder_has_its_run_up(tmp_path, kind):
             first = second * SAMPLE_RATE + round(audio.EDGE_SECONDS * SAMPLE_RATE) + 1
             window = audio._window(container, first, 8_000)
             assert window is not None and np.abs(window[0] - song[first : first + 8_000]).max() < 1e-3
+
+
+@pytest.mark.parametrize("kind", [".flac", ".mp3", ".ogg", ".opus", ".wma", ".au"])
+def test_a_whole_song_is_what_its_snippets_are_cut_from(tmp_path, kind):
+    path = make_song(tmp_path / f"song{kind}", 28)
+    song = decode_song(path)
+    assert song.dtype == np.float32 and len(song) / SAMPLE_RATE == pytest.approx(28, abs=0.1)
+    for n_snippets in (2, None):
+        snippets = decode(path, n_snippets, 32_000)
+        for start, waveform in zip(snippets.starts_seconds, snippets.waveforms, strict=True):
+            expected = song[round(start * SAMPLE_RATE) :][:32_000]
+            assert len(expected) > 31_000  # a song may end a little before its declared end
+            assert np.abs(waveform[: len(expected)] - expected).max() < 1e-3
 
 
 def test_noise_substitution_of_aac_does_not_shift_it(tmp_path, roads):
@@ -297,8 +310,9 @@ def test_samples_that_are_no_numbers_are_an_error(tmp_path, value):
     signal = synthesize("music", 20, 16_000, 1)
     signal[0, 160_000] = value
     path = make_song(tmp_path / "song.wav", rate=16_000, signal=signal, codec="pcm_f32le")
-    with pytest.raises(AudioError, match="no numbers"):
-        decode(path, 1)
+    for hear in (decode_song, lambda path: decode(path, 1)):
+        with pytest.raises(AudioError, match="no numbers"):
+            hear(path)
 
 
 # Every shape of audio becomes mono at 16 kHz
@@ -435,6 +449,9 @@ def test_what_is_no_audio_is_an_audio_error(tmp_path, capfd, suffix, content):
         decode(path, 3)
     assert caught.value.path == path
     assert caught.value.reason.startswith(("cannot be decoded: ", "no audio in it"))
+    with pytest.raises(AudioError) as caught_whole:
+        decode_song(path)
+    assert caught_whole.value.reason == caught.value.reason
     assert capfd.readouterr() == ("", "")
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-import random
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -18,10 +18,14 @@ from tagger.journal import Journal, JournalError, journal_folder
 from tagger.swap import swap
 from tagger.tags import TagError, read_genres
 from tagger.undo import list_runs, undo
-from tests.tag_files import FILES, build
+from tests.campaign_fuzz import OUTCOMES, fuzz
+from tests.tag_files import FILES, build, decoded, id3v2, text
+from tests.tag_files import song as plain_song
+from tests.test_tags import SPELLINGS
 
 GENRES = ["Techno", "R&B/Soul"]
-SIX = ["v23 full.mp3", "cover.flac", "cover.ogg", "faststart.m4a", "full.dsf", "v1 behind.wv"]
+SEVEN = ["v23 full.mp3", "ape and v24 and v1.mp3", "cover.flac", "cover.ogg", "faststart.m4a", "full.dsf"]
+SEVEN += ["v1 behind.wv"]
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 
@@ -63,6 +67,20 @@ def test_write_and_take_back_every_container(name: str, library: Path, state: Pa
         assert [undone.result for undone in undo(list_runs(state)[-1], journal)] == ["bytes"]
     assert song.read_bytes() == build(name)
     assert [path.name for path in library.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("stored", SPELLINGS, ids=repr)
+def test_a_genre_in_any_spelling_is_taken_back_as_it_was(stored: str, version: int, library: Path, state: Path) -> None:
+    song = library / "a.mp3"
+    old = id3v2(version, text(b"TCON", stored, version)) + plain_song(".mp3")
+    song.write_bytes(old)
+    with Journal.open(library, [], state) as journal:
+        assert journal.write_genres(song, GENRES)
+    assert decoded(song.read_bytes()) == decoded(old)
+    with Journal.open(library, [], state) as journal:
+        assert [undone.result for undone in undo(list_runs(state)[0], journal)] == ["bytes"]
+    assert song.read_bytes() == old
 
 
 def test_what_a_record_holds(library: Path, state: Path) -> None:
@@ -202,7 +220,7 @@ def lines_of(work: Callable[[], object], kill_at: int = -1) -> int:
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal n_lines
-        if frame.f_code.co_filename not in modules:
+        if frame.f_code.co_filename not in modules or frame.f_code.co_name == "<genexpr>":  # a line for each letter
             return None
         if event == "line":
             if n_lines == kill_at:
@@ -220,9 +238,10 @@ def lines_of(work: Callable[[], object], kill_at: int = -1) -> int:
 
 @posix
 @pytest.mark.skipif(sys.gettrace() is not None, reason="a debugger or a coverage tool is tracing")
-@pytest.mark.parametrize("name", SIX)
-def test_killed_at_any_line(name: str, library: Path, state: Path) -> None:
+@pytest.mark.parametrize("name", SEVEN)
+def test_killed_at_any_line(name: str, library: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The song is the old one or the new one, a new one is in the journal, and undo gives the old bytes."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # what counts after a loss of power only, and takes the time
     song = add(library, name)
     old, suffix = song.read_bytes(), song.suffix
     new = journal_module.retag(old, suffix, GENRES)
@@ -262,53 +281,10 @@ def test_killed_at_any_line(name: str, library: Path, state: Path) -> None:
 # --- whatever the bytes are
 
 
-def mutated(rng: random.Random, data: bytes) -> bytes:
-    """The song with a few bytes flipped, cut out, doubled or cut off, mostly near its tags."""
-    new = bytearray(data)
-    for _ in range(rng.randrange(1, 4)):
-        near = rng.choice([200, 2000, len(new)])
-        at = rng.randrange(min(near, len(new)))
-        at = at if rng.random() < 0.7 else len(new) - 1 - at
-        kind = rng.randrange(5)
-        if kind == 0:
-            new[at] = rng.randrange(256)
-        elif kind == 1:
-            new[at : at + 4] = rng.choice([bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", rng.randbytes(4)])
-        elif kind == 2:
-            del new[at : at + rng.choice([1, 7, 200])]
-        elif kind == 3:
-            new[at:at] = new[at : at + rng.choice([1, 16, 300])]
-        elif len(new) > 400:
-            del new[-rng.randrange(1, len(new) // 2) :]
-    return bytes(new)
-
-
 def test_fuzz(library: Path, state: Path) -> None:
-    """GENRE_TAG_FUZZ sets how many damaged songs are tried; a written one is always undone to the same bytes."""
-    n_songs, seed = int(os.environ.get("GENRE_TAG_FUZZ", "200")), int(os.environ.get("GENRE_TAG_FUZZ_SEED", "1"))
-    rng = random.Random(seed)
+    """200 damaged songs; `make campaign-fuzz` takes thousands."""
     small = [name for name in FILES if len(build(name)) < 100_000]
-    written: dict[Path, bytes] = {}
-    with Journal.open(library, [], state) as journal:
-        for number in range(n_songs):
-            name = rng.choice(small)
-            data = mutated(rng, build(name))
-            song = library / f"{number}{Path(name).suffix}"
-            song.write_bytes(data)
-            try:
-                read_genres(song)
-            except TagError as error:
-                assert error.reason
-            try:
-                if journal.write_genres(song, GENRES):
-                    written[song] = data
-                    assert read_genres(song) == tuple(GENRES)
-            except TagError:
-                assert song.read_bytes() == data, (seed, number, name)
-    assert n_songs // 3 < len(written) < n_songs
-    (run,) = list_runs(state)
-    assert {undone.result for undone in undo(run, None)} == {"bytes"}
-    with Journal.open(library, [], state) as journal:
-        assert {undone.result for undone in undo(run, journal)} == {"bytes"}
-    assert all(song.read_bytes() == data for song, data in written.items())
-    assert not list(library.glob(".gtag-*"))
+    counts = fuzz(library, state, n_songs=200, seed=1, names=small)
+    total = sum(counts.values(), Counter())
+    assert sum(total[outcome] for outcome in OUTCOMES) == 200
+    assert total["written"] > 60 and total["refused"] > 30 and total["decoded"] > 30

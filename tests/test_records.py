@@ -21,6 +21,7 @@ RESULT = SongResult(
     duration_seconds=61.23456,
     starts_seconds=(10.0, 20.5),
     scale="softmax",
+    known=True,
 )
 UNHEARD = SongResult(Path(os.fsdecode(b"caf\xe9\n.mp3")), "failed", reason="empty file")
 
@@ -42,6 +43,7 @@ def test_json_lines_hold_everything_and_come_at_once(tmp_path: Path) -> None:
             "reason": "",
             "duration_seconds": 61.235,
             "starts_seconds": [10.0, 20.5],
+            "known": True,
         }
         write(UNHEARD)
     assert path.read_bytes().isascii()
@@ -59,6 +61,7 @@ def test_csv_rows_read_back(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows[0]["new"] == "Jazz; Blues"
     assert rows[0]["confidence"] == "0.8123"
+    assert (rows[0]["known"], rows[1]["known"]) == ("True", "False")
     assert rows[1]["reason"] == "empty file"
     assert rows[1]["path"] == "caf\\udce9\n.mp3"
 

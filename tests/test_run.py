@@ -2,34 +2,48 @@
 
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tagger import tags
+from tagger import layout, tags
 from tagger.genres import GenreHead
 from tagger.journal import Journal, JournalError
 from tagger.library import find_songs
 from tagger.options import TagOptions
 from tagger.run import SongResult, tag_songs
+from tagger.store import Store, store_path
 from tagger.undo import list_runs, undo
+from tagger.workers import Failure
 from tests.fakes import GENRES, FakeModel, make_tone
+from tests.tag_files import id3v2, text
 
 
 def run(
-    folder: Path, model: FakeModel | None = None, write_tags: bool = False, **options: object
+    folder: Path,
+    model: FakeModel | None = None,
+    write_tags: bool = False,
+    load: Callable[[], FakeModel] | None = None,
+    **options: object,
 ) -> dict[str, SongResult]:
+    """What becomes of the songs of a folder, by their names; what was heard is known to the next run."""
     songs = list(find_songs([str(folder)]))
     model = model or FakeModel()
+    state = folder.parent / "state"
     with ExitStack() as stack:
-        state = folder.parent / "state"
+        store = stack.enter_context(Store(store_path(state), pytest.fail))
         journal = stack.enter_context(Journal.open(folder, state=state)) if write_tags else None
-        results = list(tag_songs(songs, lambda: model, TagOptions(n_workers=1, **options), journal))  # type: ignore[arg-type]
+        chosen = TagOptions(**{"n_workers": 1, **options})  # type: ignore[arg-type]
+        results = list(tag_songs(songs, model, load or (lambda: model), chosen, store, journal))  # type: ignore[arg-type]
     assert [result.path for result in results] == [found.path for found in songs]
     return {result.path.name: result for result in results}
+
+
+def no_model() -> FakeModel:
+    raise AssertionError("loaded")
 
 
 def bytes_of(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -75,13 +89,9 @@ def test_write_tags_writes_and_a_second_run_writes_nothing(library: Path) -> Non
 
 def test_a_model_is_loaded_only_when_a_song_is_to_be_heard(library: Path) -> None:
     run(library, write_tags=True)
-
-    def no_model() -> FakeModel:
-        raise AssertionError("loaded")
-
-    with Journal.open(library, state=library.parent) as journal:
-        results = list(tag_songs(list(find_songs([str(library)])), no_model, TagOptions(), journal))  # type: ignore[arg-type]
-    assert [result.status for result in results] == ["kept"] * 3
+    shutil.rmtree(library.parent / "state")
+    results = run(library, write_tags=True, load=no_model)
+    assert [result.status for result in results.values()] == ["kept"] * 3
 
 
 @pytest.mark.parametrize(
@@ -199,11 +209,12 @@ def test_every_write_is_recorded_and_a_run_without_writes_leaves_no_journal(libr
 def test_a_journal_that_cannot_be_written_ends_the_run_before_the_song(library: Path) -> None:
     before = bytes_of(library)
     songs = list(find_songs([str(library)]))
-    with Journal.open(library, state=library.parent) as journal:
+    state = library.parent / "state"
+    with Store(store_path(state), pytest.fail) as store, Journal.open(library, state=state) as journal:
         os.close(journal._handle)
         journal._handle = os.open(os.devnull, os.O_RDONLY)  # a disk that takes no more
         with pytest.raises(JournalError):
-            list(tag_songs(songs, FakeModel, TagOptions(n_workers=1), journal))  # type: ignore[arg-type]
+            list(tag_songs(songs, FakeModel(), FakeModel, TagOptions(n_workers=1), store, journal))  # type: ignore[arg-type]
     assert bytes_of(library) == before
 
 
@@ -232,8 +243,10 @@ def test_songs_are_decoded_ahead_of_the_model_but_not_far(
         yield from ()
 
     monkeypatch.setattr("tagger.run.decode_ahead", decode_ahead)
+    songs = list(find_songs([str(library)]))
     options = TagOptions(n_workers=1, n_snippets=n_snippets, batch_size=batch_size)
-    list(tag_songs(list(find_songs([str(library)])), FakeModel, options))  # type: ignore[arg-type]
+    with Store(store_path(library.parent), pytest.fail) as store:
+        list(tag_songs(songs, FakeModel(), FakeModel, options, store))  # type: ignore[arg-type]
     assert asked == [ahead]
 
 
@@ -249,3 +262,261 @@ def test_a_genre_that_somebody_sets_while_the_song_is_heard_stays(library: Path,
     result = run(library, Slow(), write_tags=True, existing=existing)["rock.ogg"]
     assert result.status == "skipped" and "meanwhile" in result.reason
     assert tags.read_genres(path) == ("Mine",)
+
+
+# --- what is known from before
+
+
+def heard_as(results: dict[str, SongResult]) -> dict[str, tuple[object, ...]]:
+    """All that a result says, but whether it was known."""
+    return {name: (r.status, r.old, r.new, r.decision, r.reason, r.starts_seconds) for name, r in results.items()}
+
+
+def closed_book(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on no song may be opened to know it."""
+
+    def opened(path: object, *_: object) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr("tagger.tags.read_genres", opened)
+    monkeypatch.setattr("tagger.store.identify", opened)
+
+
+def give_genre(path: Path, genre: str) -> None:
+    """Tag a song as another program does, in place."""
+    path.write_bytes(tags.retag(path.read_bytes(), path.suffix, [genre]))
+
+
+def test_a_second_run_needs_no_model_and_opens_no_file(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(library)
+    assert not any(result.known for result in first.values())
+    closed_book(monkeypatch)
+    second = run(library, load=no_model)
+    assert all(result.known for result in second.values())
+    assert heard_as(second) == heard_as(first)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "new"),
+    [
+        ({"min_confidence": 0.9999}, "unsure", ()),
+        ({"aggregate": "vote", "min_confidence": 1.0}, "tagged", ("Rock",)),
+        ({"names": {"Rock": "Loud"}}, "tagged", ("Loud",)),
+        ({"max_genres": 2, "min_confidence": 0.0}, "tagged", ("Rock", "Blues")),
+    ],
+)
+def test_a_song_is_decided_on_again_without_being_heard(
+    library: Path, options: dict[str, object], status: str, new: tuple[str, ...]
+) -> None:
+    assert run(library)["rock.ogg"].new == ("Rock",)
+    result = run(library, load=no_model, **options)["rock.ogg"]  # type: ignore[arg-type]
+    assert (result.status, result.new, result.known) == (status, new, True)
+
+
+@pytest.mark.parametrize("options", [{"n_snippets": 1}, {"n_snippets": None}, {"precision": "bf16"}])
+def test_a_song_that_is_to_be_heard_otherwise_is_heard_again(library: Path, options: dict[str, object]) -> None:
+    run(library)
+    model = FakeModel()
+    results = run(library, model, **options)  # type: ignore[arg-type]
+    assert model.n_heard and not any(result.known for result in results.values())
+
+
+def test_another_model_hears_for_itself(library: Path) -> None:
+    run(library)
+    assert {result.status for result in run(library, FakeModel(logit=0.3)).values()} == {"unsure"}
+    assert {result.status for result in run(library, load=no_model).values()} == {"tagged"}
+
+
+def test_what_was_heard_in_any_precision_answers_who_asks_for_none(library: Path) -> None:
+    model = FakeModel()
+    model.precision = "bf16"
+    run(library, model)
+    assert all(result.known for result in run(library, load=no_model).values())
+    assert all(result.known for result in run(library, load=no_model, precision="bf16").values())
+    assert not any(result.known for result in run(library, precision="fp32").values())
+
+
+def test_a_renamed_moved_or_tagged_song_is_known(library: Path) -> None:
+    run(library)
+    (library / "album").mkdir()
+    (library / "rock.ogg").rename(library / "album" / "other name.ogg")
+    shutil.copy(library / "blues.flac", library / "copy.flac")
+    give_genre(library / "classical.mp3", "Opera")
+    results = run(library, load=no_model)
+    assert {name: (r.old, r.decision.genres) for name, r in results.items() if r.decision} == {
+        "blues.flac": ((), ("Blues",)),
+        "classical.mp3": (("Opera",), ("Classical",)),
+        "copy.flac": ((), ("Blues",)),
+        "other name.ogg": ((), ("Rock",)),
+    }
+
+
+def test_a_replaced_song_is_not_mistaken_for_the_old_one(library: Path) -> None:
+    path = library / "song.wav"
+    make_tone(path, "Rock")
+    run(library)
+    before = path.stat()
+    make_tone(path, "Blues")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    model = FakeModel()
+    result = run(library, model)["song.wav"]
+    assert (result.new, result.known, model.n_heard) == (("Blues",), False, 1)
+
+
+def test_only_the_songs_that_are_new_are_heard_and_all_keep_their_order(library: Path) -> None:
+    run(library)
+    for number in range(20):
+        shutil.copy(library / "rock.ogg", library / f"{number:02} known.ogg")
+    make_tone(library / "07 new.wav", "Blues")
+    make_tone(library / "zz new.wav", "Rock")
+    model = FakeModel()
+    results = run(library, model)
+    assert {name for name, result in results.items() if not result.known} == {"07 new.wav", "zz new.wav"}
+    assert model.n_heard == 2
+
+
+def test_reanalyze_hears_again_and_replaces_what_was_known(library: Path) -> None:
+    class Changed(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            return np.roll(super().logits(waveforms), 1, axis=1)
+
+    assert run(library)["rock.ogg"].new == ("Rock",)
+    changed = run(library, Changed(), reanalyze=True)["rock.ogg"]
+    assert (changed.new, changed.known) == (("Blues",), False)
+    assert run(library, load=no_model)["rock.ogg"].new == ("Blues",)
+
+
+def undecodable(path: Path) -> None:
+    """A FLAC with sound headers and tags, in which no frame is intact."""
+    make_tone(path, "Rock")
+    data = path.read_bytes()
+    path.write_bytes(data[:200] + bytes(len(data) - 200))
+
+
+def test_a_failure_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "library" / "bad.flac"
+    path.parent.mkdir()
+    undecodable(path)
+    first = run(path.parent)["bad.flac"]
+    assert (first.status, first.known) == ("failed", False) and "decoded" in first.reason
+    again = run(path.parent, load=no_model)["bad.flac"]
+    assert (again.status, again.reason, again.known) == ("failed", first.reason, True)
+    with pytest.raises(AssertionError, match="loaded"):
+        run(path.parent, load=no_model, retry_failed=True)
+    make_tone(path, "Rock")
+    mended = run(path.parent)["bad.flac"]
+    assert (mended.new, mended.known) == (("Rock",), False)
+
+
+def test_giving_up_for_want_of_time_is_not_remembered(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode_ahead(songs: Iterable[tuple[object, Path | None]], *_: object, **__: object) -> Iterator[object]:
+        for song, path in songs:
+            yield song, Failure("decoding took longer than 60 s", is_lasting=False) if path else None
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tagger.run.decode_ahead", lambda *args, **options: closable(decode_ahead(*args, **options)))
+        assert {result.status for result in run(library).values()} == {"failed"}
+    assert {result.status for result in run(library).values()} == {"tagged"}
+
+
+def closable(items: Iterator[object]) -> Generator[object, None, None]:
+    yield from items
+
+
+def test_a_song_is_remembered_before_it_is_written(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Journal, "write_genres", die)
+        run(library, write_tags=True)
+    model = FakeModel()
+    assert run(library, model)["blues.flac"].known
+    assert model.n_heard == 2
+
+
+def test_a_song_we_wrote_is_known_by_its_stamp_with_its_genre(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(library, write_tags=True)
+    closed_book(monkeypatch)
+    results = run(library, load=no_model, existing="replace")
+    assert {name: (r.status, r.old) for name, r in results.items()} == {
+        "blues.flac": ("unchanged", ("Blues",)),
+        "classical.mp3": ("unchanged", ("Classical",)),
+        "rock.ogg": ("unchanged", ("Rock",)),
+    }
+
+
+def test_a_song_whose_genre_was_taken_back_is_known(library: Path) -> None:
+    run(library, write_tags=True)
+    state = library.parent / "state"
+    with Journal.open(library, state=state) as journal:
+        assert {undone.result for undone in undo(list_runs(state)[0], journal)} == {"bytes"}
+    results = run(library, load=no_model)
+    assert {(result.status, result.old, result.known) for result in results.values()} == {("tagged", (), True)}
+
+
+def test_a_genre_that_was_written_in_part_is_known_as_it_is_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "library" / "song.mp3"
+    path.parent.mkdir()
+    make_tone(path, "Rock")
+    path.write_bytes(layout.paste_id3(path.read_bytes(), id3v2(3, text(b"TIT2", "x", 3))))
+    several = {"max_genres": 2, "min_confidence": 0.0, "existing": "append", "id3v23_multi": "first"}
+    assert run(path.parent, write_tags=True, **several)["song.mp3"].new == ("Rock", "Blues")  # type: ignore[arg-type]
+    assert tags.read_genres(path) == ("Rock",)
+    assert run(path.parent, load=no_model)["song.mp3"].old == ("Rock",)
+
+
+def test_a_song_that_is_replaced_while_it_is_heard_is_not_written(library: Path) -> None:
+    path = library / "rock.ogg"
+
+    class Slow(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            make_tone(path, "Blues")
+            return super().logits(waveforms)
+
+    before = run(library, Slow(), write_tags=True)
+    assert before["rock.ogg"].status == "skipped" and "replaced" in before["rock.ogg"].reason
+    assert tags.read_genres(path) == ()
+    result = run(library, write_tags=True)["rock.ogg"]
+    assert (result.new, result.known) == (("Blues",), False)
+
+
+def test_a_song_that_cannot_be_written_is_not_heard_for_it(library: Path, tmp_path: Path) -> None:
+    for path in list(library.iterdir()):
+        os.link(path, tmp_path / path.name)
+    results = run(library, load=no_model, write_tags=True)
+    assert {(result.status, result.reason) for result in results.values()} == {("skipped", "has 2 hard links")}
+
+
+def test_a_store_that_cannot_be_used_is_told_once_and_not_missed(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told: list[str] = []
+    songs = list(find_songs([str(library)]))
+    with Store(tmp_path / "file" / "store.sqlite3", told.append) as store:
+        results = list(tag_songs(songs, FakeModel(), FakeModel, TagOptions(n_workers=1), store))  # type: ignore[arg-type]
+    assert [(result.status, result.known) for result in results] == [("tagged", False)] * 3
+    assert len(told) == 1
+
+
+# --- several genres in one value
+
+
+@pytest.mark.parametrize("separator", ["; ", " / "])
+def test_several_genres_become_one_value_that_is_read_as_several(library: Path, separator: str) -> None:
+    several = {"max_genres": 2, "min_confidence": 0.0, "separator": separator}
+    assert run(library, write_tags=True, **several)["rock.ogg"].new == ("Rock", "Blues")  # type: ignore[arg-type]
+    for name, genres in (("rock.ogg", ("Rock", "Blues")), ("blues.flac", ("Blues", "Classical"))):
+        assert tags.read_genres(library / name) == (separator.join(genres),)
+    before = bytes_of(library)
+    for existing in ("append", "replace"):
+        results = run(library, write_tags=True, existing=existing, load=no_model, **several)  # type: ignore[arg-type]
+        assert {result.status for result in results.values()} == {"unchanged"}
+    assert bytes_of(library) == before
+
+
+def test_a_genre_is_added_to_the_value_that_holds_the_others(library: Path) -> None:
+    give_genre(library / "rock.ogg", "Polka, Folk")
+    result = run(library, write_tags=True, existing="append", separator=", ")["rock.ogg"]
+    assert (result.old, result.new) == (("Polka", "Folk"), ("Polka", "Folk", "Rock"))
+    assert tags.read_genres(library / "rock.ogg") == ("Polka, Folk, Rock",)

@@ -20,7 +20,7 @@ import pytest
 from tagger import store as store_module
 from tagger.identity import identify
 from tagger.predict import Heard
-from tagger.store import APPLICATION_ID, SCHEMA_VERSION, Method, Seen, Store, store_path
+from tagger.store import APPLICATION_ID, PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
 from tagger.tags import retag
 from tagger.workers import Failure
 from tests.tag_files import build
@@ -183,6 +183,55 @@ def test_the_name_of_a_model_is_no_method(store: Store, song: Path) -> None:
     assert same(store.recall(store.look(song), replace(METHOD, name="./my-copy")), heard())
 
 
+# --- any precision will do, or a certain one
+
+AUTO = replace(METHOD, precision="auto")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_who_asks_for_no_precision_gets_any(store: Store, song: Path, precision: str) -> None:
+    assert store.recall(store.look(song), AUTO) is None
+    store.remember(store.look(song), replace(METHOD, precision=precision), heard())
+    assert same(store.recall(store.look(song), AUTO), heard())
+    for other in PRECISIONS:
+        if other != precision:
+            assert store.recall(store.look(song), replace(METHOD, precision=other)) is None
+    assert [each.method.precision for each in store.contents().hearings] == [precision]  # none was made up
+
+
+def test_every_precision_there_is_can_be_recalled() -> None:
+    model = pytest.importorskip("tagger.model")
+    assert set(PRECISIONS) == model.DTYPES.keys()
+
+
+def test_of_several_precisions_the_latest_hearing_counts(store: Store, song: Path) -> None:
+    for number, precision in enumerate(("bf16", "fp32", "fp16", "fp32", "bf16")):
+        store.remember(store.look(song), replace(METHOD, precision=precision), heard(number))
+        assert same(store.recall(store.look(song), AUTO), heard(number))
+    assert same(store.recall(store.look(song), METHOD), heard(3))
+
+
+def test_a_failure_in_one_precision_is_overcome_by_another(store: Store, song: Path) -> None:
+    half = replace(METHOD, precision="fp16")
+    store.remember(store.look(song), half, FAILURE)
+    assert store.recall(store.look(song), AUTO) == FAILURE
+    assert store.recall(store.look(song), METHOD) is None
+    store.remember(store.look(song), METHOD, heard())
+    assert same(store.recall(store.look(song), AUTO), heard())
+
+
+def test_the_day_a_hearing_was_last_asked_for_is_kept(
+    store: Store, song: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.remember(store.look(song), replace(METHOD, precision="bf16"), heard())
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE methods SET last_used = '2000-01-01'")
+    with Store(path, pytest.fail) as later:
+        assert [each.last_used for each in later.contents().hearings] == ["2000-01-01"]
+        later.recall(later.look(song), AUTO)
+        assert [each.last_used for each in later.contents().hearings] > ["2020-01-01"]
+
+
 @pytest.mark.parametrize("move", [os.rename, shutil.copyfile, shutil.copy2])
 def test_a_song_under_another_name_is_known(
     store: Store, song: Path, move: Callable[[Path, Path], object], monkeypatch: pytest.MonkeyPatch
@@ -217,8 +266,10 @@ def test_a_song_that_we_wrote_is_known_by_its_stamp(
     store.remember(seen, METHOD, heard())
     wait_for_the_clock(song)
     write_genre(song, "Techno")
-    store.rewritten(seen, ["Techno"])
+    new = store.rewritten(seen)
+    assert new is not None and new.stamp != seen.stamp
     monkeypatch.setattr(store_module, "identify", no_reading)
+    store.note_genres(new, ["Techno"])
     assert store.look(song).genres == ("Techno",)
     assert same(store.recall(store.look(song), METHOD), heard())
 
@@ -355,11 +406,11 @@ def test_somebody_who_comes_between_our_writing_and_the_record_is_noticed(store:
     store.remember(seen, METHOD, heard())
     wait_for_the_clock(song)
     overwrite(song)
-    store.rewritten(seen, ["Techno"])
-    assert store.look(song).genres is None
+    assert store.rewritten(seen) is None
+    assert store.look(song).known_identity is None
     assert store.recall(store.look(song), METHOD) is None
     song.unlink()
-    store.rewritten(seen, ["Techno"])
+    assert store.rewritten(seen) is None
 
 
 # --- failures
@@ -377,6 +428,12 @@ def test_a_failure_is_remembered_until_the_file_changes(store: Store, song: Path
         assert later.recall(later.look(song), METHOD) is None
 
 
+def test_a_failure_that_may_pass_is_not_remembered(store: Store, song: Path) -> None:
+    store.remember(store.look(song), METHOD, Failure("out of memory", is_lasting=False))
+    assert store.recall(store.look(song), METHOD) is None
+    assert store.contents().n_failures == 0
+
+
 def test_a_failure_is_of_this_file_only(store: Store, song: Path) -> None:
     store.remember(store.look(song), METHOD, FAILURE)
     copy = song.with_name("copy.mp3")
@@ -389,6 +446,12 @@ def test_a_later_success_takes_the_place_of_a_failure(store: Store, song: Path) 
     store.remember(store.look(song), METHOD, heard())
     assert same(store.recall(store.look(song), METHOD), heard())
     assert store.contents().n_failures == 0
+
+
+def test_a_later_failure_takes_the_place_of_a_success(store: Store, song: Path) -> None:
+    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, FAILURE)
+    assert store.recall(store.look(song), METHOD) == FAILURE
 
 
 def test_a_file_without_audio_can_fail(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -679,7 +742,7 @@ def test_an_answer_filed_under_another_song_is_none(store: Store, path: Path, tm
     for number, song in enumerate(songs):
         store.remember(store.look(song), METHOD, heard(number))
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE hearings SET answer = (SELECT answer FROM hearings ORDER BY rowid LIMIT 1)")
+        database.execute("UPDATE hearings SET answer = (SELECT answer FROM hearings ORDER BY number LIMIT 1)")
     assert same(store.recall(store.look(songs[0]), METHOD), heard(0))
     assert store.recall(store.look(songs[1]), METHOD) is None
 
@@ -772,9 +835,10 @@ def works_without(store: Store, song: Path) -> bool:
     store.note_genres(seen, ["Rock"])
     store.remember(seen, METHOD, heard())
     store.remember(seen, METHOD, FAILURE)
-    store.rewritten(seen, ["Rock"])
+    store.rewritten(seen)
     known = [store.look(song).genres, store.recall(seen, METHOD), store.prune_gone(), store.prune_methods([METHOD])]
     contents = store.contents()
+    assert not store.is_usable
     return known == [None, None, 0, 0] and (contents.n_files, contents.n_songs, contents.hearings) == (0, 0, ())
 
 
@@ -940,6 +1004,8 @@ def test_seen_is_a_version_of_a_file(store: Store, song: Path) -> None:
     assert Seen(str(song.with_name("gone")), seen.stamp, seen.device).identity is None
     wait_for_the_clock(song)
     os.chmod(song, 0o600)
-    assert not seen.is_current()
+    assert not seen.is_current() and seen.is_same_song()
+    overwrite(song)
+    assert not seen.is_same_song()
     song.unlink()
-    assert not seen.is_current()
+    assert not seen.is_current() and not seen.is_same_song()

@@ -1,7 +1,9 @@
 """Replacing a file: all that belongs to it stays, and whatever goes wrong leaves the old one."""
 
+import contextlib
 import errno
 import os
+import secrets
 import shutil
 import stat
 import subprocess
@@ -111,6 +113,26 @@ def test_mode_and_attributes_stay(song: Path) -> None:
     assert stat.S_IMODE(song.stat().st_mode) == 0o640
     assert os.getxattr(song, "user.note") == b"mine"
     assert time.time() - song.stat().st_mtime < 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "listxattr"), reason="needs extended attributes")
+@pytest.mark.parametrize(("name", "is_kept"), [("security.selinux", False), ("user.note", True)])
+def test_an_attribute_that_cannot_be_set(song: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_kept: bool) -> None:
+    """The user's are kept or the song is passed over; those of the system are its own affair."""
+    error = OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "listxattr", lambda path: [name])
+    monkeypatch.setattr(os, "getxattr", lambda path, name: b"mine")
+    monkeypatch.setattr(os, "setxattr", refuse)
+    if is_kept:
+        with pytest.raises(TagError, match=r"user\.note could not be kept") as caught:
+            swap(song, to_new)
+        assert not caught.value.refused and song.read_bytes() == b"old" and left(song.parent) == ["song.mp3"]
+    else:
+        assert swap(song, to_new)
 
 
 @posix
@@ -238,11 +260,97 @@ def test_a_file_changed_meanwhile_stays_as_it_was_changed(song: Path, when: str)
         song.write_bytes(b"theirs")
         return b"new"
 
-    options = {"make": interfere} if when == "make" else {"make": to_new, "announce": interfere}
+    told: list[object] = []
+    options = {"make": interfere, "announce": lambda *args: told.append(args)}
+    if when == "announce":
+        options = {"make": to_new, "announce": interfere}
     with pytest.raises(TagError, match="another program") as caught:
         swap(song, **options)  # type: ignore[arg-type]
-    assert caught.value.refused
+    assert caught.value.refused and not told  # no record of a song that is not written
     assert song.read_bytes() == b"theirs" and left(song.parent) == ["song.mp3"]
+
+
+@posix
+def test_an_edit_that_kept_size_and_time_is_noticed(song: Path) -> None:
+    """Taggers that fill their room and put the old time back leave no other trace than the time of change."""
+    os.utime(song, ns=(1, 1_234_567_890_123_456_789))
+
+    def interfere(old: bytes) -> bytes:
+        time.sleep(0.02)  # clocks of file systems tick in steps
+        with song.open("r+b") as file:
+            file.write(b"THE")
+        os.utime(song, ns=(1, 1_234_567_890_123_456_789))
+        return b"new"
+
+    with pytest.raises(TagError, match="another program"):
+        swap(song, interfere)
+    assert song.read_bytes() == b"THE"
+
+
+@posix
+@pytest.mark.parametrize("preserve_mtime", [False, True])
+def test_a_link_in_place_of_the_new_file_gets_nothing(
+    song: Path, monkeypatch: pytest.MonkeyPatch, preserve_mtime: bool
+) -> None:
+    """Mode and times go to the file that was opened: whoever may write to the folder cannot point them elsewhere."""
+    victim = song.parent / "victim"
+    victim.write_bytes(b"secret")
+    victim.chmod(0o600)
+    song.chmod(0o666)
+    os.utime(song, ns=(1, 1_234_567_890_123_456_789))
+    before = victim.stat()
+
+    def keep_owner(handle: int, status: os.stat_result) -> bool:
+        (temporary,) = song.parent.glob(".gtag-*.tmp")
+        temporary.unlink()
+        temporary.symlink_to(victim)
+        return True
+
+    monkeypatch.setattr(swap_module, "_keep_owner", keep_owner)
+    with contextlib.suppress(TagError):
+        swap(song, to_new, preserve_mtime=preserve_mtime)
+    after = victim.stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert victim.read_bytes() == b"secret"
+
+
+@posix
+@pytest.mark.parametrize("planted", ["file", "link"])
+def test_a_name_that_is_taken_is_not_written_to(
+    song: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda n_bytes: "0" * 2 * n_bytes)
+    victim = tmp_path_factory.mktemp("elsewhere") / "victim"
+    victim.write_bytes(b"secret")
+    name = song.parent / f".gtag-{'0' * 16}.tmp"
+    if planted == "file":
+        name.write_bytes(b"theirs")
+    else:
+        name.symlink_to(victim)
+    with pytest.raises(TagError, match="exists"):
+        swap(song, to_new)
+    assert song.read_bytes() == b"old" and victim.read_bytes() == b"secret"
+    assert os.path.lexists(name) and (planted == "link" or name.read_bytes() == b"theirs")
+
+
+@posix
+def test_the_new_file_is_opened_for_nobody_else(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = os.open, []
+
+    def spy(path: str, flags: int, mode: int = 0o777) -> int:
+        if os.fspath(path).endswith(".tmp"):
+            seen.append((flags & os.O_EXCL > 0, flags & os.O_NOFOLLOW > 0, mode))
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", spy)
+    swap(song, to_new)
+    assert seen == [(True, True, 0o600)]
+
+
+def test_a_file_system_that_does_not_know_its_size_is_no_full_one(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(song)._replace(total=0, free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert swap(song, to_new)
 
 
 def test_a_full_disk_is_noticed_before(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,16 +389,17 @@ def test_a_name_that_cannot_be_taken(song: Path, monkeypatch: pytest.MonkeyPatch
     assert song.read_bytes() == b"old" and left(song.parent) == ["song.mp3"]
 
 
-def test_leftovers_of_a_killed_run_go(song: Path) -> None:
-    old, young, other = (
-        song.parent / name for name in (".gtag-0123456789abcdef.tmp", ".gtag-fedcba9876543210.tmp", ".gtag-x.tmp")
-    )
-    for path in (old, young, other):
-        path.write_bytes(b"half")
-    for path in (old, other):
-        os.utime(path, (time.time() - STALE_SECONDS - 9,) * 2)
+def test_leftovers_of_a_killed_run_go(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (".gtag-0123456789abcdef.tmp", ".gtag-fedcba9876543210.tmp", ".gtag-x.tmp")
+    for name in names:
+        (song.parent / name).write_bytes(b"half")
+    os.utime(song.parent / names[1], (1, 1))  # of a run under way that keeps the date of the song: no leftover
     swap(song, to_new)
-    assert left(song.parent) == sorted(["song.mp3", young.name, other.name])
+    assert left(song.parent) == sorted(["song.mp3", *names])
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + STALE_SECONDS + 9)
+    swap(song, lambda old: b"newer")
+    assert left(song.parent) == ["song.mp3", ".gtag-x.tmp"][::-1]
 
 
 @posix

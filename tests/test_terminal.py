@@ -1,6 +1,8 @@
 """What people see: rows, progress and summary, with names that cannot harm a terminal."""
 
+import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from tagger.aggregate import Decision, unsure
 from tagger.library import Found
 from tagger.run import SongResult
-from tagger.terminal import Screen, outcome, printable
+from tagger.store import Contents, Hearings, Method
+from tagger.terminal import Screen, outcome, print_contents, printable
 
 JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")
 
@@ -94,6 +97,12 @@ def test_summary_counts_every_status_and_says_that_nothing_was_written(capsys: p
     assert "1 tagged," in shown(RESULTS, capsys, write_tags=True)[2]
 
 
+def test_summary_tells_how_many_were_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "known" not in shown(RESULTS, capsys)[2]
+    known = [replace(result, known=True) for result in RESULTS]
+    assert "1 failed; 3 known from before; " in shown(known, capsys)[2]
+
+
 def test_long_and_wide_names_line_up(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("日本.mp3", "abcdefgh.mp3", "x" * 99)
     results = [SongResult(Path(f"/m/{name}"), "kept", ("A",), ("A",)) for name in names]
@@ -116,3 +125,57 @@ def test_plain_progress_is_lines_of_songs_not_a_bar(
     lines = [line for line in err.splitlines() if "songs/s" in line]
     assert lines and lines[-1].split(" songs, ")[0].endswith("/9")
     assert "left" in lines[0] and "failed" in lines[-1] and "unsure" in lines[-1]
+
+
+def test_the_time_that_is_left_is_told_by_the_songs_of_late(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("tagger.terminal.time.monotonic", lambda: now)
+    songs = [replace(RESULTS[0], path=Path(f"/m/{number}.mp3"), known=number < 9000) for number in range(9100)]
+    with Screen([Found(song.path) for song in songs], rows=False, progress=True, verbose=False, write_tags=False) as s:
+        for song in songs:
+            now += 0.0001 if song.known else 1.0
+            s.show(song)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "songs/s" in line]
+    assert len(lines) == 10
+    assert lines[1] == "9020/9100 songs, 1.0 songs/s, 0:01:20 left"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_moves_with_every_song_that_is_slow_after_many_that_were_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, now = Terminal(), 0.0
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+    songs = [replace(RESULTS[0], path=Path(f"/m/{number}.mp3")) for number in range(3010)]
+    with Screen([Found(song.path) for song in songs], rows=False, progress=True, verbose=False, write_tags=False) as s:
+        for number, song in enumerate(songs):
+            now += 0.0001 if number < 3000 else 5.0
+            s.show(song)
+            if number >= 3000:
+                assert f" {number + 1}/3010 " in terminal.getvalue()
+
+
+def test_what_is_told_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen([], rows=False, progress=False, verbose=False, write_tags=False) as screen:
+        screen.tell("the store /a\x1b[31m/x is damaged")
+    assert capsys.readouterr().err == "the store /a\\x1b[31m/x is damaged\n"
+
+
+def contents(*hearings: Hearings) -> Contents:
+    return Contents(Path("/s/store\x1b.sqlite3"), 24_123_456, 12, 11, 1, hearings)
+
+
+def test_the_contents_of_a_store_are_a_line_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    method = Method("0123456789abcdef", "bf16", None, 160_000, name="my\x1b[31mmodel")
+    print_contents(contents(Hearings(method, 11, "2030-01-31")))
+    out = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert out[0] == "/s/store\\x1b.sqlite3: 24.1 MB, 12 files, 11 songs, 1 that could not be heard"
+    assert out[1].split() == ["model", "precision", "snippets", "songs", "last", "used"]
+    assert out[2].split() == ["my\\x1b[31mmodel@01234567", "bf16", "all", "11", "2030-01-31"]
+    print_contents(contents())
+    assert len(capsys.readouterr().out.splitlines()) == 1

@@ -3,8 +3,10 @@
 import itertools
 import json
 import os
+import random
 import zlib
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tagger import undo as undo_module
 from tagger.journal import Journal, JournalError, journal_folder
 from tagger.tags import read_genres, retag
 from tagger.undo import Run, Undone, list_runs, undo
+from tagger.verify import verify
 from tests.tag_files import build, id3v1
 
 NAMES = ["v23 with v1.mp3", "full.flac", "ape and v24 and v1.mp3", "id3 and info.wav", "none.mp3"]
@@ -200,11 +203,75 @@ def test_a_delta_that_gives_other_bytes_is_not_believed(library: Path, state: Pa
 def test_a_torn_last_line_is_a_song_that_was_not_written(library: Path, state: Path) -> None:
     (run,) = list_runs(state)
     data = run.journal.read_bytes()
-    run.journal.write_bytes(data[:-40])
-    assert len(take_back(state, run)) == len(NAMES) - 1
-    run.journal.write_bytes(data[:900] + b"\n" + data[900:])
-    with pytest.raises(JournalError, match="damaged"):
-        take_back(state, run)
+    for torn in (data[:-40], data[:-1]):
+        run.journal.write_bytes(torn)
+        assert {undone.result for undone in undo(run, None)} == {"bytes"}
+        assert len(list(undo(run, None))) == len(NAMES) - 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:100] + b"\n" + line[100:],
+        lambda line: line.replace(b'"op"', b'"po"'),
+        lambda line: line.replace(b'"rel":"', b'"rel":0,"x":"'),
+        lambda line: line.replace(b'"sha256"', b'"sha257"', 1),
+        lambda line: line.replace(b'"after":{', b'"after":[],"x":{'),
+        lambda line: b"[]",
+        lambda line: b"null",
+    ],
+)
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_damaged_record_is_named_and_the_others_are_taken_back(
+    library: Path, state: Path, damage: Callable[[bytes], bytes], number: int
+) -> None:
+    (run,) = list_runs(state)
+    lines = run.journal.read_bytes().split(b"\n")
+    assert damage(lines[number - 1]) != lines[number - 1]
+    lines[number - 1] = damage(lines[number - 1])
+    run.journal.write_bytes(b"\n".join(lines))
+    undone = list(undo(run, None))
+    failed = [each for each in undone if each.result == "failed"]
+    assert failed and failed[-1].path == str(run.journal) and f"line {number} is damaged" in failed[-1].reason
+    assert [each.result for each in undone].count("bytes") == len(NAMES) - 1
+
+
+def test_a_journal_that_is_gone_is_named(library: Path, state: Path) -> None:
+    (run,) = list_runs(state)
+    run.journal.unlink()
+    with pytest.raises(JournalError, match="No such file"):
+        list(undo(run, None))
+
+
+def test_whatever_is_in_a_journal_harms_no_song(library: Path, state: Path) -> None:
+    """A song is taken back in full, or in its genre, or not at all; no damage to the journal is a traceback."""
+    (path,) = journal_folder(state).iterdir()
+    intact, rng = path.read_bytes(), random.Random(4)
+    tagged = {name: (library / "sub" / name).read_bytes() for name in NAMES}
+    results = set()
+    for _ in range(60):
+        data = bytearray(intact)
+        for _ in range(rng.randrange(1, 4)):
+            at, n_bytes = rng.randrange(len(data)), rng.randrange(1, 40)
+            kind = rng.randrange(3)
+            if kind == 0:
+                data[at] = rng.randrange(256)
+            elif kind == 1:
+                del data[at : at + n_bytes]
+            else:
+                data[at:at] = data[at : at + n_bytes]
+        path.write_bytes(data)
+        for run in list_runs(state):
+            if run.journal == path:
+                with Journal.open(library, ["genre-tag", "undo"], state.parent / "other") as journal:
+                    results |= {undone.result for undone in undo(run, journal)}
+        for name in NAMES:
+            song = library / "sub" / name
+            now = song.read_bytes()
+            if now not in (tagged[name], build(name)):
+                verify(build(name), now, song.suffix)
+            song.write_bytes(tagged[name])
+    assert {"bytes", "failed"} <= results
 
 
 def test_journals_that_are_none(state: Path) -> None:
@@ -223,7 +290,11 @@ def test_journals_that_are_none(state: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX names")
 def test_names_of_whatever_bytes(tmp_path: Path, state: Path) -> None:
-    names = [b"\xff\xfe.mp3", b"new\nline.mp3", b"\x1b[31mred\xe2\x80\xae.mp3", "日本.mp3".encode()]
+    names = [
+        b"\xff\xfe.mp3", b"new\nline.mp3", b"carriage\rreturn.mp3", b"tab\t.mp3", b"\x1b[31mred\xe2\x80\xae.mp3",
+        b"-rf.mp3", b" spaces .mp3", b"\\back\\slash.mp3", b"quote'\".mp3", b"$(x)`y`.mp3", b"*?[a].mp3", b"%41.mp3",
+        b"x" * 251 + b".mp3", "e\u0301.mp3".encode(), "\u00e9.mp3".encode(), "日本.mp3".encode(),
+    ]  # fmt: skip
     with Journal.open(tmp_path, [], state) as journal:
         for name in names:
             path = tmp_path / os.fsdecode(name)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tagger.workers import Failure, decode_ahead
+from tagger.workers import MOST_WAITING, Failure, decode_ahead
 
 
 class NamedError(Exception):
@@ -30,8 +32,12 @@ def act(path: Path) -> str:
         os.kill(os.getpid(), signal.SIGSEGV)
     elif deed == "exit":
         os._exit(int(argument))
+    elif deed == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory runs out
     elif deed == "raise":
         raise NamedError
+    elif deed == "unread":
+        raise NamedError from OSError(5, "Input/output error")
     elif deed == "bug":
         raise ZeroDivisionError("a bug")
     elif deed == "memory":
@@ -39,8 +45,6 @@ def act(path: Path) -> str:
     elif deed == "big":
         return "x" * 50_000_000
     elif deed == "modules":
-        import sys
-
         return " ".join(sorted(sys.modules))
     return path.name
 
@@ -63,14 +67,14 @@ def test_a_song_that_kills_its_decoder_costs_only_itself() -> None:
         "a",
         Failure("the decoder crashed (signal SIGSEGV)"),
         "b",
-        Failure("the decoder crashed (exit code 7)"),
+        Failure("the decoder crashed (exit code 7)", is_lasting=False),
         "c",
     ]
 
 
 def test_a_song_that_hangs_its_decoder_is_given_up_at_the_limit() -> None:
     answers = run(["a", "hang", "b"], n_workers=1, limit=3.0)
-    assert answers == ["a", Failure("decoding took longer than 3 s"), "b"]
+    assert answers == ["a", Failure("decoding took longer than 3 s", is_lasting=False), "b"]
 
 
 def test_the_time_limit_is_for_decoding_not_for_starting_the_worker() -> None:
@@ -80,9 +84,16 @@ def test_the_time_limit_is_for_decoding_not_for_starting_the_worker() -> None:
 def test_errors_come_back_with_their_reason_and_bugs_with_their_name() -> None:
     assert run(["raise", "bug", "memory"], n_workers=1) == [
         Failure("a reason in plain words"),
-        Failure("unexpected ZeroDivisionError: a bug"),
-        Failure("out of memory while decoding"),
+        Failure("unexpected ZeroDivisionError: a bug", is_lasting=False),
+        Failure("out of memory while decoding", is_lasting=False),
     ]
+
+
+def test_only_what_is_the_songs_own_fault_is_lasting() -> None:
+    own, foreign = ["raise", "crash"], ["unread", "memory", "kill", "exit-1", "bug"]
+    failures = run([*own, *foreign], n_workers=1)
+    lasting = [name for name, failure in zip([*own, *foreign], failures, strict=True) if failure.is_lasting]  # type: ignore[attr-defined]
+    assert lasting == own
 
 
 def test_an_answer_larger_than_any_pipe_comes_through() -> None:
@@ -113,6 +124,34 @@ def test_no_more_songs_are_taken_than_the_look_ahead_allows() -> None:
     answers.close()  # type: ignore[attr-defined]
 
 
+def test_items_without_a_path_do_not_count_as_decoded_ahead() -> None:
+    taken: list[int] = []
+
+    def songs() -> Iterator[tuple[int, Path | None]]:
+        for number in range(5000):
+            taken.append(number)
+            yield number, Path("sleep-0.3") if number % 500 == 0 else None
+
+    answers = decode_ahead(songs(), act, n_workers=2, look_ahead=2, time_limit_seconds=30)
+    next(answers)
+    assert 500 < len(taken) <= 1100  # the second song to decode was found, and not all of the others taken
+    answers.close()
+
+
+def test_items_behind_a_song_that_takes_long_are_taken_up_to_a_bound() -> None:
+    taken: list[int] = []
+
+    def songs() -> Iterator[tuple[int, Path | None]]:
+        for number in range(5000):
+            taken.append(number)
+            yield number, None if number else Path("sleep-1")
+
+    answers = decode_ahead(songs(), act, n_workers=1, look_ahead=9, time_limit_seconds=30)
+    assert next(answers) == (0, "sleep-1")
+    assert MOST_WAITING < len(taken) <= MOST_WAITING + 2
+    answers.close()
+
+
 @pytest.mark.parametrize("busy", ["sleep-30", "hang"])
 def test_stopping_early_ends_every_process_at_once(busy: str) -> None:
     songs = [("first", Path("a")), *[(busy, Path(busy))] * 4]
@@ -124,6 +163,21 @@ def test_stopping_early_ends_every_process_at_once(busy: str) -> None:
     assert time.monotonic() - started < 10  # far below what the songs would take
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_decoders_of_a_run_that_is_killed_end_without_a_word() -> None:
+    code = (
+        "from tests.test_workers import *\n"
+        "songs = [(name, Path(name)) for name in ['a', 'sleep-0.5', 'sleep-0.5', 'b', 'b', 'b']]\n"
+        "for _ in decode_ahead(songs, act, n_workers=2, look_ahead=6, time_limit_seconds=30): print('x', flush=True)"
+    )
+    root = Path(__file__).parent.parent
+    with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, cwd=root) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        run.kill()
+        assert run.communicate(timeout=20)[1] == b""  # which ends when the last process that could speak is gone
 
 
 def test_no_songs_need_no_processes() -> None:

@@ -1,0 +1,54 @@
+"""`genre-tag store`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from tagger.params import NOTHING_DONE
+
+if TYPE_CHECKING:
+    from tagger.store import Method, Store
+
+
+@click.command(short_help="Show what is known of songs heard before, or forget it.")
+@click.option("--prune", is_flag=True, help="Forget files that are gone. On a drive that is away, nothing is gone.")
+@click.option("--forget", multiple=True, metavar="MODEL", help="Forget what MODEL heard, as listed here. Repeatable.")
+@click.pass_context
+def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
+    """Show how much is known of the songs that were heard before.
+
+    It is kept so that no song is heard twice, and for nothing else: what is forgotten is heard again when it is asked
+    for. --prune and --forget touch no music.
+
+    \b
+    Exit codes: 0 fine, 2 wrong usage, 3 the store cannot be used.
+    """
+    from tagger.store import Store, store_path
+    from tagger.terminal import print_contents, printable
+
+    path = store_path()
+    if not path.exists():
+        click.echo(f"Nothing is known yet: there is no {printable(str(path))}.", err=True)
+        return
+    with Store(path, lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as opened:
+        if forget:
+            click.echo(f"Hearings forgotten: {opened.prune_methods(_heard_by(forget, opened))}")
+        if prune:
+            click.echo(f"Gone files forgotten: {opened.prune_gone()}")
+        contents = opened.contents()
+        if not opened.is_usable:
+            ctx.exit(NOTHING_DONE)
+    print_contents(contents)
+
+
+def _heard_by(models: Sequence[str], opened: Store) -> list[Method]:
+    """The methods of these models; raises UsageError for one that has heard nothing."""
+    methods = [each.method for each in opened.contents().hearings]
+    for model in models:
+        if not any(model in (method.name, method.label) for method in methods):
+            known = ", ".join(sorted({method.label for method in methods})) or "none"
+            raise click.UsageError(f"{model!r} has heard nothing; those that have: {known}")
+    return [method for method in methods if {method.name, method.label} & set(models)]

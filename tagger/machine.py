@@ -1,0 +1,141 @@
+"""What torch makes of this machine, looked at in a process of its own: a broken torch may take its process with it.
+
+    python -m tagger.machine DEVICE PRECISION
+
+prints a line for each check. What is examined is imported late, so that its failure is a check as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import astuple
+from importlib import import_module
+
+from tagger.checks import Check, guarded, in_a_line, reinstall
+from tagger.workers import usable_cores
+
+LIMIT_SECONDS = 180.0  # torch and transformers may come from a slow disk
+MARK = "check: "  # begins a line that is meant for `Machine`: libraries print too
+
+
+class Machine:
+    """The process, begun at once; `checks` waits for what it finds. Close it."""
+
+    def __init__(self, device: str, precision: str) -> None:
+        # What can be imported here can be imported there, however this process was started.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        self._process: subprocess.Popen[str] | None = None
+        with suppress(OSError):
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tagger.machine", device, precision],
+                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+            )  # fmt: skip
+
+    def checks(self) -> Iterator[Check]:
+        """What it found; that it did not come to its end is a problem."""
+        if self._process is None:
+            yield Check("problem", "torch", f"cannot be looked at: {sys.executable} does not start")
+            return
+        try:
+            out, errors = self._process.communicate(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            yield Check("problem", "torch", f"its import takes longer than {LIMIT_SECONDS:g} s", repair())
+            return
+        for line in out.splitlines():
+            if line.startswith(MARK):
+                yield Check(*json.loads(line.removeprefix(MARK)))
+        if code := self._process.returncode:
+            last = (errors.strip().splitlines() or ["it said nothing"])[-1]
+            yield Check("problem", "torch", f"its import ends the process (code {code}): {last[:300]}", repair())
+
+    def close(self) -> None:
+        """End the process, if it is not at its end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+
+def repair() -> str:
+    """The command that makes torch and torchaudio fit together."""
+    return f"{reinstall('torch', 'torchaudio')}, both from one place"
+
+
+def checks(device: str, precision: str) -> Iterator[Check]:
+    """Whether torch, torchaudio and transformers work together, and the device and precision a run would take."""
+    versions = []
+    for name in ("torch", "torchaudio"):
+        try:
+            versions.append(str(import_module(name).__version__))
+        except Exception as error:
+            yield Check("problem", name, f"cannot be imported: {in_a_line(error)}", repair())
+            return
+    yield pair(*versions)
+    yield from guarded("transformers", transformers)
+    yield from guarded("device", lambda: choice(device, precision))
+
+
+def pair(torch: str, torchaudio: str) -> Check:
+    """Whether these versions, of 2.11.0+cu130 the release 2.11 and the build cu130, were made for each other."""
+    (first, _, first_build), (second, _, second_build) = torch.partition("+"), torchaudio.partition("+")
+    releases = {tuple(number.split(".")[:2]) for number in (first, second)}
+    both = f"torch {torch} and torchaudio {torchaudio}"
+    if len(releases) > 1 or len({first_build, second_build} - {""}) > 1:
+        return Check("warning", "torch", f"{both} were not built for each other", repair())
+    return Check("ok", "torch", f"{both} fit together")
+
+
+def transformers() -> Iterator[Check]:
+    """Whether the classes of the model can be imported: transformers looks for torch and torchaudio in its own way."""
+    from tagger.checkpoint import quiet_transformers
+    from tagger.predict import ModelError
+
+    try:
+        with quiet_transformers():
+            yield Check("ok", "transformers", "has the classes of the model")
+    except ModelError as error:
+        yield Check("problem", "transformers", error.reason, repair())
+
+
+def choice(device: str, precision: str) -> Iterator[Check]:
+    """The device and the precision that a run would take."""
+    import torch
+
+    from tagger.model import choose_device, choose_precision
+    from tagger.predict import ModelError
+
+    cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
+    with warnings.catch_warnings(record=True) as said:  # torch warns of a driver that is too old for it
+        warnings.simplefilter("always")
+        try:
+            chosen = choose_device(device)
+        except ModelError as error:
+            yield Check("problem", "device", str(error), "use --device auto")
+            return
+    if chosen.startswith("cuda"):
+        card = torch.cuda.get_device_properties(chosen)
+        yield Check("ok", "device", f"{chosen}: {card.name}, {card.total_memory / 2**30:.0f} GiB; {cores}")
+    elif chosen == "cpu" and device == "auto" and shutil.which("nvidia-smi"):
+        why = f" ({in_a_line(said[-1].message)})" if said else ""
+        build = "is built for CPUs only" if torch.version.cuda is None else f"cannot use it{why}"
+        says = f"cpu: {cores}; there is an NVIDIA driver, but this torch {build}"
+        yield Check("warning", "device", says, "install the torch that fits the driver: pytorch.org/get-started")
+    else:
+        yield Check("ok", "device", f"{chosen}: {cores}")
+    try:
+        taken = choose_precision(precision, chosen)
+    except ModelError as error:
+        yield Check("problem", "precision", str(error), "use --precision auto")
+    else:
+        yield Check("ok", "precision", f"{taken.name}: {taken.reason}")
+
+
+if __name__ == "__main__":
+    for each in checks(*sys.argv[1:]):
+        print(MARK + json.dumps(astuple(each)), flush=True)
