@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MUSIC ?= samples
 
-.PHONY: tag test lint type bench campaigns clean
+.PHONY: tag test lint type bench bench-train campaigns clean
 
 # An environment that is made once and again when the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -35,6 +35,9 @@ type: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.benchmark $(OPTIONS)
+
+bench-train: $(VENV)/installed
+	$(BIN)/python -m tests.benchmark_train $(OPTIONS)
 
 # What takes longer than a test may, to show that writing is safe. OPTIONS=--help says what can be chosen.
 campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost

@@ -20,6 +20,8 @@ from tagger.signals import interrupt
 #: Where each command is; it is imported when it is asked for.
 COMMANDS = {
     "tag": "tagger.cli_tag:tag",
+    "prepare": "training.cli_prepare:prepare",
+    "train": "training.cli:train",
     "undo": "tagger.cli_undo:undo",
     "store": "tagger.cli_store:store",
     "config": "tagger.cli_tag:config",

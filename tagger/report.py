@@ -1,0 +1,101 @@
+"""What a report holds, whatever it is about and however it is shown: facts, tables, confusions and songs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+#: What is in a column: "share" is 0..1, "genres" a tuple of names, "share" and "number" may be None.
+Kind = Literal["text", "count", "share", "number", "seconds", "genres"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    kind: Kind = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of values, each of the kind of its column."""
+
+    key: str  # in JSON, and in the address of its place in HTML
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[object, ...], ...]
+    note: str = ""  # what the reader must know to read it; what it means that there are no rows
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """How many songs of each reference (row) were predicted to have which genre (column)."""
+
+    key: str
+    title: str
+    references: tuple[str, ...]
+    predicted: tuple[str, ...]
+    counts: np.ndarray  # (n_references, n_predicted) int
+    note: str = ""
+
+    def folded(self, most: int) -> Matrix:
+        """The confusion of the `most` genres of the most songs; the others of a side are counted in one at its end."""
+        if max(self.counts.shape) <= most:
+            return self
+        n_songs = Counter(dict.fromkeys((*self.references, *self.predicted), 0))
+        n_songs.update(dict(zip(self.references, self.counts.sum(axis=1).tolist(), strict=True)))
+        n_songs.update(dict(zip(self.predicted, self.counts.sum(axis=0).tolist(), strict=True)))
+        kept = {genre for genre, _ in n_songs.most_common(most)}
+        references, rows = _folded(self.references, kept, "references")
+        predicted, columns = _folded(self.predicted, kept, "predictions")
+        counts = np.zeros((len(references), len(predicted)), self.counts.dtype)
+        np.add.at(counts, np.ix_(rows, columns), self.counts)
+        return replace(self, references=references, predicted=predicted, counts=counts)
+
+
+def _folded(genres: tuple[str, ...], kept: set[str], side: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The genres of a side of which the others are one, and the place of each of `genres` among them."""
+    is_kept = np.array([genre in kept for genre in genres], bool)
+    names = tuple(genre for genre in genres if genre in kept)
+    n_others = len(genres) - len(names)
+    places = np.where(is_kept, np.cumsum(is_kept) - 1, len(names))
+    return (*names, f"{n_others} other {side}") if n_others else names, places
+
+
+@dataclass(frozen=True)
+class Song:
+    """One song, and why it was heard as it was."""
+
+    path: str
+    reference: tuple[str, ...]  # genres in its tag, or its label
+    predicted: tuple[str, ...]  # genres that would be written; () when unsure
+    confidence: float | None  # of the best genre
+    ranking: tuple[tuple[str, float], ...]  # the best genres with their confidences
+    starts_seconds: tuple[float, ...]
+    status: str  # right, wrong, unsure, failed, untagged, ...
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Songs:
+    """Songs, to be looked through one by one."""
+
+    key: str
+    title: str
+    songs: tuple[Song, ...]
+    note: str = ""
+    n_brief: int = 10  # how many are shown, the first ones, where there is no room for all: on a terminal
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is told, in the order it is told."""
+
+    kind: Literal["run", "comparison", "library"]
+    title: str
+    facts: tuple[tuple[str, str], ...]  # name, value: what was looked at, and the one-line results
+    sections: tuple[Table | Matrix | Songs, ...]

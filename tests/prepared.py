@@ -1,0 +1,67 @@
+"""Small datasets in memory, as `training.data.load_prepared` would give them: genres that a tiny network can tell."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict
+
+from tagger.audio import SAMPLE_RATE, snippet_starts
+from tests.checkpoints import GENRES
+
+COLUMNS = ("song", "path", "artist", "group", "label", "start_seconds", "shard", "first", "song_first", "song_samples")
+
+
+class Waveforms:
+    """Songs one after the other in one shard, int16."""
+
+    def __init__(self, songs: list[np.ndarray]) -> None:
+        self.shard = np.concatenate(songs)
+
+    def read(self, shard: int, first: int, n_samples: int) -> np.ndarray:
+        assert shard == 0 and first >= 0 and first + n_samples <= len(self.shard)
+        return self.shard[first : first + n_samples]
+
+    def snippet(self, shard: int, first: int, song_first: int, song_samples: int, n_samples: int) -> np.ndarray:
+        if song_samples < n_samples:
+            return np.resize(self.read(shard, song_first, song_samples), n_samples)
+        return self.read(shard, first, n_samples)
+
+
+def song(label: int, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise, and a tone whose pitch tells the label."""
+    n_samples = int(seconds * SAMPLE_RATE)
+    tone = np.sin(2 * np.pi * 300 * 3**label * np.arange(n_samples) / SAMPLE_RATE + rng.uniform(0, 6))
+    return ((0.3 * tone + 0.03 * rng.standard_normal(n_samples)) * 10_000).astype(np.int16)
+
+
+def make_prepared(
+    n_songs: dict[str, int] | None = None, *, seconds: float = 4.0, n_snippets: int = 2, seed: int = 0
+) -> Any:
+    """A dataset of 1 s snippets, with that many songs of each genre of `tests.checkpoints.GENRES` in each split."""
+    rng = np.random.default_rng(seed)
+    songs: list[np.ndarray] = []
+    splits = {}
+    first = 0
+    for split, n in (n_songs or {"train": 6, "validate": 3, "test": 3}).items():
+        rows: dict[str, list] = {name: [] for name in COLUMNS}
+        for number in range(n):
+            for label in range(len(GENRES)):
+                waveform = song(label, seconds, rng)
+                for start in snippet_starts(seconds, n_snippets, 1.0):
+                    name = f"{split}{label}{number}"
+                    begin = first + round(start * SAMPLE_RATE)
+                    values = (name, f"{name}.mp3", name, name, label, start, 0, begin, first, len(waveform))
+                    for column, value in zip(rows.values(), values, strict=True):
+                        column.append(value)
+                songs.append(waveform)
+                first += len(waveform)
+        splits[split] = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=list(GENRES)))
+    return SimpleNamespace(
+        genres=GENRES,
+        splits=DatasetDict(splits),
+        snippet_samples=SAMPLE_RATE,
+        fingerprint=f"fake {seed}",
+        waveforms=Waveforms(songs),
+        features={},
+    )

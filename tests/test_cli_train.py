@@ -1,0 +1,105 @@
+"""`genre-tag train` as a user types it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tagger.cli import main
+from tests.checkpoints import make_checkpoint
+from tests.songs import make_song
+
+GENRES = ("Drone", "Hiss", "Whistle")
+
+
+def genre_tag(*arguments: str | Path) -> int:
+    """Exit code of a command."""
+    with pytest.raises(SystemExit) as done:
+        main([str(argument) for argument in arguments])
+    return int(done.value.code or 0)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_a_dataset_it_says_in_two_lines_what_to_do(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert genre_tag("train") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "no dataset in dataset/" in lines[0] and lines[0].endswith("genre-tag prepare ~/Music")
+    assert lines[1].endswith("genre-tag train --data ~/Music")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "code"),
+    [
+        (("--data", "nowhere"), "--data nowhere: no such file or folder", 2),
+        (("--recipe", "v2", "--class-weights", "--sampler", "sqrt"), "twice", 2),
+        (("--recipe", "v3"), "'v3' is not one of", 2),
+        (("--epochs", "-1"), "-1 is not in the range", 2),
+        (("--mixup", "50"), "did you mean 0.5", 2),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str, code: int
+) -> None:
+    assert genre_tag("train", *arguments) == code
+    error = capsys.readouterr().err.strip()
+    assert expected in error and len(error.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six songs each of three genres, every one by an artist of its own."""
+    folder = tmp_path_factory.mktemp("songs")
+    rows = []
+    for number in range(6):
+        for genre, signal in zip(GENRES, ("music", "noise", "music"), strict=True):
+            path = folder / f"{genre} {number}.wav"
+            make_song(path, seconds=3.0, rate=32_000 if genre == "Whistle" else 8000, signal=signal, seed=len(rows))
+            rows.append((path.name, genre, f"artist {len(rows)}", ""))
+    with (folder / "songs.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "genre", "artist", "album"), *rows])
+    return folder
+
+
+def test_from_music_to_a_model_that_tags(
+    here: Path, songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    begin = make_checkpoint(tmp_path / "begin", ("A", "B"), n_frames=128)
+    options = ("--model", begin, "--epochs", "2", "--batch-size", "4", "--lr", "0.003", "--device", "cpu")
+    assert genre_tag("train", "--data", songs / "songs.csv", *options, "--out", "runs/first") == 0
+    out, err = capsys.readouterr()
+    assert (here / "dataset" / "genres.json").exists()
+    assert err.count("epoch ") == 2 and "songs (groups that share no artist)" in out
+    assert "test: 3 songs, of which right by mean pooling" in out
+    assert "Use it: genre-tag --model runs/first ~/Music" in out
+
+    assert genre_tag("--model", "runs/first", songs, "--min-confidence", "0", "--json", "-", "--quiet") == 0
+    heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(heard) == 18 and {each["new"][0] for each in heard} <= set(GENRES)
+
+    assert genre_tag("train", *options, "--out", "runs/first") == 3
+    assert "runs/first: there is a run already" in capsys.readouterr().err
+    assert genre_tag("train", *options, "--out", "runs/first", "--resume") == 3
+    assert "this run is finished" in capsys.readouterr().err
+    assert genre_tag("train", "--epochs", "0", "--model", "runs/first", "--out", "runs/again", "--batch-size", "4") == 0
+    first, again = (json.loads((here / "runs" / name / "metrics.json").read_text()) for name in ("first", "again"))
+    assert again["scores"]["test"]["mean_pooling_score"] == first["scores"]["test"]["mean_pooling_score"]
+    assert genre_tag("train", "--model", "new-mini", "--out", "runs/mini") == 3
+    assert "hears snippets of 10 s, and those of the dataset have 1 s" in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_damaged_is_one_line(here: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert genre_tag("prepare", songs / "songs.csv", "--snippet-seconds", "1") == 0
+    shard = next((here / "dataset" / "waveforms").glob("*.i16"))
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    capsys.readouterr()
+    assert genre_tag("train", "--model", "new-micro") == 3
+    assert "00000.i16 is short" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Rows of a split, cut and drawn."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.prepared import Waveforms, make_prepared
+from training.loader import EpochSampler, SnippetDataset, sqrt_weights
+
+
+def test_fixed_rows_are_the_snippets_of_the_dataset() -> None:
+    prepared = make_prepared()
+    batch = SnippetDataset(prepared, "validate").__getitems__([3, (5, 2)])
+    rows = prepared.splits["validate"]
+    for waveform, row in zip(batch["waveforms"].numpy(), (3, 5), strict=True):
+        np.testing.assert_array_equal(waveform, prepared.waveforms.read(0, rows[row]["first"], 16_000))
+    assert batch["labels"].tolist() == [rows[3]["label"], rows[5]["label"]]
+    assert batch["rows"].tolist() == [3, 5]
+    assert batch["waveforms"].dtype.is_signed and batch["waveforms"].shape == (2, 16_000)
+
+
+def offsets(dataset: SnippetDataset, prepared: SimpleNamespace, keys: list) -> list[int]:
+    """Samples into the song at which each cut begins; the song counts its own samples."""
+    return [int(waveform[0]) for waveform in dataset.__getitems__(keys)["waveforms"].numpy()]
+
+
+def counting(seconds: float) -> SimpleNamespace:
+    """A dataset whose songs hold their own sample numbers."""
+    prepared = make_prepared(seconds=seconds)
+    n_songs = len(prepared.waveforms.shard) // int(seconds * 16_000)
+    prepared.waveforms = Waveforms([np.arange(1, 1 + int(seconds * 16_000)).astype(np.int16)] * n_songs)
+    return prepared
+
+
+def test_random_crops_come_from_the_middle_and_differ_by_epoch_row_and_seed() -> None:
+    prepared = counting(2.0)
+    dataset = SnippetDataset(prepared, "train", "random", seed=1)
+    found = offsets(dataset, prepared, [(0, epoch) for epoch in range(300)])
+    assert 0.1 * 16_000 <= min(found) < 0.15 * 16_000 and 0.85 * 16_000 < max(found) <= 0.9 * 16_000 + 1
+    assert offsets(dataset, prepared, [(0, 7), (1, 7)]) == offsets(dataset, prepared, [(0, 7), (1, 7)])
+    assert len(set(offsets(dataset, prepared, [(0, 7), (1, 7), (0, 8)]))) == 3
+    assert offsets(SnippetDataset(prepared, "train", "random", seed=2), prepared, [(0, 7)]) != found[7:8]
+
+
+def test_a_silent_crop_gives_way_to_the_snippet_of_the_row() -> None:
+    prepared = make_prepared()
+    row = prepared.splits["train"][0]
+    prepared.waveforms.shard[: row["first"]] = 0
+    prepared.waveforms.shard[row["first"] + 16_000 : row["song_samples"]] = 0
+    dataset = SnippetDataset(prepared, "train", "random")
+    batch = dataset.__getitems__([(0, epoch) for epoch in range(50)])["waveforms"].numpy()
+    fixed = SnippetDataset(prepared, "train").__getitems__([0])["waveforms"].numpy()
+    assert all((waveform != 0).any() for waveform in batch)
+    assert any((waveform == fixed).all() for waveform in batch)
+    assert not all((waveform == fixed).all() for waveform in batch)
+
+
+def test_a_song_shorter_than_a_snippet_is_repeated() -> None:
+    prepared = make_prepared(seconds=0.4)
+    waveform = SnippetDataset(prepared, "train", "random").__getitems__([(0, 0)])["waveforms"].numpy()[0]
+    np.testing.assert_array_equal(waveform, np.resize(prepared.waveforms.shard[:6400], 16_000))
+
+
+def test_cached_features_stand_for_the_waveforms_and_cannot_be_cropped() -> None:
+    prepared = make_prepared()
+    features = np.random.default_rng(0).standard_normal((len(prepared.splits["train"]), 98, 128)).astype(np.float16)
+    prepared.features = {"train": features}
+    batch = SnippetDataset(prepared, "train").__getitems__([(4, 0), (2, 0)])
+    np.testing.assert_array_equal(batch["log_mels"].numpy(), features[[4, 2]])
+    assert "waveforms" not in batch
+    with pytest.raises(ValueError, match="cached"):
+        SnippetDataset(prepared, "train", "random")
+
+
+def test_an_epoch_hears_every_row_once_in_an_order_of_its_own() -> None:
+    sampler = EpochSampler(100, seed=3)
+    first, again = list(sampler), list(EpochSampler(100, seed=3))
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert first == again
+    assert sorted(row for row, _ in first) == sorted(row for row, _ in second) == list(range(100))
+    assert {epoch for _, epoch in second} == {1}
+    assert [row for row, _ in first] != [row for row, _ in second]
+
+
+def test_the_sqrt_sampler_draws_genres_by_the_root_of_their_size() -> None:
+    labels = np.repeat([0, 1], [9000, 1000])
+    rows = [row for row, _ in EpochSampler(len(labels), 0, sqrt_weights(labels))]
+    share = np.bincount(labels[rows])[1] / len(rows)
+    assert len(rows) == 10_000
+    assert share == pytest.approx(1000**0.5 / (1000**0.5 + 9000**0.5), abs=0.02)

@@ -1,0 +1,217 @@
+"""Where a network begins, and how snippets become a loss."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tagger.features import LogMel
+from tagger.predict import ModelError
+from tests.checkpoints import AUDIOSET, GENRES, make_checkpoint
+from training.config import NEW_MODELS, TrainConfig, configure
+from training.network import Network, begin, device_batch, parameter_groups
+
+N_FRAMES = 128
+PLAIN = {"augment": False, "mixup": 0.0, "patchout": 0.0, "label_smoothing": 0.0, "ema": 0.0}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return make_checkpoint(tmp_path / "checkpoint", n_frames=N_FRAMES)
+
+
+def network(checkpoint: Path, recipe: str = "seed", class_weights: torch.Tensor | None = None, **options) -> Network:
+    config = configure(recipe, model=str(checkpoint), **options)
+    ast, log_mel, _ = begin(config, GENRES)
+    return Network(ast, log_mel, config, class_weights)
+
+
+def snippets(n: int, seed: int = 0) -> torch.Tensor:
+    noise = np.random.default_rng(seed).standard_normal((n, 16_000))
+    return torch.from_numpy((noise * 3000).astype(np.int16))
+
+
+def test_a_checkpoint_of_audiosets_structure_gives_its_body_and_a_new_head(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "audioset", AUDIOSET, n_frames=N_FRAMES)
+    ast, log_mel, knows = begin(TrainConfig(model=str(folder)), ("Rock", "Jazz"))
+    from transformers import ASTForAudioClassification
+
+    source = ASTForAudioClassification.from_pretrained(folder, dtype=torch.float32)
+    body, theirs = ast.audio_spectrogram_transformer.state_dict(), source.audio_spectrogram_transformer.state_dict()
+    assert all(torch.equal(body[name], theirs[name]) for name in theirs)
+    assert torch.equal(ast.classifier.layernorm.weight, source.classifier.layernorm.weight)
+    assert ast.classifier.dense.weight.shape == (2, 16) and not knows
+    assert ast.config.id2label == {0: "Rock", 1: "Jazz"} and ast.config.label2id == {"Rock": 0, "Jazz": 1}
+    assert ast.config.hidden_dropout_prob == ast.config.attention_probs_dropout_prob == 0.0
+    assert log_mel.n_frames == N_FRAMES
+    assert {parameter.dtype for parameter in ast.parameters()} == {torch.float32}
+
+
+def test_a_head_that_knows_the_genres_is_kept_in_their_order(checkpoint: Path) -> None:
+    ast, _, knows = begin(TrainConfig(model=str(checkpoint)), GENRES)
+    turned, _, still_knows = begin(TrainConfig(model=str(checkpoint)), GENRES[::-1])
+    assert knows and still_knows
+    assert torch.equal(turned.classifier.dense.weight, ast.classifier.dense.weight.flip(0))
+    assert turned.config.id2label == dict(enumerate(GENRES[::-1]))
+
+
+def test_a_head_of_as_many_other_genres_begins_anew(checkpoint: Path) -> None:
+    known = begin(TrainConfig(model=str(checkpoint)), GENRES)[0]
+    ast, _, knows = begin(TrainConfig(model=str(checkpoint)), ("Polka", "Samba", "Ska"))
+    assert not knows
+    assert not torch.equal(ast.classifier.dense.weight, known.classifier.dense.weight)
+    again = begin(TrainConfig(model=str(checkpoint)), ("Polka", "Samba", "Ska"))[0]
+    assert torch.equal(ast.classifier.dense.weight, again.classifier.dense.weight)
+    other = begin(TrainConfig(model=str(checkpoint), seed=1), ("Polka", "Samba", "Ska"))[0]
+    assert not torch.equal(ast.classifier.dense.weight, other.classifier.dense.weight)
+
+
+def test_positions_that_come_out_zero_are_an_error(checkpoint: Path) -> None:
+    config = (checkpoint / "config.json").read_text()
+    (checkpoint / "config.json").write_text(config.replace(f'"max_length": {N_FRAMES}', '"max_length": 256'))
+    extractor = (checkpoint / "preprocessor_config.json").read_text()
+    longer = extractor.replace(f'"max_length": {N_FRAMES}', '"max_length": 256')
+    (checkpoint / "preprocessor_config.json").write_text(longer)
+    with pytest.raises(ModelError, match=r"position"):
+        begin(TrainConfig(model=str(checkpoint)), ("Rock", "Jazz"))
+
+
+def test_positions_that_were_saved_as_zero_are_an_error(checkpoint: Path) -> None:
+    from transformers import ASTForAudioClassification
+
+    ast = ASTForAudioClassification.from_pretrained(checkpoint)
+    torch.nn.init.zeros_(ast.audio_spectrogram_transformer.embeddings.position_embeddings)
+    ast.save_pretrained(checkpoint)
+    with pytest.raises(ModelError, match="position embeddings are all zero"):
+        begin(TrainConfig(model=str(checkpoint)), GENRES)
+
+
+@pytest.mark.parametrize("name", NEW_MODELS)
+def test_a_new_network_has_positions_and_the_size_it_says(name: str) -> None:
+    ast, log_mel, knows = begin(TrainConfig(model=name), GENRES)
+    n_millions = sum(parameter.numel() for parameter in ast.parameters()) / 1e6
+    assert n_millions == pytest.approx(
+        {"new-micro": 0.48, "new-mini": 1.93, "new-tiny": 5.5, "new-small": 21.6}[name], rel=0.03
+    )
+    assert ast.audio_spectrogram_transformer.embeddings.position_embeddings.std().item() == pytest.approx(0.02, rel=0.1)
+    assert log_mel.n_frames == (128 if name == "new-micro" else 1024) and not knows
+
+
+def test_head_only_learns_nothing_else(checkpoint: Path) -> None:
+    net = network(checkpoint, head_only=True)
+    learning = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    assert learning == {f"ast.classifier.{part}" for part in
+                        ("layernorm.weight", "layernorm.bias", "dense.weight", "dense.bias")}  # fmt: skip
+
+
+def test_logits_are_those_of_the_product(checkpoint: Path) -> None:
+    from tagger.model import GenreModel
+
+    net = network(checkpoint, "v2").eval()
+    waveforms = snippets(3)
+    expected = GenreModel.load(str(checkpoint), "cpu", "fp32").logits(waveforms.numpy().astype(np.float32) / 32_768)
+    with torch.no_grad():
+        answer = net(waveforms, labels=torch.tensor([0, 1, 2]))
+    np.testing.assert_allclose(answer["logits"].numpy(), expected, atol=1e-5)
+    assert answer["loss"].item() == pytest.approx(F.cross_entropy(answer["logits"], torch.tensor([0, 1, 2])).item())
+
+
+def test_cached_log_mels_are_waveforms(checkpoint: Path) -> None:
+    net = network(checkpoint).eval()
+    waveforms = snippets(2)
+    n_real = 1 + (16_000 - 400) // 160
+    cached = LogMel(n_frames=n_real, mean=0.0, std=0.5)(waveforms.float() / 32_768).half()
+    with torch.no_grad():
+        heard, recalled = net(waveforms)["logits"], net(log_mels=cached)["logits"]
+    np.testing.assert_allclose(recalled, heard, atol=0.01 * float(heard.std()) + 1e-3)
+
+
+def test_class_weights_are_those_of_the_notebook(checkpoint: Path) -> None:
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    net = network(checkpoint, class_weights=weights, **PLAIN)
+    labels = torch.tensor([0, 1, 2, 0])
+    answer = net.train()(snippets(4), labels=labels)
+    expected = torch.nn.CrossEntropyLoss(weight=weights)(answer["logits"], labels)
+    assert answer["loss"].item() == pytest.approx(expected.item())
+
+
+def test_label_smoothing_and_mixup_change_the_loss_in_training_only(checkpoint: Path) -> None:
+    labels, waveforms = torch.tensor([0, 1, 2, 0]), snippets(4)
+    plain = network(checkpoint, **PLAIN)(waveforms, labels=labels)["loss"].item()
+    smoothed = network(checkpoint, **PLAIN | {"label_smoothing": 0.3})
+    mixed = network(checkpoint, **PLAIN | {"mixup": 1.0})
+    torch.manual_seed(0)
+    assert smoothed.train()(waveforms, labels=labels)["loss"].item() != pytest.approx(plain)
+    assert mixed.train()(waveforms, labels=labels)["loss"].item() != pytest.approx(plain)
+    assert smoothed.eval()(waveforms, labels=labels)["loss"].item() == pytest.approx(plain)
+    assert mixed.eval()(waveforms, labels=labels)["loss"].item() == pytest.approx(plain)
+
+
+def test_the_running_mean_follows_the_weights_and_is_what_answers(checkpoint: Path) -> None:
+    net = network(checkpoint, **PLAIN | {"ema": 0.9})
+    weight, mean = net.ast.classifier.dense.bias, net.trained.classifier.dense.bias
+    expected = weight.detach().clone()
+    for step in range(30):
+        with torch.no_grad():
+            weight += 1.0
+        net.update_average()
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight.detach()
+    torch.testing.assert_close(mean.detach(), expected)
+    waveforms = snippets(2)
+    with torch.no_grad():
+        evaluated, trained = net.eval()(waveforms), net.train()(waveforms, labels=torch.tensor([0, 1]))
+    assert not torch.allclose(evaluated["logits"], trained["logits"])
+    assert not any(parameter.requires_grad for parameter in net.trained.parameters())
+    assert {f"average.{name}" for name, _ in net.trained.named_parameters()} <= set(net.state_dict())
+
+
+def test_patchout_shortens_what_the_trained_network_sees_and_nothing_else(checkpoint: Path) -> None:
+    net = network(checkpoint, **PLAIN | {"patchout": 0.5})
+    lengths = []
+    net.ast.audio_spectrogram_transformer.layers[0].register_forward_hook(
+        lambda module, inputs, output: lengths.append(inputs[0].shape[1])
+    )
+    net.train()(snippets(2), labels=torch.tensor([0, 1]))
+    net.eval()(snippets(2))
+    assert lengths == [2 + 4 * 4, 2 + 8 * 8]
+
+
+def test_learning_rates_fall_with_depth_and_tokens_do_not_decay(checkpoint: Path) -> None:
+    config = configure("v2", model=str(checkpoint), lr=1.0, layer_decay=0.5, head_lr_factor=10.0, weight_decay=0.1)
+    ast, log_mel, _ = begin(config, GENRES)
+    net = Network(ast, log_mel, config, None)
+    groups = parameter_groups(net, config)
+    of = {id(parameter): group for group in groups for parameter in group["params"]}
+    expected = {
+        "classifier.dense.weight": (10.0, 0.1),
+        "classifier.dense.bias": (10.0, 0.0),
+        "audio_spectrogram_transformer.layernorm.weight": (1.0, 0.0),
+        "audio_spectrogram_transformer.layers.1.mlp.fc1.weight": (1.0, 0.1),
+        "audio_spectrogram_transformer.layers.0.mlp.fc1.weight": (0.5, 0.1),
+        "audio_spectrogram_transformer.layers.0.mlp.fc1.bias": (0.5, 0.0),
+        "audio_spectrogram_transformer.embeddings.position_embeddings": (0.25, 0.0),
+        "audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight": (0.25, 0.1),
+    }
+    parameters = dict(ast.named_parameters())
+    assert {
+        name: (of[id(parameters[name])]["lr"], of[id(parameters[name])]["weight_decay"]) for name in expected
+    } == expected
+    assert sum(len(group["params"]) for group in groups) == len(parameters)
+
+
+def test_the_seed_recipe_has_one_learning_rate(checkpoint: Path) -> None:
+    groups = parameter_groups(network(checkpoint), TrainConfig())
+    assert {(group["lr"], group["weight_decay"]) for group in groups} == {(5e-5, 0.0)}
+
+
+def test_a_batch_too_large_for_the_memory_is_halved_evenly(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ast, _, _ = begin(TrainConfig(model=str(checkpoint)), GENRES)
+    per_snippet = 4 * 34 * 66 * 16 * 2
+    monkeypatch.setattr("training.network.free_memory", lambda device: per_snippet * 25 / 0.6)
+    assert device_batch(ast, 64, "cpu") == 16
+    assert device_batch(ast, 20, "cpu") == 20
+    monkeypatch.setattr("training.network.free_memory", lambda device: 0.0)
+    assert device_batch(ast, 64, "cpu") == 1

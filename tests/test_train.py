@@ -1,0 +1,302 @@
+"""Whole trainings of a tiny network: what is learned, what is left, and going on after an interruption."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tagger.model import GenreModel
+from tagger.predict import ModelError
+from tagger.predictions import read_predictions
+from tests.checkpoints import GENRES, make_checkpoint
+from tests.prepared import make_prepared
+from training.config import configure
+from training.metrics import SONG_SCORES
+from training.network import Network, begin
+from training.runs import Run, TrainingError, new_folder, resumed
+from training.train import train_run
+
+ROOT = Path(__file__).parent.parent
+FAST = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "warmup_epochs": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are slower on several."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("begin"), ("A", "B", "C"), n_frames=128)
+
+
+def begun(folder: Path, checkpoint: Path, recipe: str = "v2", **options: Any) -> Run:
+    run = Run(folder, configure(recipe, model=str(checkpoint), **FAST | options), "fake 0", ("genre-tag", "train"))
+    run.begin()
+    return run
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("recipe", ["seed", "v2"])
+def test_a_run_leaves_a_checkpoint_that_tags_and_the_numbers_it_rests_on(
+    tmp_path: Path, checkpoint: Path, recipe: str
+) -> None:
+    prepared, told = make_prepared(), []
+    outcome = train_run(begun(tmp_path / "run", checkpoint, recipe), prepared, device="cpu", tell=told.append)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "run.json", "trainer", "checkpoint", "predictions.jsonl", "metrics.json", "confusion.png", "training.png",
+        "MODEL_CARD.md",
+    }  # fmt: skip
+    assert sum(line.startswith("epoch ") for line in told) == 3
+    assert len(list((tmp_path / "run" / "trainer").glob("checkpoint-*"))) == 3
+
+    model = GenreModel.load(str(tmp_path / "run"), "cpu", "fp32")
+    assert model.head.genres == GENRES and model.head.temperature == pytest.approx(outcome.temperature)
+    assert model.snippet_samples == prepared.snippet_samples
+    predictions = read_predictions(tmp_path / "run" / "predictions.jsonl")
+    for split in ("validate", "test"):
+        rows, logged = prepared.splits[split], predictions.of_split(split)
+        assert list(logged.songs) == rows["song"] and logged.labels.tolist() == list(rows["label"])
+        waveforms = np.stack([prepared.waveforms.read(0, first, 16_000) for first in rows["first"]]) / np.float32(
+            32_768
+        )
+        precision = 1e-4 if recipe == "seed" else 0.05  # v2 computes in bf16 where it can
+        np.testing.assert_allclose(logged.logits, model.logits(waveforms), atol=precision)
+    training = json.loads((tmp_path / "run" / "checkpoint" / "training.json").read_text())
+    assert training["options"]["recipe"] == recipe and training["data"]["fingerprint"] == "fake 0"
+    for score in SONG_SCORES.values():
+        assert 0 <= outcome.scores["test"].scores[score] <= 1
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = iter([0.2, 0.9, 0.4])
+
+    def score(*_: Any) -> dict[str, float]:
+        return {"accuracy": 0.0, "mean_pooling_score": next(scored)}
+
+    monkeypatch.setattr("training.trainer.scores", score)
+    run = begun(tmp_path / "run", checkpoint, "seed")
+    train_run(run, make_prepared(), device="cpu", tell=quiet)
+    from safetensors.torch import load_file
+
+    folders = sorted(run.trainer.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    kept = GenreModel.load(str(run.folder), "cpu", "fp32")._ast.state_dict()
+    epochs = [load_file(folder / "model.safetensors") for folder in folders]
+    name = "classifier.dense.weight"
+    same = [torch.equal(epoch[f"ast.{name}"], kept[name]) for epoch in epochs]
+    assert same == [False, True, False]
+
+
+def test_one_batch_can_be_learned_by_heart(checkpoint: Path) -> None:
+    config = configure("seed", model=str(checkpoint), augment=False)
+    ast, log_mel, _ = begin(config, GENRES)
+    network = Network(ast, log_mel, config, None).train()
+    generator = torch.Generator().manual_seed(0)
+    waveforms = (torch.randn(8, 16_000, generator=generator) * 3000).to(torch.int16)  # noise: nothing but memory helps
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
+    for _ in range(200):
+        loss = network(waveforms, labels=labels)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05
+    assert network.eval()(waveforms)["logits"].argmax(dim=1).tolist() == labels.tolist()
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("recipe", ["seed", "v2"])
+def test_an_interrupted_training_resumes_to_the_same_result(
+    tmp_path: Path, checkpoint: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"precision": "fp32", "epochs": 4}
+    whole = train_run(
+        begun(tmp_path / "whole", checkpoint, recipe, **options), make_prepared(), device="cpu", tell=quiet
+    )
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 3/"):
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_run(begun(tmp_path / "run", checkpoint, recipe, **options), make_prepared(), device="cpu", tell=stop)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    monkeypatch.chdir(tmp_path)
+    run = resumed(tmp_path / "run", {"epochs": 4}, "fake 0", ("genre-tag", "train", "--resume"))
+    told: list[str] = []
+    outcome = train_run(run, make_prepared(), device="cpu", resume=True, tell=told.append)
+    assert [line[:9] for line in told if line.startswith("epoch")] == ["epoch 3/4", "epoch 4/4"]
+    assert outcome.scores["test"].scores == whole.scores["test"].scores
+    first, second = (read_predictions(tmp_path / name / "predictions.jsonl").logits for name in ("whole", "run"))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_no_epochs_only_evaluate_and_need_a_head_that_knows_the_genres(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(ModelError, match="not trained on these 3 genres"):
+        train_run(begun(tmp_path / "no", checkpoint, epochs=0), make_prepared(), device="cpu", tell=quiet)
+    knowing = make_checkpoint(tmp_path / "knowing", GENRES, n_frames=128)
+    outcome = train_run(begun(tmp_path / "run", knowing, epochs=0), make_prepared(), device="cpu", tell=quiet)
+    assert set(outcome.scores) == {"validate", "test"}
+    before, after = (GenreModel.load(str(path), "cpu", "fp32") for path in (knowing, tmp_path / "run"))
+    noise = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32) * 0.1
+    np.testing.assert_allclose(before.logits(noise), after.logits(noise), atol=1e-6)
+
+
+def test_snippets_of_another_length_are_refused(tmp_path: Path) -> None:
+    longer = make_checkpoint(tmp_path / "longer", GENRES, n_frames=256)
+    with pytest.raises(TrainingError, match=r"hears snippets of 2 s.*have 1 s.*--snippet-seconds 2"):
+        train_run(begun(tmp_path / "run", longer), make_prepared(), device="cpu", tell=quiet)
+
+
+def test_out_of_memory_halves_what_is_heard_at_once_and_keeps_the_batch(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, sizes = Network.forward, []
+
+    def small_memory(self: Network, waveforms: Any = None, log_mels: Any = None, labels: Any = None, rows: Any = None):
+        if len(waveforms) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(waveforms))
+        return forward(self, waveforms, log_mels, labels, rows)
+
+    monkeypatch.setattr(Network, "forward", small_memory)
+    told: list[str] = []
+    run = begun(tmp_path / "run", checkpoint, epochs=1)
+    train_run(run, make_prepared(), device="cpu", tell=told.append)
+    assert [line for line in told if "memory" in line] == [
+        "out of memory: 4 snippets at a time from here on, gathered to steps of 8",
+        "out of memory: 2 snippets at a time from here on, gathered to steps of 8",
+    ]
+    state = json.loads(next(run.trainer.glob("checkpoint-*/trainer_state.json")).read_text())
+    assert state["global_step"] == 5  # 36 rows in batches of 8
+    assert max(sizes) == 2
+
+
+def test_offline_wandb_has_the_curves_and_the_confusion_matrix(tmp_path: Path, checkpoint: Path) -> None:
+    code = (
+        "from tests.test_train import *\n"
+        f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), epochs=1)\n"
+        "train_run(run, make_prepared(), device='cpu', wandb=True, tell=quiet)\n"
+    )
+    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DATA_DIR": str(tmp_path)}
+    environment.pop("WANDB_PROJECT", None)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=ROOT, env=environment, capture_output=True, timeout=300
+    )
+    logs = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(logs) == 1
+    data = logs[0].read_bytes()
+    for expected in (
+        b"genre_classification",
+        b"eval/mean_pooling_score",
+        b"test/mean_pooling_score",
+        b"test/confusion",
+    ):
+        assert expected in data, expected
+
+
+def test_wandb_without_a_key_is_one_line(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_key(**_: Any) -> None:
+        raise RuntimeError("api_key not configured (no-tty).\nmore")
+
+    monkeypatch.setattr("wandb.init", no_key)
+    with pytest.raises(
+        TrainingError, match=r"^wandb: api_key not configured \(no-tty\)\.: .*WANDB_MODE=offline"
+    ) as error:
+        train_run(begun(tmp_path / "run", checkpoint), make_prepared(), device="cpu", wandb=True, tell=quiet)
+    assert "\n" not in str(error.value)
+
+
+def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
+    knowing = make_checkpoint(tmp_path / "knowing", GENRES, n_frames=128)
+    run = begun(tmp_path / "one", knowing, epochs=0, precision="fp32")
+    one = train_run(run, make_prepared({"train": 4, "validate": 5, "test": 3}), device="cpu", tell=quiet)
+    code = (
+        "from tests.test_train import *\n"
+        f"run = begun(Path({str(tmp_path / 'two')!r}), Path({str(knowing)!r}), epochs=0, precision='fp32')\n"
+        "train_run(run, make_prepared({'train': 4, 'validate': 5, 'test': 3}), device='cpu', tell=quiet)\n"
+    )
+    launch_two(code)
+    first, second = (read_predictions(tmp_path / name / "predictions.jsonl") for name in ("one", "two"))
+    assert list(first.songs) == list(second.songs)
+    np.testing.assert_allclose(first.logits, second.logits, atol=1e-5)
+    scores = json.loads((tmp_path / "two" / "metrics.json").read_text())["scores"]
+    assert scores["test"] == pytest.approx(dict(one.scores["test"].scores))
+    assert scores["validate"] == pytest.approx(dict(one.scores["validate"].scores))
+
+
+def test_two_processes_train_together(tmp_path: Path, checkpoint: Path) -> None:
+    code = (
+        "from tests.test_train import *\n"
+        f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), epochs=2)\n"
+        "train_run(run, make_prepared(), device='cpu', tell=quiet)\n"
+    )
+    launch_two(code)
+    state = [json.loads(path.read_text()) for path in (tmp_path / "run" / "trainer").glob("*/trainer_state.json")]
+    assert max(each["global_step"] for each in state) == 2 * 5  # 36 rows in batches of 8 over both
+    assert GenreModel.load(str(tmp_path / "run"), "cpu", "fp32").head.genres == GENRES
+
+
+def launch_two(code: str) -> None:
+    """Run it in two processes that are one training, as torchrun would."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def test_runs_are_begun_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new_folder("v2", None).parts[0] == "runs" and new_folder("v2", None).name.startswith("v2-20")
+    with pytest.raises(TrainingError, match="no unfinished run"):
+        resumed(None, {}, "x", ())
+    run = Run(Path("runs/a"), configure("v2", lr=1e-3), "x", ("genre-tag",))
+    run.begin()
+    with pytest.raises(TrainingError, match="there is a run already"):
+        new_folder("v2", Path("runs/a"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").touch()
+    with pytest.raises(TrainingError, match="no run"):
+        new_folder("v2", Path("full"))
+    assert resumed(None, {"lr": 1e-3, "seed": None}, "x", ()).config == run.config
+    with pytest.raises(TrainingError, match=r"--lr 0\.001: leave --lr out"):
+        resumed(None, {"lr": 1e-2}, "x", ())
+    with pytest.raises(TrainingError, match="other data"):
+        resumed(None, {}, "y", ())
+    (tmp_path / "runs/a/run.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"run\.json"):
+        resumed(None, {}, "x", ())
+    (tmp_path / "runs/a/metrics.json").touch()
+    with pytest.raises(TrainingError, match="finished"):
+        resumed(Path("runs/a"), {}, "x", ())

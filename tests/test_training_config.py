@@ -1,0 +1,51 @@
+"""Recipes and the options that change them."""
+
+from dataclasses import fields
+
+import pytest
+
+from training.cli import train
+from training.config import FROM_RANDOM_WEIGHTS, NEW_MODELS, OPTION_NAMES, RECIPES, TrainConfig, configure
+
+
+def test_the_seed_recipe_is_the_notebooks() -> None:
+    config = RECIPES["seed"]
+    assert (config.epochs, config.batch_size, config.lr, config.weight_decay) == (10, 64, 5e-5, 0.0)
+    assert (config.warmup_epochs, config.schedule, config.log_steps) == (1, "linear", 1)
+    assert (config.time_mask, config.frequency_mask, config.noise) == (30, 20, 0.05)
+    assert (config.shift, config.level, config.effect_p, config.time_stretch) == ("roll", "contrast", 0.5, False)
+    assert config.model == "audioset"
+    assert not (config.mixup or config.patchout or config.ema or config.label_smoothing or config.class_weights)
+
+
+def test_each_piece_of_v2_can_be_switched_alone() -> None:
+    pieces = {field.name for field in fields(TrainConfig) if getattr(RECIPES["v2"], field.name) != field.default}
+    for piece in pieces - {"recipe"}:
+        alone = configure("seed", **{piece: getattr(RECIPES["v2"], piece)})
+        without = configure("v2", **{piece: getattr(RECIPES["seed"], piece)})
+        differing = [f.name for f in fields(TrainConfig) if getattr(alone, f.name) != getattr(RECIPES["seed"], f.name)]
+        assert differing == [piece]
+        differing = [f.name for f in fields(TrainConfig) if getattr(without, f.name) != getattr(RECIPES["v2"], f.name)]
+        assert differing == [piece]
+
+
+def test_class_weights_and_the_sqrt_sampler_are_refused_together() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        configure("v2", class_weights=True, sampler="sqrt")
+    assert configure("v2", class_weights=True).sampler == "shuffle"
+
+
+def test_random_weights_learn_faster_unless_told_otherwise() -> None:
+    config = configure("v2", model="new-mini")
+    assert {name: getattr(config, name) for name in FROM_RANDOM_WEIGHTS} == FROM_RANDOM_WEIGHTS
+    assert configure("v2", model="new-mini", lr=0.1).lr == 0.1
+    assert configure("seed", model="new-mini").lr == RECIPES["seed"].lr
+    assert set(NEW_MODELS).isdisjoint({"audioset", "starter"})
+
+
+def test_every_option_is_on_the_command_line() -> None:
+    names = {param.name for param in train.params}
+    assert set(OPTION_NAMES) <= names
+    for param in train.params:
+        if param.name in OPTION_NAMES:
+            assert param.default is None or param.default.__class__.__name__ == "Sentinel", param.name

@@ -1,0 +1,231 @@
+"""Augmentation of normalised log-mels, batched, on any device: each snippet of a batch is altered by its own chance.
+
+All chance is drawn from torch's global generators, whose state a Trainer saves with its checkpoints: a training that
+is resumed hears what it would have heard.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from tagger.features import AUDIOSET_STD
+from training.config import Level, Shift
+
+if TYPE_CHECKING:
+    from transformers import ASTForAudioClassification
+
+STRETCH = 0.03
+SHIFT_MELS = 3
+CONTRAST = 0.2
+GAIN_DB = 6.0
+
+
+class Effect(nn.Module):
+    """Alters snippets of normalised log-mels, (batch, n_frames, n_mels), by up to `amount`, each with probability `p`.
+
+    In training mode only; an amount of 0 alters nothing. float32 or bfloat16, and so is what comes out. Raises
+    ValueError for a negative amount, or a `p` that is no probability.
+    """
+
+    def __init__(self, amount: float, p: float = 0.5) -> None:
+        super().__init__()
+        if amount < 0 or not 0 <= p <= 1:
+            raise ValueError(f"{type(self).__name__} has no amount {amount} with probability {p}")
+        self.amount, self.p = amount, p
+
+    def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
+        if not self.training or not self.amount:
+            return log_mels
+        is_altered = draw(log_mels) < self.p
+        return torch.where(is_altered, self.altered(log_mels).to(log_mels.dtype), log_mels)
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        """All snippets, altered."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"{self.amount:g}, p={self.p:g}"
+
+
+class TimeMask(Effect):
+    """Sets a run of less than `amount` frames to 0, the mean (Park et al. 2019, SpecAugment, section 2)."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        return masked(log_mels, self.amount, torch.arange(log_mels.shape[1], device=log_mels.device)[:, None])
+
+
+class FrequencyMask(Effect):
+    """Sets a run of less than `amount` mels to 0, the mean (Park et al. 2019, SpecAugment, section 2)."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        return masked(log_mels, self.amount, torch.arange(log_mels.shape[2], device=log_mels.device))
+
+
+class Noise(Effect):
+    """Adds Gaussian noise whose standard deviation is `amount`, that of AudioSet's log-mels being 0.5."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        return log_mels + self.amount * torch.randn_like(log_mels)
+
+
+class TimeStretch(Effect):
+    """Plays the frames 1 - `amount` to 1 + `amount` times as long: cut at the end, or followed by 0."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        n_frames = log_mels.shape[1]
+        n_stretched = (n_frames * draw(log_mels, 1 - self.amount, 1 + self.amount)).floor()
+        frame = torch.arange(n_frames, device=log_mels.device)[:, None]
+        source = ((frame + 0.5) * (n_frames / n_stretched) - 0.5).clamp(0, n_frames - 1)
+        before = source.long()
+        after = (before + 1).clamp_max(n_frames - 1)
+        stretched = torch.lerp(picked(log_mels.float(), 1, before), picked(log_mels.float(), 1, after), source - before)
+        return stretched.masked_fill(frame >= n_stretched, 0.0)
+
+
+class Roll(Effect):
+    """Moves a snippet up or down by up to `amount` whole mels; what leaves at one end enters at the other."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        return picked(log_mels, 2, moved_mels(log_mels, self.amount) % log_mels.shape[2])
+
+
+class EdgeShift(Effect):
+    """Moves a snippet up or down by up to `amount` whole mels; the mel at the edge fills what becomes free."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        return picked(log_mels, 2, moved_mels(log_mels, self.amount).clamp(0, log_mels.shape[2] - 1))
+
+
+class Contrast(Effect):
+    """Multiplies a snippet by 1 - `amount` to 1 + `amount`: of log-mels that is contrast, not loudness."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        return log_mels * draw(log_mels, 1 - self.amount, 1 + self.amount)
+
+
+class Gain(Effect):
+    """Makes a snippet louder or softer by up to `amount` dB; `std` is that by which the log-mels were normalised.
+
+    The same as scaling the waveform, but that frames of padding and mels at the floor of silence move along.
+    """
+
+    def __init__(self, amount: float, p: float = 0.5, std: float = AUDIOSET_STD) -> None:
+        super().__init__(amount, p)
+        self.per_db = math.log(10) / 10 / (2 * std)
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        return log_mels + self.per_db * draw(log_mels, -self.amount, self.amount)
+
+
+def draw(log_mels: torch.Tensor, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+    """A random number of [low, high) for each snippet, float32 (batch, 1, 1)."""
+    return low + (high - low) * torch.rand(len(log_mels), 1, 1, device=log_mels.device)
+
+
+def masked(log_mels: torch.Tensor, widest: float, places: torch.Tensor) -> torch.Tensor:
+    """Log-mels with a run of places at 0, as wide and where torchaudio's `mask_along_axis_iid` has it."""
+    n_places = places.numel()
+    width = draw(log_mels, 0, min(widest, n_places))
+    first = (draw(log_mels) * (n_places - width)).floor()
+    return log_mels.masked_fill((first <= places) & (places < first + width.floor()), 0.0)
+
+
+def moved_mels(log_mels: torch.Tensor, most: float) -> torch.Tensor:
+    """The mel from which each mel comes when a snippet moves by up to `most`, (batch, 1, n_mels); may lie outside."""
+    steps = torch.randint(-int(most), int(most) + 1, (len(log_mels), 1, 1), device=log_mels.device)
+    return torch.arange(log_mels.shape[2], device=log_mels.device) - steps
+
+
+def picked(log_mels: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tensor:
+    """Log-mels that hold, along `dim`, what is at `places`."""
+    return log_mels.gather(dim, places.expand_as(log_mels))
+
+
+def augmentation(
+    *,
+    p: float = 0.5,
+    time_mask: int = 30,
+    frequency_mask: int = 20,
+    noise: float = 0.05,
+    stretch: bool = False,
+    shift: Shift = "roll",
+    level: Level = "contrast",
+    std: float = AUDIOSET_STD,
+) -> nn.Sequential:
+    """The effects in the order they are applied, each with probability `p`; by default those of the seed recipe.
+
+    `time_mask` in frames, `frequency_mask` in mels, `noise` as its standard deviation: 0 switches one off. `std` is
+    that by which the log-mels were normalised.
+    """
+    shifts = {"roll": Roll(SHIFT_MELS, p), "edge": EdgeShift(SHIFT_MELS, p), "none": nn.Identity()}
+    levels = {"contrast": Contrast(CONTRAST, p), "gain": Gain(GAIN_DB, p, std), "none": nn.Identity()}
+    return nn.Sequential(
+        TimeMask(time_mask, p),
+        FrequencyMask(frequency_mask, p),
+        Noise(noise, p),
+        TimeStretch(STRETCH if stretch else 0.0, p),
+        shifts[shift],
+        levels[level],
+    )
+
+
+class Mixup(nn.Module):
+    """Mixes the share `p` of the snippets, and their targets, with another of the batch (Zhang et al. 2018).
+
+    How much a snippet keeps of itself is drawn from Beta(alpha, alpha), in training mode only; 0.3 is PaSST's
+    (Koutini et al. 2021). Raises ValueError for a `p` that is no probability, or an `alpha` that is not above 0.
+    """
+
+    def __init__(self, p: float, alpha: float = 0.3) -> None:
+        super().__init__()
+        if not 0 <= p <= 1 or not alpha > 0:
+            raise ValueError(f"no mixup of a share {p} by Beta({alpha}, {alpha})")
+        self.p, self.alpha = p, alpha
+
+    def forward(self, log_mels: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of log-mels (batch, n_frames, n_mels) and probabilities (batch, n_genres)."""
+        if not self.training:
+            return log_mels, targets
+        n_snippets, device = len(log_mels), log_mels.device
+        beta = torch.distributions.Beta(self.alpha, self.alpha)  # on the CPU: not every device can draw from it
+        kept = beta.sample((n_snippets,)).to(device)
+        kept = torch.where(torch.rand(n_snippets, device=device) < self.p, kept, 1.0)
+        others = torch.randperm(n_snippets, device=device)
+        return mixed(log_mels, others, kept[:, None, None]), mixed(targets, others, kept[:, None])
+
+
+def mixed(rows: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Rows of which the share `kept` is their own, and the rest that of the row at `others`."""
+    return (kept * rows + (1 - kept) * rows[others]).to(rows.dtype)
+
+
+class Patchout:
+    """Leaves out `n_time` columns and `n_frequency` rows of an AST's grid of patches while it trains.
+
+    Other ones for each batch; its two special tokens stay (Koutini et al. 2021, section 2.2, structured patchout). It
+    is a forward hook on the embeddings, so that no weight changes its name. Raises ValueError where no patch is left.
+    """
+
+    def __init__(self, ast: ASTForAudioClassification, *, n_time: int, n_frequency: int) -> None:
+        embeddings = ast.audio_spectrogram_transformer.embeddings
+        self.n_rows, self.n_columns = embeddings.get_shape(embeddings.config)
+        if not (0 <= n_time < self.n_columns and 0 <= n_frequency < self.n_rows):
+            raise ValueError(
+                f"of {self.n_columns} columns and {self.n_rows} rows of patches, {n_time} and {n_frequency} cannot be "
+                "left out: at least one of each has to stay"
+            )
+        self.n_time, self.n_frequency = n_time, n_frequency
+        embeddings.register_forward_hook(self)
+
+    def __call__(self, embeddings: nn.Module, _: tuple[torch.Tensor, ...], tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (batch, 2 + n_patches, width), row of patches after row of patches, without those left out."""
+        if not embeddings.training:
+            return tokens
+        rows = torch.randperm(self.n_rows, device=tokens.device)[self.n_frequency :].sort().values
+        columns = torch.randperm(self.n_columns, device=tokens.device)[self.n_time :].sort().values
+        patches = (rows[:, None] * self.n_columns + columns).flatten()
+        return torch.cat([tokens[:, :2], tokens[:, 2 + patches]], dim=1)

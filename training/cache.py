@@ -1,0 +1,87 @@
+"""Log-mels of a dataset's snippets, computed once: for networks that hear them faster than they can be made anew."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.songs import DatasetError, Watch, unwatched
+from training.waveforms import FULL_SCALE, Waveforms
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+FOLDER = "features"
+N_MELS = 128
+BATCH = 64
+COLUMNS = ("shard", "first", "song_first", "song_samples")
+
+
+def n_frames(snippet_samples: int) -> int:
+    """Frames of a snippet, without padding."""
+    from tagger.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES
+
+    return 1 + (snippet_samples - FRAME_SAMPLES) // FRAME_HOP_SAMPLES
+
+
+def feature_bytes(snippet_samples: int) -> int:
+    """Bytes on disk of the log-mel of one snippet."""
+    return 2 * N_MELS * n_frames(snippet_samples)
+
+
+def cache_features(
+    folder: Path, splits: DatasetDict, snippet_samples: int, fingerprint: str, watch: Watch = unwatched
+) -> None:
+    """Write features/SPLIT.f16: float16 (n_rows, n_frames, 128), not normalised, where they are not there yet.
+
+    What a run that died has left is gone on with if it is of the same dataset, as told by its `fingerprint`.
+    """
+    import torch
+
+    from tagger.features import LogMel
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    log_mel = LogMel(N_MELS, n_frames(snippet_samples), mean=0.0, std=0.5).to(device)
+    waveforms = Waveforms(folder)
+    parts = {split: folder / FOLDER / f"{split}.{fingerprint[:16]}.part" for split in splits}
+    try:
+        (folder / FOLDER).mkdir(exist_ok=True)
+        for path in set((folder / FOLDER).iterdir()) - set(parts.values()):
+            path.unlink()
+        for split, part in parts.items():
+            places = splits[split].select_columns(list(COLUMNS)).to_list()
+            n_done = part.stat().st_size // feature_bytes(snippet_samples) // BATCH * BATCH if part.exists() else 0
+            with part.open("ab") as file:
+                file.truncate(n_done * feature_bytes(snippet_samples))
+                firsts = range(n_done, len(places), BATCH)
+                for first in watch(firsts, f"Log-mels of {split}", len(firsts)):
+                    batch = [
+                        waveforms.snippet(**place, n_samples=snippet_samples) for place in places[first : first + BATCH]
+                    ]
+                    snippets = torch.from_numpy(np.stack(batch)).to(device).float() / FULL_SCALE
+                    with torch.inference_mode():
+                        file.write(log_mel(snippets).half().cpu().numpy().astype("<f2").tobytes())
+        for split, part in parts.items():
+            part.replace(folder / FOLDER / f"{split}.f16")
+    except OSError as error:
+        raise DatasetError(folder, f"cannot be written: {error.strerror or error}; the same command resumes") from error
+
+
+def drop_features(folder: Path) -> None:
+    """Delete what is cached."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def load_features(folder: Path, splits: DatasetDict, snippet_samples: int) -> dict[str, np.memmap]:
+    """The cached log-mels of each split, memory-mapped; raises DatasetError when some are missing."""
+    features = {}
+    for split, rows in splits.items():
+        path = folder / FOLDER / f"{split}.f16"
+        shape = (len(rows), n_frames(snippet_samples), N_MELS)
+        if not path.exists() or path.stat().st_size != len(rows) * feature_bytes(snippet_samples):
+            raise DatasetError(path, "missing or not whole; make it anew: genre-tag prepare --cache-features --force")
+        features[split] = np.memmap(path, "<f2", "r", shape=shape)
+    return features

@@ -1,0 +1,176 @@
+"""`genre-tag train`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tagger.params import USAGE, Fraction, NothingDoneError, command_line
+from training.cli_prepare import prepare
+from training.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
+
+if TYPE_CHECKING:
+    from training.data import Prepared
+    from training.outcome import Outcome
+
+DATASET = Path("dataset")
+
+
+@click.command(short_help="Fine-tune a model on your own labelled music.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="SOURCE",
+    help="A prepared dataset; or music, which is prepared into ./dataset first.  [default: ./dataset]",
+)
+@click.option("--epochs", type=click.IntRange(min=0), metavar="N", help="Times to hear it all; 0 only evaluates.")
+@click.option(
+    "--recipe", type=click.Choice(list(RECIPES)), default=DEFAULT_RECIPE, show_default=True,
+    help="'seed' is plain fine-tuning; 'v2' adds what the options below list. Each can be set alone.",
+)  # fmt: skip
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Where to begin: 'audioset', 'starter', a checkpoint folder, a hub id; or random weights: new-micro (0.5 M"
+    " parameters, 1 s snippets), new-mini (2 M), new-tiny (5.5 M), new-small (22 M).  [default: audioset]",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Snippets to a step, over all devices.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="X", help="Learning rate.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of everything that is random.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The run.  [default: runs/RECIPE-DATE]")
+@click.option("--resume", is_flag=True, help="Go on with the run at --out, or with the newest that is unfinished.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic of the model.")
+@click.option("--wandb", is_flag=True, help="Log to Weights & Biases, project genre_classification.")
+@click.option("--head-only", is_flag=True, default=None, help="Train the classifier alone: minutes instead of hours.")
+@click.option("--class-weights", is_flag=True, default=None, help="Weigh rare genres up in the loss.")
+@click.option("--sampler", type=click.Choice(["shuffle", "sqrt"]), help="sqrt draws rare genres more often.")
+@click.option("--crop", type=click.Choice(["fixed", "random"]), help="Where snippets are cut; fixed: where they were.")
+@click.option("--augment/--no-augment", default=None, help="Alter the spectrograms by the effects below.")
+@click.option("--time-mask", type=click.IntRange(min=0), metavar="N", help="Effect: blank up to N frames; 0: off.")
+@click.option("--frequency-mask", type=click.IntRange(min=0), metavar="N", help="Effect: blank up to N mels; 0: off.")
+@click.option("--noise", type=click.FloatRange(min=0), metavar="X", help="Effect: Gaussian noise; 0: off.")
+@click.option("--shift", type=click.Choice(["roll", "edge", "none"]), help="Effect: shift by up to 3 mels.")
+@click.option("--level", type=click.Choice(["contrast", "gain", "none"]), help="Effect: scale, or up to ±6 dB.")
+@click.option("--time-stretch", is_flag=True, default=None, help="Effect: ±3 % in time.")
+@click.option("--effect-p", type=Fraction(), help="Chance of each effect.")
+@click.option("--patchout", type=Fraction(), help="Share of rows and of columns of patches to leave out.")
+@click.option("--mixup", type=Fraction(), help="Share of the snippets that are mixed with another.")
+@click.option("--label-smoothing", type=Fraction())
+@click.option("--schedule", type=click.Choice(["linear", "cosine"]), help="How the learning rate falls.")
+@click.option("--warmup-epochs", type=click.FloatRange(min=0), metavar="X", help="While the learning rate rises.")
+@click.option("--weight-decay", type=click.FloatRange(min=0), metavar="X")
+@click.option("--layer-decay", type=Fraction(), help="Learning rate of a layer as a share of the next one's.")
+@click.option("--head-lr-factor", type=click.FloatRange(min=0, min_open=True), metavar="X", help="For the classifier.")
+@click.option("--ema", type=Fraction(), help="Decay of the running mean of the weights, which is what is kept; 0: off.")
+@click.option("--log-steps", type=click.IntRange(min=1), metavar="N", help="Steps from one logged loss to the next.")
+def train(
+    data: Path | None, recipe: str, out: Path | None, resume: bool, device: str, wandb: bool, **options: Any
+) -> None:
+    """Fine-tune a model on labelled music, and say how good it is.
+
+    \b
+    genre-tag prepare ~/Music         make ./dataset of songs that have a genre
+    genre-tag train --epochs 10       learn from it; the result is a folder in runs/
+    genre-tag --model runs/NAME ...   tag with it
+
+    Options that are not given are the recipe's. The best epoch by the songs of the validation split is kept; the test
+    split is heard once, at the end. Stopped at any time, --resume goes on from the last whole epoch.
+
+    \b
+    Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
+    """
+    from tagger.predict import ModelError
+    from tagger.predictions import PredictionsError
+    from tagger.terminal import printable
+    from training.config import configure
+    from training.runs import Run, TrainingError, new_folder, resumed
+    from training.songs import DatasetError
+
+    given = {name: options[name] for name in OPTION_NAMES}
+    try:
+        config = configure(recipe, **given)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+
+    def tell(line: str) -> None:
+        if os.environ.get("RANK", "0") == "0":
+            click.echo(printable(line), err=True)
+
+    argv = command_line()
+    try:
+        prepared = _dataset(data, config.model)
+        if resume:
+            run = resumed(out, given, prepared.fingerprint, argv)
+        else:
+            run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
+            run.begin()
+        from training.outcome import OutcomeError
+        from training.train import train_run
+
+        try:
+            outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell)
+            if outcome is not None:
+                click.echo(_summary(outcome))
+        except OutcomeError as error:
+            raise NothingDoneError(str(error)) from error
+        except KeyboardInterrupt:
+            tell(f"Interrupted. To go on from the last whole epoch: genre-tag train --resume --out {run.folder}")
+            raise
+    except (DatasetError, ModelError, PredictionsError, TrainingError) as error:
+        raise NothingDoneError(str(error)) from error
+
+
+def _dataset(data: Path | None, model: str) -> Prepared:
+    """The dataset to learn from: at `data`, made of the music at `data`, or ./dataset."""
+    from training.data import is_prepared, load_prepared
+
+    if data is None and not is_prepared(DATASET):
+        click.echo(
+            f"There is no dataset in {DATASET}/. Make one of labelled music: genre-tag prepare ~/Music", err=True
+        )
+        click.echo("Or prepare and train in one: genre-tag train --data ~/Music", err=True)
+        click.get_current_context().exit(USAGE)
+    if data is not None and not is_prepared(data):
+        if not data.exists():
+            raise click.UsageError(f"--data {data}: no such file or folder")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise click.UsageError(f"{data} is no prepared dataset: run genre-tag prepare first, in one process")
+        click.get_current_context().invoke(prepare, source=data, out=DATASET, snippet_seconds=_snippet_seconds(model))
+        data = DATASET
+    return load_prepared(data or DATASET)
+
+
+def _snippet_seconds(model: str) -> float:
+    """Length of the snippets that a model hears; raises ModelError."""
+    from tagger.description import FRAMES_PER_SECOND, N_FRAMES, find_checkpoint, read_table
+
+    if model in NEW_MODELS:
+        n_frames = NEW_MODELS[model].n_frames
+    else:
+        n_frames = read_table(model, find_checkpoint(model)).get("max_length", N_FRAMES)
+    return float(max(1, n_frames // FRAMES_PER_SECOND))
+
+
+def _summary(outcome: Outcome) -> str:
+    """What came out, in a few lines."""
+    lines = []
+    for split, heard in outcome.scores.items():
+        shares = []
+        for score in ("mean_pooling_score", "weighting_score", "voting_score", "max_pooling_score"):
+            low, high = heard.intervals[score]
+            shares.append(
+                f"{score.removesuffix('_score').replace('_', ' ')} {heard.scores[score]:.3f} ({low:.2f}–{high:.2f})"
+            )
+        lines.append(f"{split}: {heard.confusion.sum()} songs, of which right by {', '.join(shares)}")
+    written = outcome.scores["test"].calibration
+    if written.coverage:
+        lines.append(
+            f"test: {written.coverage:.0%} of the songs would be written, {written.precision:.0%} of them right"
+        )
+    lines.append(f"Written by default: {outcome.threshold.reason}")
+    lines.append(f"Use it: genre-tag --model {outcome.folder} ~/Music")
+    return "\n".join(lines)

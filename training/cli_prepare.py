@@ -1,0 +1,192 @@
+"""`genre-tag prepare`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tagger.params import INTERRUPTED, CountOr, NothingDoneError, option
+from training.options import PrepareOptions
+
+if TYPE_CHECKING:
+    from training.data import Record
+
+PLAIN_PROGRESS_SECONDS = 10.0
+MOST_NAMED = 20  # songs that are left out
+
+
+class Shares(click.ParamType):
+    """Three numbers, for train, validate and test."""
+
+    name = "T,V,T"
+
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        return "TRAIN,VALIDATE,TEST"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            train, validate, test = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not three numbers like 70,15,15.", param, ctx)
+        if not min(train, validate, test) > 0 or max(train, validate, test) == float("inf"):
+            self.fail("each split needs a share above 0.", param, ctx)
+        return train, validate, test
+
+
+@click.command(short_help="Make a dataset to train on of songs that have a genre.")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default="dataset", metavar="FOLDER", show_default=True)
+@click.option(
+    "--labels",
+    type=click.Choice(["auto", "folders", "tags"]),
+    default=PrepareOptions.labels,
+    show_default=True,
+    help="Whether sub-folders are the genres, or the songs' own tags tell; auto says what it took, and why.",
+)
+@click.option(
+    "--map",
+    "map_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File of 'Genre = Name' lines, for what folders, tables or tags say; 'Genre =' drops one.",
+)
+@click.option(
+    "--snippets",
+    type=CountOr("all"),
+    default=PrepareOptions.n_snippets,
+    show_default=True,
+    help="Snippets of each song, spread evenly.",
+)
+@click.option(
+    "--snippet-seconds",
+    type=click.FloatRange(min=1, max=60),
+    metavar="SECONDS",
+    default=PrepareOptions.snippet_seconds,
+    show_default=True,
+)
+@click.option(
+    "--balance",
+    type=click.Choice(["none", "sqrt", "truncate"]),
+    default=PrepareOptions.balance,
+    show_default=True,
+    help="Leave songs of frequent genres out of training: down to the rarest (truncate) or half-way (sqrt).",
+)
+@click.option(
+    "--split",
+    type=Shares(),
+    default=",".join(f"{share:g}" for share in PrepareOptions.split),
+    show_default=True,
+    help="Shares of the songs of each genre.",
+)
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", default=PrepareOptions.seed, show_default=True)
+@click.option("--drop-small", is_flag=True, help="Drop genres with songs of fewer than three artists.")
+@click.option("--cache-features", is_flag=True, help="Compute the log-mels now: 256 kB a snippet.")
+@option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N songs, spread over genres: a trial.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Pass over files and folders of that name. Repeatable.")
+@click.option("--force", is_flag=True, help="Make a finished dataset anew; what is decoded is kept.")
+@click.pass_context
+def prepare(
+    ctx: click.Context, source: Path, out: Path, map_file: Path | None, jobs: int | str, force: bool, **settings: Any
+) -> None:
+    """Make a dataset of the songs at SOURCE: splits of snippets that share no artist, album or recording.
+
+    SOURCE is a folder with a sub-folder per genre, a library whose songs have genre tags, or a table (.csv, .tsv)
+    with the columns path, genre, and perhaps artist, album, album_artist.
+
+    Every song is decoded once: 115 MB per hour. Stopped at any time, the same command goes on where it was.
+
+    \b
+    Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
+    """
+    from tagger.genres import MapError, read_map
+    from training.prepare import prepare as make
+    from training.songs import DatasetError
+
+    try:
+        names = read_map(map_file) if map_file else {}
+    except MapError as error:
+        raise click.UsageError(str(error)) from error
+    n_snippets = None if settings.pop("snippets") == "all" else ctx.params["snippets"]
+    settings["exclude"] = tuple(settings["exclude"])
+    options = PrepareOptions(names=names, n_snippets=n_snippets, **settings)
+    try:
+        record = make(
+            source, out, options, n_workers=None if jobs == "auto" else int(jobs), force=force, watch=_watch, tell=_tell
+        )
+    except DatasetError as error:
+        raise NothingDoneError(str(error)) from error
+    except KeyboardInterrupt:
+        _tell("Interrupted. Decoded songs are kept; the same command goes on from here.")
+        ctx.exit(INTERRUPTED)
+    _show(record, out)
+
+
+def _tell(line: str) -> None:
+    from tagger.terminal import printable
+
+    click.echo(printable(line), err=True)
+
+
+def _watch(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
+    """The items, with a progress bar on a terminal, and a line every ten seconds elsewhere."""
+    import sys
+
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(items, what, total, file=sys.stderr, dynamic_ncols=True, leave=False)
+        return
+    started = said = time.monotonic()
+    for n_done, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - said >= PLAIN_PROGRESS_SECONDS:
+            said = time.monotonic()
+            left = (total - n_done) * (said - started) / n_done
+            click.echo(f"{what}: {n_done}/{total}, {left / 60:.0f} min left", err=True)
+
+
+def _show(record: Record, folder: Path) -> None:
+    """Print what is in a dataset, what is not, and what is to be said of its splits."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tagger.terminal import printable
+
+    table = Table(box=None, pad_edge=False, caption="songs (groups that share no artist)", caption_justify="left")
+    table.add_column("genre")
+    for heading in (*record.n_snippets, "hours"):
+        table.add_column(heading, justify="right")
+    for genre, n_songs in record.n_songs.items():
+        cells = [f"{count} ({record.n_groups[genre][split]})" for split, count in n_songs.items()]
+        table.add_row(printable(genre), *cells, f"{record.seconds[genre] / 3600:.1f}")
+    sums = [sum(counts[split] for counts in record.n_songs.values()) for split in record.n_snippets]
+    table.add_section()
+    table.add_row("all", *map(str, sums), f"{sum(record.seconds.values()) / 3600:.1f}")
+    Console(highlight=False, markup=False).print(table)
+    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    n_snippets = ", ".join(f"{count} to {split}" for split, count in record.n_snippets.items())
+    lines = [f"Snippets: {n_snippets}; {n_bytes / 1e9:.2f} GB in {folder}", *record.audit["lines"]]
+    if record.n_unbalanced:
+        lines.append(f"{record.n_unbalanced} songs are left out of training so that genres are even.")
+    lines += _left_out(record)
+    for line in lines:
+        click.echo(printable(line))
+
+
+def _left_out(record: Record) -> Iterator[str]:
+    """The songs that are not in the dataset, and why."""
+    if record.left_out:
+        yield f"{len(record.left_out)} songs are left out:"
+        for path, reason in list(record.left_out.items())[:MOST_NAMED]:
+            yield f"  {path}: {reason}"
+        if len(record.left_out) > MOST_NAMED:
+            yield f"  and {len(record.left_out) - MOST_NAMED} more, named in prepare.json"

@@ -1,0 +1,118 @@
+"""How a network is trained: every option with its default and the reason, and the recipes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+Sampler = Literal["shuffle", "sqrt"]
+Crop = Literal["fixed", "random"]
+Shift = Literal["roll", "edge", "none"]
+Level = Literal["contrast", "gain", "none"]
+Schedule = Literal["linear", "cosine"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a network that is begun from random weights."""
+
+    width: int
+    n_layers: int
+    n_heads: int
+    stride: int = 16  # patches side by side
+    n_frames: int = 1024  # of 10 ms: a snippet of ten seconds, as AudioSet's
+
+
+#: Networks begun from random weights, by name; from tiny on after DeiT (Touvron et al. 2021, table 1).
+NEW_MODELS = {
+    "new-micro": Shape(96, 4, 4, n_frames=128),  # 0.5 million parameters, snippets of one second: to try recipes out
+    "new-mini": Shape(192, 4, 3),  # 2 million: what two CPU cores can train
+    "new-tiny": Shape(192, 12, 3),  # 5.5 million
+    "new-small": Shape(384, 12, 6),  # 22 million
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides what is learned, but for the data. The defaults are those of the seed recipe."""
+
+    recipe: str = "seed"
+    model: str = "audioset"  # what was learned on 5 000 hours of AudioSet outweighs any recipe
+    epochs: int = 10
+    batch_size: int = 64  # snippets to an optimizer step, over all devices
+    lr: float = 5e-5  # the top of what is published for fine-tuning this family
+    head_lr_factor: float = 1.0  # times lr, for the classifier, which begins from nothing
+    layer_decay: float = 1.0  # each layer's lr is that share of the next one's: early layers know most already
+    weight_decay: float = 0.0  # not for biases, norms, positions and tokens
+    warmup_epochs: float = 1.0  # while the lr rises from 0
+    schedule: Schedule = "linear"  # or cosine, to 1 % of lr
+    precision: Precision = "auto"
+    class_weights: bool = False  # in the loss, "balanced" as scikit-learn defines it
+    sampler: Sampler = "shuffle"  # sqrt: songs of a genre are drawn by the root of their number
+    label_smoothing: float = 0.0
+    mixup: float = 0.0  # share of the snippets that are mixed with another
+    patchout: float = 0.0  # share of time columns and of mel rows of patches left out in training
+    ema: float = 0.0  # decay of the running mean of the weights that is evaluated and saved; 0: the weights themselves
+    crop: Crop = "fixed"  # random: each epoch cuts each snippet somewhere else in its song
+    augment: bool = True  # the spectrogram effects below
+    effect_p: float = 0.5  # chance of each effect, for each snippet
+    time_mask: int = 30  # frames at most
+    frequency_mask: int = 20  # mels at most
+    noise: float = 0.05
+    shift: Shift = "roll"  # of up to 3 mels; roll wraps 7.8 kHz round to 34 Hz, edge does not
+    level: Level = "contrast"  # contrast scales the log-mel by 0.8 to 1.2; gain is up to 6 dB of true loudness
+    # Tempo tells the genre. (The seed found its samples unlearnable: its stretch mixed the snippets of a batch up.)
+    time_stretch: bool = False
+    head_only: bool = False  # train the classifier alone, on a frozen body
+    log_steps: int = 1  # optimizer steps from one logged loss to the next; each makes a GPU wait
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.class_weights and self.sampler == "sqrt":
+            raise ValueError("class weights and the sqrt sampler would correct for rare genres twice: use one of them")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every option by name, for JSON."""
+        return asdict(self)
+
+
+RECIPES: dict[str, TrainConfig] = {
+    # The notebook this project began from, with its choices as they were.
+    "seed": TrainConfig(),
+    # What the literature and ablations add to it (AudioMAE, PaSST, AST: Huang 2022, Koutini 2021, Gong 2021).
+    "v2": TrainConfig(
+        recipe="v2",
+        head_lr_factor=10.0,
+        layer_decay=0.75,
+        weight_decay=0.05,
+        schedule="cosine",
+        sampler="sqrt",
+        label_smoothing=0.1,
+        mixup=0.5,
+        patchout=0.4,
+        ema=0.999,
+        crop="random",
+        time_mask=0,  # patchout leaves out more than masks do
+        frequency_mask=0,
+        shift="edge",
+        level="gain",
+        log_steps=10,
+    ),
+}
+#: What v2 does otherwise where there is nothing to be careful with.
+FROM_RANDOM_WEIGHTS: dict[str, Any] = {"lr": 5e-4, "head_lr_factor": 1.0, "layer_decay": 1.0}
+DEFAULT_RECIPE = "v2"
+
+OPTION_NAMES = tuple(field.name for field in fields(TrainConfig) if field.name != "recipe")
+
+
+def configure(recipe: str, **options: Any) -> TrainConfig:
+    """The recipe with the options that are given (those that are None are not); ValueError if they contradict."""
+    given = {name: value for name, value in options.items() if value is not None}
+    base = RECIPES[recipe]
+    if recipe == "v2" and given.get("model", base.model) in NEW_MODELS:
+        base = replace(base, **FROM_RANDOM_WEIGHTS)
+    if given.get("class_weights") and "sampler" not in given:
+        base = replace(base, sampler="shuffle")
+    return replace(base, **given)

@@ -1,0 +1,105 @@
+"""Snippets of a split for the network: read from the memory-mapped waveforms as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from tagger.audio import SILENCE_RMS
+from training.config import Crop
+from training.waveforms import FULL_SCALE
+
+if TYPE_CHECKING:
+    from training.data import Prepared
+
+MIDDLE = 0.8  # random crops come from the middle of the song: its very start and end are least like it
+
+
+class SnippetDataset(Dataset):
+    """Rows of a split. `dataset.__getitems__(keys)` is a batch, ready for the network.
+
+    A key is a row, or (row, epoch): with random crops, each epoch hears another part of the song. What a key gives
+    depends on nothing but the key and the seed, so that an interrupted training resumes with what it would have heard.
+    """
+
+    def __init__(self, prepared: Prepared, split: str, crop: Crop = "fixed", seed: int = 0) -> None:
+        if crop == "random" and prepared.features:
+            raise ValueError("cached features are of fixed snippets: they cannot be cropped anew")
+        self._rows = prepared.splits[split].with_format("numpy")
+        self._waveforms, self._features = prepared.waveforms, prepared.features.get(split)
+        self.snippet_samples, self.crop, self.seed = prepared.snippet_samples, crop, seed
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
+        return {name: column[0] for name, column in self.__getitems__([key]).items()}
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """A batch: `labels` and `rows` (batch,), and `waveforms` int16 (batch, snippet_samples) or, where features
+        are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised."""
+        pairs = [key if isinstance(key, tuple) else (key, 0) for key in keys]
+        rows = [row for row, _ in pairs]
+        columns = self._rows[rows]
+        batch: dict[str, Any] = {"labels": columns["label"].astype(np.int64), "rows": np.array(rows, np.int64)}
+        if self._features is not None:
+            batch["log_mels"] = np.stack([self._features[row] for row in rows])
+        else:
+            places = zip(
+                columns["shard"], columns["first"], columns["song_first"], columns["song_samples"], strict=True
+            )
+            batch["waveforms"] = np.stack(
+                [self._cut(pair, *map(int, place)) for pair, place in zip(pairs, places, strict=True)]
+            )
+        return {name: torch.from_numpy(column) for name, column in batch.items()}
+
+    def _cut(self, pair: tuple[int, int], shard: int, first: int, song_first: int, song_samples: int) -> np.ndarray:
+        """One snippet, int16 (snippet_samples,)."""
+        if self.crop == "random" and song_samples > self.snippet_samples:
+            rng = np.random.default_rng((self.seed, pair[1], pair[0]))
+            spare = song_samples - self.snippet_samples
+            offset = int(spare * ((1 - MIDDLE) / 2 + MIDDLE * rng.random()))
+            waveform = self._waveforms.read(shard, song_first + offset, self.snippet_samples)
+            if np.square(waveform, dtype=np.float32).mean() >= (SILENCE_RMS * FULL_SCALE) ** 2:
+                return waveform
+        return self._waveforms.snippet(shard, first, song_first, song_samples, self.snippet_samples)
+
+
+def as_they_are(batch: Any) -> Any:
+    """What a `SnippetDataset` gives is a batch already."""
+    return batch
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Rows in the random order of an epoch, each with the epoch's number, the same on every device.
+
+    With `weights`, as many rows as there are, drawn with replacement by their weight (n_rows,).
+    """
+
+    def __init__(self, n_rows: int, seed: int, weights: np.ndarray | None = None) -> None:
+        self.n_rows, self.seed, self.weights = n_rows, seed, weights
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch, counted from 0."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng((self.seed, self._epoch))
+        if self.weights is None:
+            rows = rng.permutation(self.n_rows)
+        else:
+            rows = rng.choice(self.n_rows, self.n_rows, p=self.weights / self.weights.sum())
+        yield from ((int(row), self._epoch) for row in rows)
+
+
+def sqrt_weights(labels: np.ndarray) -> np.ndarray:
+    """Weights (n_rows,) that draw a genre as often as the root of its number of rows."""
+    return np.bincount(labels)[labels] ** -0.5

@@ -1,0 +1,273 @@
+"""The network while it learns: where it begins, and how snippets become a loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tagger.checkpoint import quiet_transformers, read_config
+from tagger.description import check_features, find_checkpoint, one_line
+from tagger.features import LogMel
+from tagger.predict import ModelError
+from training.augment import Mixup, Patchout, augmentation
+from training.config import NEW_MODELS, Shape, TrainConfig
+from training.waveforms import FULL_SCALE
+
+if TYPE_CHECKING:
+    from transformers import ASTForAudioClassification
+
+POSITION_STD = 0.02  # of the embeddings of ViT and DeiT; transformers leaves them zero, and nothing is learned
+HEAD = "classifier.dense."
+
+
+def begin(config: TrainConfig, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel, bool]:
+    """A network with an output for each genre, on the CPU in float32, its features, and whether its head knows them.
+
+    The body is that of `config.model`; so is the head where it was trained on these very genres, else it begins from
+    seeded random weights. Raises ModelError.
+    """
+    with quiet_transformers():
+        from transformers import set_seed
+
+        set_seed(config.seed)
+        if config.model in NEW_MODELS:
+            ast, log_mel, knows = *_new(NEW_MODELS[config.model], genres), False
+        else:
+            ast, log_mel, knows = _pretrained(config.model, genres)
+    if config.head_only:
+        ast.audio_spectrogram_transformer.requires_grad_(False)
+    return ast, log_mel, knows
+
+
+def label_maps(genres: Sequence[str]) -> dict[str, Any]:
+    """What a config says of its labels."""
+    return {"id2label": dict(enumerate(genres)), "label2id": {genre: label for label, genre in enumerate(genres)}}
+
+
+def _new(shape: Shape, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel]:
+    from transformers import ASTConfig, ASTForAudioClassification
+
+    config = ASTConfig(
+        hidden_size=shape.width,
+        num_hidden_layers=shape.n_layers,
+        num_attention_heads=shape.n_heads,
+        intermediate_size=4 * shape.width,
+        time_stride=shape.stride,
+        frequency_stride=shape.stride,
+        max_length=shape.n_frames,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        **label_maps(genres),
+    )
+    ast = ASTForAudioClassification(config)
+    embeddings = ast.audio_spectrogram_transformer.embeddings
+    for weights in (embeddings.position_embeddings, embeddings.cls_token, embeddings.distillation_token):
+        nn.init.trunc_normal_(weights, std=POSITION_STD)
+    return ast, LogMel(config.num_mel_bins, config.max_length)
+
+
+def _pretrained(name: str, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel, bool]:
+    from transformers import ASTForAudioClassification
+
+    folder = find_checkpoint(name)
+    config = read_config(name, folder)
+    features = check_features(name, folder, config.num_mel_bins, config.max_length)
+    id2label: dict[Any, Any] = config.id2label or {}
+    known = [id2label.get(label, "") for label in range(len(id2label))]
+    for field, value in label_maps(genres).items():
+        setattr(config, field, value)
+    config.num_labels = len(genres)
+    config.problem_type = "single_label_classification"
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    try:
+        loaded: Any = ASTForAudioClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # of the head; anything else is an error below
+        )
+    except Exception as error:  # whatever transformers stumbles over
+        raise ModelError(name, f"cannot be loaded ({one_line(error)})") from error
+    ast: ASTForAudioClassification
+    ast, info = loaded
+    misfits = {*info["missing_keys"], *info["unexpected_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    misfits = {key for key in misfits if not key.startswith(HEAD)}
+    if misfits:
+        raise ModelError(
+            name, f"its weights do not fit its config.json: {len(misfits)} tensors, such as {min(misfits)}"
+        )
+    # With another input length transformers replaces them by zeros, and says so only in its log.
+    if not ast.audio_spectrogram_transformer.embeddings.position_embeddings.any():
+        raise ModelError(name, "its position embeddings are all zero, as after a change of input length")
+    dense: Any = ast.classifier.dense
+    knows = sorted(known) == sorted(genres)
+    with torch.no_grad():
+        if knows:
+            order = [known.index(genre) for genre in genres]
+            dense.weight.copy_(dense.weight[order])
+            dense.bias.copy_(dense.bias[order])
+        else:
+            nn.init.normal_(dense.weight, std=config.initializer_range)
+            nn.init.zeros_(dense.bias)
+    return ast, LogMel(features.n_mels, features.n_frames, features.mean, features.std), knows
+
+
+class Network(nn.Module):
+    """Snippets in, loss and logits out: log-mel, augmentation, mixup and the transformer in one graph on one device.
+
+    In training mode snippets are augmented and the loss is that of `config`; in evaluation mode they are not, the
+    running mean of the weights answers where there is one, and the loss is plain cross-entropy.
+    """
+
+    n_averaged: torch.Tensor
+    class_weights: torch.Tensor | None
+
+    def __init__(
+        self, ast: ASTForAudioClassification, log_mel: LogMel, config: TrainConfig, class_weights: torch.Tensor | None
+    ) -> None:
+        super().__init__()
+        self.ast, self.log_mel = ast, log_mel
+        self.n_genres = len(ast.config.id2label or ())
+        self.label_smoothing, self.ema = config.label_smoothing, config.ema
+        #: The running mean of the weights, as they are saved and evaluated.
+        self.average = deepcopy(ast).requires_grad_(False) if config.ema else None
+        self.register_buffer("n_averaged", torch.zeros((), dtype=torch.long))
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.augment = _effects(config, log_mel.std)
+        self.mixup = Mixup(config.mixup) if config.mixup else None
+        if config.patchout:
+            n_mel, n_time = ast.audio_spectrogram_transformer.embeddings.get_shape(ast.config)
+            Patchout(ast, n_time=int(config.patchout * n_time), n_frequency=int(config.patchout * n_mel))
+
+    @property
+    def trained(self) -> ASTForAudioClassification:
+        """The network that is evaluated, saved and shipped."""
+        return self.ast if self.average is None else self.average
+
+    def forward(
+        self,
+        waveforms: torch.Tensor | None = None,
+        log_mels: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        rows: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """`loss` (), where there are labels, and `logits` (batch, n_genres).
+
+        Of `waveforms`, int16 (batch, n_samples), or `log_mels`, float16 (batch, n_frames, n_mels) and not normalised.
+        `rows` only pass through the trainer.
+        """
+        features = self._features(waveforms, log_mels)
+        if not self.training:
+            logits = _logits(self.trained, features)
+            return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
+        if labels is None:
+            raise ValueError("no labels to learn from")
+        features = self.augment(features)
+        targets = labels
+        if self.mixup is not None:
+            features, targets = self.mixup(features, F.one_hot(labels, self.n_genres).float())
+        logits = _logits(self.ast, features)
+        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.label_smoothing)
+        return {"loss": loss, "logits": logits}
+
+    def _features(self, waveforms: torch.Tensor | None, log_mels: torch.Tensor | None) -> torch.Tensor:
+        """Normalised log-mels (batch, n_frames, n_mels), of what there is."""
+        if waveforms is not None:
+            features: torch.Tensor = self.log_mel(waveforms.float() / FULL_SCALE)
+            return features
+        if log_mels is None:
+            raise ValueError("neither waveforms nor log-mels")
+        padded = F.pad(log_mels.float(), (0, 0, 0, self.log_mel.n_frames - log_mels.shape[1]))
+        return (padded - self.log_mel.mean) / (2 * self.log_mel.std)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the running mean on by one step; it follows closely at first, for it begins at the untrained weights."""
+        if self.average is None:
+            return
+        n_averaged = int(self.n_averaged)
+        decay = min(self.ema, (1 + n_averaged) / (10 + n_averaged))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.ast.parameters()), 1 - decay)
+        self.n_averaged += 1
+
+
+def _logits(ast: ASTForAudioClassification, features: torch.Tensor) -> torch.Tensor:
+    """Logits (batch, n_genres); the last, tiny layer in float32, as the product computes it."""
+    pooled = ast.audio_spectrogram_transformer(features).pooler_output
+    with torch.autocast(pooled.device.type, enabled=False):
+        logits: torch.Tensor = ast.classifier(pooled.float())
+    return logits
+
+
+def _effects(config: TrainConfig, std: float) -> nn.Module:
+    if not config.augment:
+        return nn.Identity()
+    return augmentation(
+        p=config.effect_p,
+        time_mask=config.time_mask,
+        frequency_mask=config.frequency_mask,
+        noise=config.noise,
+        stretch=config.time_stretch,
+        shift=config.shift,
+        level=config.level,
+        std=std,
+    )
+
+
+def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
+    """Parameters by learning rate and weight decay, for the optimizer.
+
+    The last layer learns at `lr`, each earlier one at `layer_decay` times its successor's, the classifier at
+    `head_lr_factor` times `lr` (Clark et al. 2020, section 3.1; He et al. 2022, table 9). Biases, norms, positions
+    and tokens do not decay.
+    """
+    n_layers = network.ast.config.num_hidden_layers
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.ast.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part = name.split(".")
+        if part[0] == "classifier":
+            factor = config.head_lr_factor
+        elif "layers" in part:
+            factor = config.layer_decay ** (n_layers - 1 - int(part[part.index("layers") + 1]))
+        else:
+            factor = config.layer_decay**n_layers if "embeddings" in part else 1.0
+        is_free = parameter.ndim < 2 or part[-1] in ("cls_token", "distillation_token", "position_embeddings")
+        groups.setdefault((config.lr * factor, 0.0 if is_free else config.weight_decay), []).append(parameter)
+    return [{"params": group, "lr": lr, "weight_decay": decay} for (lr, decay), group in groups.items()]
+
+
+def device_batch(ast: ASTForAudioClassification, batch_size: int, device: str) -> int:
+    """Snippets of a batch that fit the memory of the device at once: the batch, or an even part of it.
+
+    Rests on what training keeps of each layer, some 34 numbers for each token and unit of width (Korthikanti et al.
+    2022, section 4.1, without the attention matrix, which is never stored).
+    """
+    n_tokens = ast.audio_spectrogram_transformer.embeddings.position_embeddings.shape[1]
+    per_snippet = 4 * 34 * n_tokens * ast.config.hidden_size * ast.config.num_hidden_layers
+    free = free_memory(device)
+    n_parts = next(
+        (n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n * per_snippet < 0.6 * free),
+        batch_size,
+    )
+    return batch_size // n_parts
+
+
+def free_memory(device: str) -> float:
+    """Bytes that can still be had on a device; math.inf where nobody knows."""
+    if device.startswith("cuda"):
+        return float(torch.cuda.mem_get_info(device)[0])
+    with suppress(OSError, ValueError, StopIteration), open("/proc/meminfo", encoding="ascii") as file:
+        return 1024.0 * int(next(line.split()[1] for line in file if line.startswith("MemAvailable")))
+    return math.inf

@@ -1,0 +1,90 @@
+"""Run folders: what was asked for, what is needed to go on, and what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from training.config import TrainConfig
+
+RUNS = Path("runs")
+RECORD = "run.json"
+FINISHED = "metrics.json"  # written last
+
+
+class TrainingError(Exception):
+    """A training that cannot begin or go on: in one line why, and a way out."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that was begun in a folder, or is about to be."""
+
+    folder: Path
+    config: TrainConfig
+    fingerprint: str  # of the dataset
+    argv: tuple[str, ...]  # what the user typed
+
+    @property
+    def trainer(self) -> Path:
+        """Folder of what is needed to go on: weights, optimizer and random state after each epoch."""
+        return self.folder / "trainer"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the network that came out, as `GenreModel.load` takes it."""
+        return self.folder / "checkpoint"
+
+    def begin(self) -> None:
+        """Make the folder and record what was asked for. Raises TrainingError."""
+        record = {"options": self.config.as_dict(), "fingerprint": self.fingerprint, "argv": list(self.argv)}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(f"{self.folder}: {error.strerror or error}: give another place by --out") from error
+
+
+def new_folder(recipe: str, out: Path | None) -> Path:
+    """Folder of a run that is to begin; raises TrainingError when there is one already."""
+    if out is None:
+        return RUNS / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    if (out / RECORD).exists():
+        raise TrainingError(f"{out}: there is a run already: give another --out, or --resume to go on with it")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError(f"{out}: is there already, and no run: give another --out")
+    return out
+
+
+def resumed(out: Path | None, given: Mapping[str, Any], fingerprint: str, argv: Sequence[str]) -> Run:
+    """The unfinished run at `out`, or the newest; raises TrainingError where it cannot go on.
+
+    `given` are options by name: they may repeat what the run was begun with, and not contradict it.
+    """
+    if out is None:
+        begun = sorted(RUNS.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime)
+        open_runs = [path.parent for path in begun if not (path.parent / FINISHED).exists()]
+        if not open_runs:
+            raise TrainingError(f"no unfinished run in {RUNS}/: give its folder by --out")
+        out = open_runs[-1]
+    if (out / FINISHED).exists():
+        raise TrainingError(f"{out}: this run is finished")
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        config = TrainConfig(**record["options"])
+        begun_with = record["fingerprint"]
+    except FileNotFoundError as error:
+        raise TrainingError(f"{out}: no run was begun there") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{out / RECORD}: cannot be read, or is of another version ({error})") from error
+    if begun_with != fingerprint:
+        raise TrainingError(f"{out}: was begun on other data: name the dataset it was begun on by --data")
+    for name, value in given.items():
+        if value is not None and value != getattr(config, name):
+            option = f"--{name.replace('_', '-')}"
+            raise TrainingError(f"{out}: was begun with {option} {getattr(config, name)}: leave {option} out")
+    return Run(out, config, fingerprint, tuple(argv))

@@ -1,0 +1,271 @@
+"""Labelled songs: what a folder per genre, a tagged library or a table says each song is."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from tagger.genres import canonical, genre_key
+from tagger.identity import identify
+from tagger.library import find_songs
+from tagger.metadata import Metadata, TagError, read_metadata
+from training.options import Labels
+
+#: Shows how far a loop is: (items, what is done with them, how many there are) to the same items.
+Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+#: No genre can be written into these, but they can be heard; GTZAN came as .au.
+HEARD_ALL_THE_SAME = frozenset({".au", ".aac", ".ac3", ".caf", ".mka", ".rf64", ".w64", ".webm"})
+MOST_NAMED = 20  # unknown genres
+
+
+class DatasetError(Exception):
+    """A source that cannot become a dataset, or a dataset that cannot be used: its `path`, and in one line the `reason`
+    and a way out."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {reason}")
+        self.path, self.reason = Path(path), reason
+
+
+@dataclass(frozen=True)
+class LabelledSong:
+    """A song and its genre, with what tells whose song it is; "" for what is not known."""
+
+    path: Path
+    genre: str
+    artist: str = ""
+    album: str = ""
+    album_artist: str = ""
+    #: The folder it lies in; "" where that holds a genre, or everything.
+    folder: str = ""
+    #: About how long it is, by its headers; 0 where they do not say.
+    seconds: float = 0.0
+
+
+@dataclass
+class LeftOut:
+    """Songs that are not in the dataset."""
+
+    #: Song → why, in plain words.
+    songs: dict[Path, str] = field(default_factory=dict)
+    #: Genre tags that the vocabulary does not know → number of songs that have nothing else.
+    unknown: Counter[str] = field(default_factory=Counter)
+    n_untagged: int = 0
+
+    def unlabelled(self) -> list[str]:
+        """How many songs have no genre or one that is not known, in words, with the names to put in a map."""
+        lines = [f"{self.n_untagged} songs have no genre tag."] if self.n_untagged else []
+        if self.unknown:
+            named = ", ".join(f"{genre} ({count})" for genre, count in self.unknown.most_common(MOST_NAMED))
+            lines.append(f"{self.unknown.total()} songs have a genre that is not known; for a --map: {named}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The songs of a source."""
+
+    songs: tuple[LabelledSong, ...]
+    left_out: LeftOut
+    #: Where the genres come from, and why from there, as a sentence.
+    reason: str
+
+
+def unwatched(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
+    """The items, with nobody looking."""
+    return items
+
+
+def find_labelled(
+    source: Path,
+    labels: Labels = "auto",
+    names: Mapping[str, str] | None = None,
+    exclude: Sequence[str] = (),
+    watch: Watch = unwatched,
+) -> Labelled:
+    """The songs of a source with their genres, in library order; raises DatasetError where there are none.
+
+    A file is a table (CSV or TSV) with a header: `path`, `genre`, and perhaps `artist`, `album`, `album_artist`; paths
+    are relative to its folder. In a folder, genres are the names of its sub-folders or the songs' own tags: see
+    `_folders_are_genres` for what "auto" takes. `names` (a map file) renames genres, "" drops one. Names of folders
+    and tables are kept as they are; tags become the canonical genres, the first that is known.
+    """
+    by_key = {genre_key(genre): name for genre, name in (names or {}).items()}
+    if source.is_file():
+        return _table(source, by_key, watch)
+    if not source.is_dir():
+        raise DatasetError(source, "no such file or folder")
+    left_out = LeftOut()
+    paths = list(_songs_below(source, exclude, left_out))
+    if not paths:
+        raise DatasetError(source, "no songs in it")
+    metadata = {path: _metadata(path) for path in watch(paths, "Reading tags", len(paths))}
+    by_folder, why = _folders_are_genres(source, metadata, by_key)
+    if labels != "auto":
+        by_folder, why = labels == "folders", "as asked for"
+    read = _by_folder if by_folder else _by_tag
+    songs = tuple(read(source, metadata, by_key, left_out))
+    if not songs:
+        found = "lies in the folder of a genre" if by_folder else "has a genre tag that is known"
+        told = "".join(f". {line}" for line in left_out.unlabelled())
+        raise DatasetError(source, f"none of its {len(paths)} songs {found}: name genres by folders or a table{told}")
+    return Labelled(songs, left_out, f"by {'folders' if by_folder else 'their own tags'}: {why}")
+
+
+def _songs_below(source: Path, exclude: Sequence[str], left_out: LeftOut) -> Iterator[Path]:
+    for found in find_songs([str(source)], exclude):
+        if found.failed:
+            raise DatasetError(found.path, found.problem)
+        if not found.problem or found.path.suffix.lower() in HEARD_ALL_THE_SAME:
+            yield found.path
+        else:
+            left_out.songs[found.path] = found.problem
+
+
+def _metadata(path: Path) -> Metadata | TagError:
+    try:
+        return read_metadata(path)
+    except TagError as error:
+        return error
+
+
+def _folders_are_genres(
+    source: Path, metadata: Mapping[Path, Metadata | TagError], names: Mapping[str, str]
+) -> tuple[bool, str]:
+    """Whether sub-folders are genres, and why: every song lies in one of several, and either most of these are named
+    like genres, or the songs lie directly in them and most have no genre tag."""
+    parts = [path.relative_to(source).parts for path in metadata]
+    folders = sorted({part[0] for part in parts if len(part) > 1})
+    if any(len(part) == 1 for part in parts):
+        return False, "there are songs beside the folders" if folders else "there are no folders"
+    if len(folders) < 2:
+        return False, f"there is but one folder, {folders[0]!r}"
+    named = [folder for folder in folders if genre_key(folder) in names or canonical(folder)]
+    if len(named) * 2 >= len(folders):
+        return True, f"{len(named)} of {len(folders)} are named like genres"
+    tagged = sum(isinstance(found, Metadata) and bool(found.genres) for found in metadata.values())
+    if all(len(part) == 2 for part in parts) and tagged * 2 < len(metadata):
+        return True, f"only {tagged} of {len(metadata)} songs have a genre tag"
+    return False, f"{len(folders) - len(named)} of {len(folders)} folders are not named like genres"
+
+
+def _by_folder(
+    source: Path, metadata: Mapping[Path, Metadata | TagError], names: Mapping[str, str], left_out: LeftOut
+) -> Iterator[LabelledSong]:
+    for path, found in metadata.items():
+        parts = path.relative_to(source).parts
+        genre = " ".join(parts[0].split()) if len(parts) > 1 else ""
+        genre = names.get(genre_key(genre), genre) if genre else ""
+        if not genre:
+            left_out.songs[path] = "the map drops its genre" if len(parts) > 1 else "lies in no genre's folder"
+        else:
+            yield _song(path, genre, found, source / parts[0])
+
+
+def _by_tag(
+    source: Path, metadata: Mapping[Path, Metadata | TagError], names: Mapping[str, str], left_out: LeftOut
+) -> Iterator[LabelledSong]:
+    for path, found in metadata.items():
+        if isinstance(found, TagError):
+            left_out.songs[path] = found.reason
+            continue
+        genres = [_known(tag, names) for tag in found.genres]
+        genre = next(filter(None, genres), None)
+        if genre:
+            yield _song(path, genre, found, source)
+        elif not genres:
+            left_out.n_untagged += 1
+        elif None in genres:
+            left_out.unknown[found.genres[genres.index(None)]] += 1
+        else:
+            left_out.songs[path] = "the map drops its genre"
+
+
+def _known(tag: str, names: Mapping[str, str]) -> str | None:
+    """What a genre tag is called here; "" when the map drops it, None when nothing is known of it."""
+    genre = canonical(tag)
+    name = names.get(genre_key(tag))
+    return name if name is not None or genre is None else names.get(genre_key(genre), genre)
+
+
+def _song(path: Path, genre: str, found: Metadata | TagError, heap: Path) -> LabelledSong:
+    """The song; `heap` is a folder that is nobody's, as is one that is named like a genre."""
+    name = path.parent.name
+    is_nobodys = path.parent == heap or genre_key(name) == genre_key(genre) or canonical(name) is not None
+    folder = "" if is_nobodys else str(path.parent)
+    if isinstance(found, TagError):
+        return LabelledSong(path, genre, folder=folder)
+    return LabelledSong(path, genre, found.artist, found.album, found.album_artist, folder, found.seconds)
+
+
+def _table(source: Path, names: Mapping[str, str], watch: Watch) -> Labelled:
+    """The songs of a CSV or TSV table; artist and album from the songs' own tags where it has no column for them."""
+    left_out = LeftOut()
+    songs: list[LabelledSong] = []
+    rows = _rows(source)
+    for row in watch(rows, "Reading tags", len(rows)):
+        path = source.parent / row["path"]
+        genre = " ".join(row["genre"].split())
+        genre = names.get(genre_key(genre), genre) if genre else ""
+        if not row["path"] or not path.is_file():
+            left_out.songs[path] = "no such file"
+        elif not genre:
+            left_out.songs[path] = "the map drops its genre" if row["genre"].strip() else "no genre"
+        else:
+            found = _metadata(path)
+            song = _song(path, genre, found, source.parent)
+            given = {name: row[name].strip() for name in ("artist", "album", "album_artist") if name in row}
+            songs.append(LabelledSong(**{**vars(song), **given}))
+    if not songs:
+        raise DatasetError(source, "no song in it with a genre that can be found")
+    return Labelled(tuple(songs), left_out, "by the table")
+
+
+def _rows(source: Path) -> list[dict[str, str]]:
+    """Rows of a table by the names of its columns in small letters; the delimiter is what the header has most of."""
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "not a table in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+        raise DatasetError(source, reason) from error
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), restval="")
+    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    if not {"path", "genre"} <= set(columns):
+        found = f"found: {', '.join(columns)}" if any(columns) else "it is empty"
+        raise DatasetError(source, f"a table of songs begins with the names of its columns, path and genre; {found}")
+    reader.fieldnames = columns
+    try:
+        return [{name: value for name, value in row.items() if isinstance(name, str)} for row in reader]
+    except csv.Error as error:
+        raise DatasetError(source, f"line {reader.line_num}: {error}") from error
+
+
+def identify_songs(
+    songs: Sequence[LabelledSong], left_out: LeftOut, watch: Watch = unwatched
+) -> dict[str, LabelledSong]:
+    """Songs by who they are (`tagger.identity`, hex), in their order, each once.
+
+    Files with the same audio are one song, unless they are given different genres: then none of them is used.
+    """
+    copies: dict[str, list[LabelledSong]] = {}
+    for song in watch(songs, "Telling songs apart", len(songs)):
+        try:
+            copies.setdefault(identify(song.path).hex(), []).append(song)
+        except (OSError, ValueError) as error:
+            left_out.songs[song.path] = getattr(error, "strerror", None) or str(error)
+    for each in copies.values():
+        for song in each:
+            other = next((other for other in each if other.genre != song.genre), None)
+            if other:
+                left_out.songs[song.path] = f"{song.genre!r} here, and {other.genre!r} as {other.path}: the same audio"
+            elif song.path != each[0].path:
+                left_out.songs[song.path] = f"the same audio as {each[0].path}"
+    return {identity: each[0] for identity, each in copies.items() if each[0].path not in left_out.songs}

@@ -1,0 +1,254 @@
+"""Training: from a prepared dataset to a checkpoint and what can be said of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import ASTFeatureExtractor
+from transformers.trainer_utils import get_last_checkpoint
+
+from tagger.audio import SAMPLE_RATE
+from tagger.checkpoint import quiet_transformers
+from tagger.features import FRAME_HOP_SAMPLES, LogMel
+from tagger.model import choose_device, is_out_of_memory
+from tagger.predict import ModelError
+from tagger.predictions import FILE_NAME, Predictions, write_predictions
+from tagger.scores import song_confidences, song_logits
+from training.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
+from training.config import TrainConfig
+from training.metrics import balanced_class_weights
+from training.network import Network, begin, device_batch
+from training.outcome import Outcome, contents, score_split, write_outcome
+from training.runs import Run, TrainingError
+from training.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
+
+if TYPE_CHECKING:
+    from training.data import Prepared
+
+WANDB_PROJECT = "genre_classification"
+HELD_OUT = ("validate", "test")
+
+
+def train_run(
+    run: Run, prepared: Prepared, *, device: str = "auto", wandb: bool = False, resume: bool = False,
+    tell: Callable[[str], None] = print,
+) -> Outcome | None:  # fmt: skip
+    """Train as `run` says, and leave in its folder what came out; None on all devices but the first.
+
+    The epoch whose songs of the validate split were named best is kept, temperature and threshold are fitted to that
+    split, and only then the test split is heard, once. Raises TrainingError, ModelError, DatasetError, OutcomeError
+    and PredictionsError.
+    """
+    device = choose_device(device)
+    began = time.perf_counter()
+    with quiet_transformers():
+        trainer, log_mel, watch = _trained(run, prepared, device, wandb, resume, tell)
+        logits = {split: trainer.hear(prepared, split) for split in HELD_OUT}
+    if not trainer.is_world_process_zero():
+        return None
+    timing_seconds = {"all": time.perf_counter() - began, "training_steps": watch.seconds}
+    machine = {
+        "device": device,
+        "processes": str(trainer.args.world_size),
+        "training speed": f"{watch.snippets_per_second:.1f} snippets/s",
+        "peak memory": f"{peak_memory_gb():.1f} GB",
+    }
+    outcome, predictions = conclude(
+        run,
+        prepared,
+        logits,
+        trainer.state.log_history,
+        trainer.network.trained,
+        timing_seconds,
+        environment() | machine,
+    )
+    save_checkpoint(run, trainer.network.trained, log_mel, outcome, prepared)
+    write_predictions(run.folder / FILE_NAME, predictions)
+    write_outcome(outcome)
+    if wandb:
+        _tell_wandb(outcome, predictions)
+    return outcome
+
+
+def conclude(
+    run: Run, prepared: Prepared, logits: dict[str, np.ndarray], history: list[dict[str, Any]], ast: Any,
+    timing_seconds: dict[str, float], machine: dict[str, str],
+) -> tuple[Outcome, Predictions]:  # fmt: skip
+    """What can be said of a network, from its logits (n_rows, n_genres) of each held-out split."""
+    validate = prepared.splits["validate"]
+    songs = song_logits(logits["validate"], np.asarray(validate["label"]), validate["song"][:])
+    temperature = fit_temperature(songs.logits["mean"], songs.labels)
+    threshold = fit_min_confidence(song_confidences(songs.logits["mean"], temperature), songs.correct())
+    predictions = _predictions(prepared, logits, temperature, threshold)
+    outcome = Outcome(
+        folder=run.folder,
+        genres=prepared.genres,
+        model=run.config.model,
+        n_parameters=sum(parameter.numel() for parameter in ast.parameters()),
+        argv=run.argv,
+        options=run.config.as_dict(),
+        contents={
+            name: contents(split["song"], split["artist"], split["label"], split["song_samples"], len(prepared.genres))
+            for name, split in prepared.splits.items()
+        },
+        scores={split: score_split(predictions.of_split(split), run.config.seed) for split in HELD_OUT},
+        temperature=temperature,
+        threshold=threshold,
+        history=history,
+        timing_seconds=timing_seconds,
+        environment=machine,
+    )
+    return outcome, predictions
+
+
+def _predictions(
+    prepared: Prepared, logits: dict[str, np.ndarray], temperature: float, threshold: MinConfidence
+) -> Predictions:
+    """The log of both held-out splits."""
+    splits = {name: prepared.splits[name] for name in HELD_OUT}
+
+    def column(name: str, kind: Any) -> np.ndarray:
+        return np.concatenate([np.asarray(split[name][:], kind) for split in splits.values()])
+
+    return Predictions(
+        genres=prepared.genres,
+        temperature=temperature,
+        min_confidence=threshold.value,
+        splits=np.concatenate([np.full(len(split), name, object) for name, split in splits.items()]),
+        songs=column("song", object),
+        paths=column("path", object),
+        artists=column("artist", object),
+        starts_seconds=column("start_seconds", np.float64),
+        labels=column("label", np.int64),
+        logits=np.concatenate([logits[name] for name in splits]),
+    )
+
+
+def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
+    """Write the folder that `GenreModel.load` takes: whole, or not at all."""
+    part = run.checkpoint.with_name("checkpoint.part")
+    shutil.rmtree(part, ignore_errors=True)
+    with quiet_transformers():
+        ast.save_pretrained(part)
+    ASTFeatureExtractor(
+        num_mel_bins=ast.config.num_mel_bins, max_length=log_mel.n_frames, mean=log_mel.mean, std=log_mel.std
+    ).save_pretrained(part)
+    training = {
+        **training_values(outcome.temperature, outcome.threshold),
+        "options": outcome.options,
+        "data": {"fingerprint": prepared.fingerprint, "genres": list(prepared.genres)},
+        "scores": {split: heard.scores for split, heard in outcome.scores.items()},
+        "environment": outcome.environment,
+    }
+    (part / "training.json").write_text(json.dumps(training, indent=1), encoding="utf-8")
+    shutil.rmtree(run.checkpoint, ignore_errors=True)
+    part.rename(run.checkpoint)
+
+
+def environment() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    packages = ("torch", "transformers", "datasets", "numpy", "genre-tag")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _trained(
+    run: Run, prepared: Prepared, device: str, wandb: bool, resume: bool, tell: Callable[[str], None]
+) -> tuple[GenreTrainer, LogMel, Watch]:
+    """The trainer after its work, with the weights of the best epoch."""
+    config, genres = run.config, prepared.genres
+    n_devices = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.batch_size % n_devices:
+        raise TrainingError(
+            f"--batch-size {config.batch_size} cannot be shared by {n_devices} devices: take a multiple"
+        )
+    last = get_last_checkpoint(run.trainer) if resume and run.trainer.is_dir() else None
+    at_once = 0
+    while True:  # until a batch fits the memory
+        ast, log_mel, knows = begin(config, genres)
+        check_snippets(config, log_mel, prepared)
+        if config.epochs == 0 and not knows:
+            raise ModelError(
+                config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate"
+            )
+        at_once = at_once or device_batch(ast, config.batch_size // n_devices, device)
+        labels = np.asarray(prepared.splits["train"]["label"][:])
+        weights = torch.tensor(balanced_class_weights(labels, len(genres)), dtype=torch.float32)
+        network = Network(ast, log_mel, config, weights if config.class_weights else None)
+        arguments = training_arguments(
+            run, len(labels), device=device, n_devices=n_devices, device_batch=at_once, wandb=wandb
+        )
+        arguments._n_gpu = min(1, arguments.n_gpu)  # several are for torchrun: the Trainer would take DataParallel
+        trainer = GenreTrainer(network, config, prepared, arguments)
+        watch = Watch(tell, batch_size=config.batch_size, slow=device == "cpu")
+        trainer.add_callback(watch)
+        if config.epochs == 0:
+            return trainer, log_mel, watch
+        if wandb and trainer.is_world_process_zero():
+            _begin_wandb(run)
+        try:
+            trainer.train(resume_from_checkpoint=last)
+            return trainer, log_mel, watch
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if at_once == 1:
+                raise TrainingError(
+                    f"one snippet does not fit into the memory of {device}: take a smaller --model"
+                ) from error
+        at_once = next(n for n in range(at_once // 2, 0, -1) if config.batch_size // n_devices % n == 0)
+        tell(f"out of memory: {at_once} snippets at a time from here on, gathered to steps of {config.batch_size}")
+        last = get_last_checkpoint(run.trainer) if run.trainer.is_dir() else None
+        del trainer, network, ast
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+
+def check_snippets(config: TrainConfig, log_mel: LogMel, prepared: Prepared) -> None:
+    """Raise TrainingError unless the dataset's snippets are as long as the model hears them."""
+    expected = max(1, log_mel.n_frames * FRAME_HOP_SAMPLES // SAMPLE_RATE) * SAMPLE_RATE
+    if prepared.snippet_samples != expected:
+        has, wants = (f"{n / SAMPLE_RATE:g}" for n in (prepared.snippet_samples, expected))
+        raise TrainingError(
+            f"{config.model}: hears snippets of {wants} s, and those of the dataset have {has} s:"
+            f" prepare it again with --snippet-seconds {wants}"
+        )
+
+
+def _begin_wandb(run: Run) -> None:
+    """Open the log of Weights & Biases, which the Trainer then writes to. Raises TrainingError."""
+    os.environ.setdefault("WANDB_PROJECT", WANDB_PROJECT)
+    import wandb
+
+    if wandb.run is not None:
+        return
+    try:
+        wandb.init(name=run.folder.name, dir=run.folder, config=run.config.as_dict())
+    except Exception as error:  # no key, no network, no space: each has a class of its own
+        why = str(error).splitlines()[0]
+        raise TrainingError(
+            f"wandb: {why}: log in by `wandb login`, or keep the log here by WANDB_MODE=offline"
+        ) from error
+
+
+def _tell_wandb(outcome: Outcome, predictions: Predictions) -> None:
+    """Log the scores and the confusion matrix of the test split, and close the log."""
+    import wandb
+
+    test = predictions.of_split("test")
+    songs = song_logits(test.logits, test.labels, test.songs)
+    scores = {f"test/{name}": value for name, value in outcome.scores["test"].scores.items()}
+    matrix = wandb.plot.confusion_matrix(
+        y_true=songs.labels.tolist(), preds=songs.predicted().tolist(), class_names=list(outcome.genres)
+    )
+    if wandb.run is not None:
+        wandb.log({**scores, "test/confusion": matrix})
+        wandb.finish()

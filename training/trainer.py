@@ -1,0 +1,234 @@
+"""transformers' Trainer as this project uses it: its arguments, its rows, its optimizer, and what it tells."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from tagger.model import computes_bf16
+from tagger.workers import usable_cores
+from training.config import TrainConfig
+from training.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
+from training.metrics import scores
+from training.network import Network, parameter_groups
+from training.runs import Run, TrainingError
+
+if TYPE_CHECKING:
+    from training.data import Prepared
+
+LEAST_LR = 0.01  # share of the lr that the cosine ends at
+
+
+def training_arguments(
+    run: Run, n_rows: int, *, device: str = "cpu", n_devices: int = 1, device_batch: int = 0,
+    wandb: bool = False,
+) -> TrainingArguments:  # fmt: skip
+    """What transformers' Trainer is told; `device_batch` snippets at once (0: all of a batch), the rest accumulated."""
+    config, precision = run.config, choose_precision(run.config, device)
+    per_device = config.batch_size // n_devices
+    at_once = min(device_batch or per_device, per_device)
+    return TrainingArguments(
+        output_dir=str(run.trainer),
+        run_name=run.folder.name,
+        report_to=["wandb"] if wandb else [],
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=at_once,
+        per_device_eval_batch_size=at_once,
+        gradient_accumulation_steps=max(1, per_device // at_once),
+        learning_rate=config.lr,
+        weight_decay=config.weight_decay,
+        warmup_steps=round(n_rows / config.batch_size * config.warmup_epochs),
+        lr_scheduler_type="linear" if config.schedule == "linear" else "cosine_with_min_lr",
+        lr_scheduler_kwargs=None if config.schedule == "linear" else {"min_lr_rate": LEAST_LR},
+        fp16=precision == "fp16",
+        bf16=precision == "bf16",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="mean_pooling_score",
+        greater_is_better=True,
+        save_total_limit=3,
+        logging_strategy="steps",
+        logging_steps=config.log_steps,
+        logging_nan_inf_filter=False,  # a loss that is no number is to be seen
+        push_to_hub=False,
+        seed=config.seed,
+        use_cpu=device == "cpu",
+        label_names=["labels", "rows"],  # rows come back with the logits, so that songs survive any order
+        remove_unused_columns=False,
+        dataloader_num_workers=0 if device == "cpu" else min(4, usable_cores()),
+        dataloader_persistent_workers=device != "cpu",
+        dataloader_pin_memory=device.startswith("cuda"),
+        ddp_find_unused_parameters=False,
+        log_level="error",
+        disable_tqdm=True,
+    )
+
+
+def choose_precision(config: TrainConfig, device: str) -> str:
+    """Number format of the transformer in training: as asked for, else what the recipe wants and the device has.
+
+    The seed's fp16 needs a scaler for its gradients and a CUDA device; bf16 needs neither.
+    """
+    if config.precision != "auto":
+        if config.precision == "fp16" and not device.startswith("cuda"):
+            raise TrainingError("--precision fp16 trains on CUDA devices only: use auto, fp32 or bf16")
+        return config.precision
+    if config.recipe == "seed":
+        return "fp16" if device.startswith("cuda") else "fp32"
+    if computes_bf16(device):
+        return "bf16"
+    return "fp16" if device.startswith("cuda") else "fp32"
+
+
+class GenreTrainer(Trainer):
+    """transformers' Trainer with rows drawn per epoch, and a learning rate for each depth."""
+
+    def __init__(self, network: Network, config: TrainConfig, prepared: Prepared, args: TrainingArguments) -> None:
+        self.network, self.config = network, config
+        train = SnippetDataset(prepared, "train", config.crop, config.seed)
+        validate = SnippetDataset(prepared, "validate")
+        self.labels = np.asarray(prepared.splits["train"]["label"][:])
+        songs = np.asarray(prepared.splits["validate"]["song"][:])
+
+        def compute_metrics(answer: Any) -> dict[str, float]:
+            labels, rows = answer.label_ids
+            return scores(answer.predictions, labels, songs[rows], prepared.genres)
+
+        super().__init__(
+            model=network,
+            args=args,
+            data_collator=as_they_are,
+            train_dataset=train,
+            eval_dataset=validate,
+            compute_metrics=compute_metrics,
+        )
+        for noisy in (PrinterCallback, ProgressCallback):
+            self.remove_callback(noisy)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        weights = sqrt_weights(self.labels) if self.config.sampler == "sqrt" else None
+        return EpochSampler(len(self.labels), self.config.seed, weights)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW over `parameter_groups`."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(parameter_groups(self.network, self.config), **options)
+        return self.optimizer
+
+    def hear(self, prepared: Prepared, split: str) -> np.ndarray:
+        """Logits (n_rows, n_genres) of the rows of a split, in their order."""
+        self.compute_metrics = None
+        answer: Any = self.predict(SnippetDataset(prepared, split))
+        _, rows = answer.label_ids
+        logits = np.empty((len(prepared.splits[split]), len(prepared.genres)), np.float32)
+        if sorted(rows) != list(range(len(logits))):
+            raise RuntimeError(f"{len(set(rows))} rows came back of {len(logits)}")
+        logits[rows] = answer.predictions
+        return logits
+
+
+class Watch(TrainerCallback):
+    """Keeps the running mean of the weights, a progress bar, and a line for each epoch."""
+
+    def __init__(self, tell: Callable[[str], None], *, batch_size: int, slow: bool) -> None:
+        self.tell, self.batch_size, self.slow = tell, batch_size, slow
+        self.losses: list[float] = []
+        self.bar: tqdm | None = None
+        self.epoch_began = self.estimated_from = 0.0
+        self.seconds = 0.0  # spent on training steps
+        self.n_steps = 0
+
+    @property
+    def snippets_per_second(self) -> float:
+        """Speed of the whole epochs so far, evaluation left out."""
+        return self.n_steps * self.batch_size / self.seconds if self.seconds else 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Show how far it is."""
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", leave=False, disable=None)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self.epoch_began = time.perf_counter()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Move the running mean of the weights on."""
+        others["model"].update_average()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count; on a CPU, tell how long it will take as soon as it can be told."""
+        self.n_steps += 1
+        if self.bar is not None:
+            self.bar.update()
+        if self.slow and self.n_steps == 1:  # the first one also warms up
+            self.estimated_from = time.perf_counter()
+        if self.slow and self.n_steps == 3:
+            each = (time.perf_counter() - self.estimated_from) / 2
+            remaining = each * (state.max_steps - state.global_step)
+            self.tell(
+                f"about {spoken(remaining)} to go, {self.batch_size / each:.1f} snippets/s, evaluation not counted"
+            )
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Watch the loss."""
+        if not logs or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss is no finite number at step {state.global_step}: try a smaller --lr, or --precision fp32"
+            )
+        self.losses.append(logs["loss"])
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop the clock."""
+        self.seconds += time.perf_counter() - self.epoch_began
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """One line."""
+        metrics = others["metrics"]
+        self.tell(
+            f"epoch {state.epoch:.0f}/{args.num_train_epochs:.0f}  loss {np.mean(self.losses[-50:] or [math.nan]):.3f}"
+            f"  validate: loss {metrics['eval_loss']:.3f}, snippets {metrics['eval_accuracy']:.3f},"
+            f" songs {metrics['eval_mean_pooling_score']:.3f}"
+            f"  {self.snippets_per_second:.1f} snippets/s  {peak_memory_gb():.1f} GB"
+        )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def spoken(seconds: float) -> str:
+    """A duration as one says it.
+
+    >>> spoken(50), spoken(600), spoken(9000), spoken(400_000)
+    ('50 seconds', '10 minutes', '2.5 hours', '4.6 days')
+    """
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.{0 if unit == 'minutes' else 1}f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def peak_memory_gb() -> float:
+    """Most memory this process has had: of the GPU where one is used, else of the machine."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 1e9
+    with suppress(ImportError):  # Windows has no such module
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return math.nan
