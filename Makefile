@@ -23,8 +23,9 @@ tag: $(VENV)/installed samples
 samples:
 	@cp -r tagger/samples samples
 
+# A file of tests on each core, with one thread: several threads on a busy core wait for each other.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -22,12 +22,15 @@ COMMANDS = {
     "tag": "tagger.cli_tag:tag",
     "prepare": "training.cli_prepare:prepare",
     "train": "training.cli:train",
+    "report": "tagger.cli_report:report",
+    "explain": "tagger.cli_explain:explain",
+    "doctor": "tagger.cli_doctor:doctor",
     "undo": "tagger.cli_undo:undo",
     "store": "tagger.cli_store:store",
     "config": "tagger.cli_tag:config",
 }
 #: Those that the settings file of `tag` holds for.
-CONFIGURED = ("tag", "config")
+CONFIGURED = ("tag", "config", "explain", "report")
 
 
 class _Commands(click.Group):

@@ -1,0 +1,150 @@
+"""What is amiss with the genres in the tags of a library, whatever is heard: spellings, lone genres, mixed albums."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from tagger.genres import canonical, genre_key
+from tagger.metadata import Metadata, TagError
+from tagger.report import Column, Song, Table
+
+DISC = re.compile(r"(cd|dis[ck]|medium)\W*\d+.*", re.IGNORECASE)  # what people call the folders of an album's discs
+
+
+def most_used(songs: Iterable[Song]) -> dict[str, str]:
+    """For each genre in the tags, by its key (see `genres.genre_key`), the spelling that the most songs have."""
+    return {key: spellings.most_common(1)[0][0] for key, spellings in _spellings_by_key(songs).items()}
+
+
+def spellings(songs: Iterable[Song]) -> Table:
+    """Genres that are spelt in several ways: letter case, accents, blanks and punctuation apart they are one."""
+    rows: list[tuple[str, int, str, int]] = []
+    for found in _spellings_by_key(songs).values():
+        (best, n_best), *others = found.most_common()
+        rows += [(spelling, n_songs, best, n_best) for spelling, n_songs in others]
+    rows.sort(key=lambda row: (-row[3], row[2], -row[1], row[0]))
+    return Table(
+        "spellings",
+        "Spellings",
+        (Column("spelling"), Column("songs", "count"), Column("more often spelt"), Column("by songs", "count")),
+        tuple(rows),
+        "The same but for letter case, accents, blanks and punctuation; most players list them as several genres."
+        if rows
+        else "None: no genre is spelt in two ways.",
+    )
+
+
+def singles(songs: Sequence[Song]) -> Table:
+    """Genres that one song has and no other, in any spelling."""
+    by_key: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for song in songs:
+        for genre in _by_key(song).values():
+            by_key[genre_key(genre)].append((genre, song.path))
+    lone = sorted(found[0] for found in by_key.values() if len(found) == 1)
+    return Table(
+        "singles",
+        "Genres on one song only",
+        (Column("genre"), Column("is a kind of"), Column("song")),
+        tuple((genre, canonical(genre) or "–", path) for genre, path in lone),
+        "" if lone else "None.",
+    )
+
+
+class _Album(NamedTuple):
+    """Songs of an album that have a genre, with their tags."""
+
+    songs: list[Song]
+    tags: list[Metadata]
+
+    def artist(self) -> str:
+        """Who the album is by; "" for one by several artists that names none for itself."""
+        artists = {tags.artist for tags in self.tags}
+        return self.tags[0].album_artist or (artists.pop() if len(artists) == 1 else "")
+
+    def is_compilation(self) -> bool:
+        """Whether its songs are by several artists, none of whom the album is by."""
+        artists = {tags.artist for tags in self.tags}
+        return len(artists) > 1 and self.artist() not in artists
+
+
+def mixed_albums(songs: Iterable[Song], read: Callable[[str], Metadata]) -> Table:
+    """Albums without a genre that all of their songs have, those of one artist first; `read` gives a song's tags."""
+    mixed = sorted(
+        _albums(songs, read), key=lambda album: (album.is_compilation(), -len(album.songs), album.songs[0].path)
+    )
+    rows = []
+    for album in mixed:
+        heard = Counter(song.predicted[0] for song in album.songs if song.predicted).most_common(1)
+        rows.append((
+            album.tags[0].album,
+            album.artist() or "several artists",
+            len(album.songs),
+            _ranked(album.songs),
+            f"{heard[0][0]} ({heard[0][1]})" if heard else "–",
+        ))  # fmt: skip
+    return Table(
+        "albums",
+        "Albums of mixed genres",
+        (Column("album"), Column("artist"), Column("songs", "count"), Column("genres", "genres"), Column("most heard")),
+        tuple(rows),
+        "No genre is on all of their songs, songs without any left aside. Compilations come last."
+        if rows
+        else "None: on every album there is a genre that all of its songs have, or none has any.",
+    )
+
+
+def _albums(songs: Iterable[Song], read: Callable[[str], Metadata]) -> list[_Album]:
+    """The albums that may be mixed: of one title and artist in one folder, or in its folders of discs.
+
+    Where all songs of a folder share a genre those of its albums do: only the tags of the others are read.
+    """
+    folders: dict[str, list[Song]] = defaultdict(list)
+    for song in songs:
+        if song.reference:
+            folder, name = os.path.split(os.path.dirname(song.path))
+            folders[folder if DISC.fullmatch(name) else os.path.join(folder, name)].append(song)
+    albums: dict[tuple[str, str, str], _Album] = defaultdict(lambda: _Album([], []))
+    for folder, found in folders.items():
+        for song in found if _is_mixed(found) else ():
+            try:
+                tags = read(song.path)
+            except TagError:  # gone or damaged since its genre was read
+                continue
+            if title := _plain(tags.album):
+                album = albums[folder, title, _plain(tags.album_artist)]
+                album.songs.append(song)
+                album.tags.append(tags)
+    return [album for album in albums.values() if _is_mixed(album.songs)]
+
+
+def _is_mixed(songs: Iterable[Song]) -> bool:
+    """Whether there is no genre that all of these songs have."""
+    return not set.intersection(*(set(_by_key(song)) for song in songs))
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _ranked(songs: Iterable[Song]) -> tuple[str, ...]:
+    """Genres in the tags of these songs, in the spelling most used among them, those of the most songs first."""
+    found = _spellings_by_key(songs).values()
+    return tuple(each.most_common(1)[0][0] for each in sorted(found, key=lambda each: -each.total()))
+
+
+def _spellings_by_key(songs: Iterable[Song]) -> Mapping[str, Counter[str]]:
+    """For each genre in the tags, how many songs have it in which spelling."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for song in songs:
+        for key, genre in _by_key(song).items():
+            found[key][genre] += 1
+    return found
+
+
+def _by_key(song: Song) -> dict[str, str]:
+    """The genres in a song's tag by their keys; one that it has in two spellings counts in the first."""
+    return {genre_key(genre): genre for genre in reversed(song.reference)}

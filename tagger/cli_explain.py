@@ -1,0 +1,95 @@
+"""`genre-tag explain`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tagger.cli_tag import asked_for, options_of_tag
+from tagger.params import SOME_FAILED, USAGE, NothingDoneError, source_of
+
+if TYPE_CHECKING:
+    from tagger.explain import Explanation
+    from tagger.library import Found
+
+#: Options of `tag` that have a say in what becomes of a song.
+OPTIONS = (
+    "model", "snippets", "aggregate", "min-confidence", "max-genres", "map", "existing", "separator", "hardlinks",
+    "time-limit", "device", "precision",
+)  # fmt: skip
+
+
+@options_of_tag(*OPTIONS)
+@click.command(short_help="Show why a song gets the genre it gets.")
+@click.argument("path", metavar="FILE")
+@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw the genres along the song.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("--reanalyze", is_flag=True, help="Hear the song again, also if it was heard before.")
+@click.pass_context
+def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **settings: Any) -> None:
+    """Show what is heard along the song FILE, what that makes of the song, and why it is written or not.
+
+    The settings of genre-tag tag hold here too. Nothing is written into the song.
+
+    \b
+    Exit codes: 0 fine, 1 the song cannot be heard, 2 wrong usage, 3 nothing could be done.
+    """
+    from tagger.explain import explanation_record
+    from tagger.explain_text import print_explanation
+
+    song = _one_song(path)
+    if png is not None and png.suffix.lower() != ".png":
+        raise click.UsageError(f"--png {png}: name a file that ends in .png, no other is written over.")
+    explanation = _explain(song, settings)
+    if as_json:
+        click.echo(json.dumps(explanation_record(explanation)))
+    else:
+        print_explanation(explanation, {name: source_of(ctx, name) for name in settings})
+    if png is not None:
+        _draw(explanation, png)
+    if explanation.result.status == "failed":
+        ctx.exit(USAGE if song.failed else SOME_FAILED)
+
+
+def _one_song(path: str) -> Found:
+    """The song of that name; raises UsageError for a folder, a playlist, or a list."""
+    from tagger.library import PLAYLIST_SUFFIXES, find_songs
+
+    if path == "-" or Path(path).is_dir() or Path(path).suffix.lower() in PLAYLIST_SUFFIXES:
+        raise click.UsageError(f"{path}: name one song; a folder or list of songs is for genre-tag tag and report.")
+    (song,) = find_songs([path])
+    return song
+
+
+def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
+    from tagger.explain import explain
+    from tagger.predict import ModelError
+    from tagger.store import Store, store_path
+    from tagger.terminal import printable
+
+    def load_model() -> Any:
+        from tagger.model import GenreModel
+
+        return GenreModel.load(description, settings["device"], options.precision)
+
+    try:
+        description, options = asked_for(settings | {"retry_failed": True})
+        with Store(store_path(), lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as store:
+            return explain(song, description, load_model, options, store)
+    except ModelError as error:
+        raise NothingDoneError(str(error)) from error
+
+
+def _draw(explanation: Explanation, file: Path) -> None:
+    """Raises NothingDoneError where there is nothing to draw, or nowhere to."""
+    if not explanation.aggregates:
+        raise NothingDoneError(f"{file} is not drawn: nothing was heard.")
+    from tagger.explain_png import explanation_png
+
+    try:
+        file.write_bytes(explanation_png(explanation))
+    except OSError as error:
+        raise NothingDoneError(f"{file}: {error.strerror or error}") from error

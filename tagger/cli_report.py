@@ -1,0 +1,239 @@
+"""`genre-tag report`."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from tagger.cli_tag import asked_for, limited, options_of_tag
+from tagger.params import SOME_FAILED, NothingDoneError
+
+if TYPE_CHECKING:
+    from tagger.report import Report
+    from tagger.run import SongResult
+
+#: Options of `tag` that have a say in how a library is heard.
+OPTIONS = (
+    "model", "snippets", "aggregate", "min-confidence", "map", "exclude", "limit", "device", "precision", "batch-size",
+    "jobs", "time-limit", "max-genres", "separator",
+)  # fmt: skip
+#: Suffix of --out -> the format it stands for when --format is not given.
+SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
+
+
+@options_of_tag(*OPTIONS)
+@click.command(short_help="Show how good a trained model is, or what the genres of a library are worth.")
+@click.argument("paths", nargs=-1, metavar="[RUN | PATH...]")
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validate"]),
+    default="test",
+    show_default=True,
+    help="Of a run: the songs that nothing was chosen by, or those by which the epoch was chosen.",
+)
+@click.option("--compare", type=click.Path(path_type=Path), metavar="RUN", help="Of a run: is it better than this one?")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv", "html"]),
+    help="csv has a row for each song, json and html have everything. [default: what --out ends in, else text]",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.  [default: print it]")
+@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw the confusion there as well.")
+@click.option(
+    "--playlists",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Of a library: write a playlist of each genre there, and of the songs that need a look.",
+)
+@click.pass_context
+def report(
+    ctx: click.Context, paths: tuple[str, ...], split: str, compare: Path | None, form: str | None, out: Path | None,
+    png: Path | None, playlists: Path | None, **settings: Any,
+) -> None:  # fmt: skip
+    """Show what a training run confuses with what, or how the genres of a library agree with what is heard.
+
+    \b
+    genre-tag report                       the newest run in ./runs
+    genre-tag report RUN --compare RUN2    whether a run is better than another
+    genre-tag report ~/Music               the genres that the songs there have
+
+    The options from --model on are for libraries and as in genre-tag tag. No file of music is changed.
+
+    \b
+    Exit codes: 0 fine, 1 some songs cannot be heard, 2 wrong usage, 3 nothing could be done.
+    """
+    from tagger.run_folder import is_run
+
+    form = _check_targets(form, out, png)
+    runs = [path for path in paths if is_run(Path(path))]
+    if runs and len(paths) > 1:
+        raise click.UsageError(f"{runs[0]}: a run is reported on alone; beside another it is by --compare.")
+    if runs or not paths:
+        given = [name for name in settings if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        names = ["playlists"] * bool(playlists) + given
+        if names:
+            raise click.UsageError(f"{_option(ctx, names[0])} is for a library: name a folder of music.")
+        if compare and png:
+            raise click.UsageError("--png and --compare contradict each other: there is no one confusion to draw.")
+        found, code = _report_on_run(Path(paths[0]) if paths else None, split, compare), 0
+    else:
+        for name in ("split", "compare"):
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"{paths[0]}: {_option(ctx, name)} is for a run, and that is no run folder.")
+        found, code = _report_on_library(paths, settings)
+    _show(found, form, out)
+    if png is not None:
+        _write(png, _drawn(found))
+    if playlists is not None:
+        _write_playlists(found, playlists)
+    ctx.exit(code)
+
+
+def _option(ctx: click.Context, name: str) -> str:
+    """An option as it is typed, by the name of its parameter."""
+    return next(param.opts[0] for param in ctx.command.params if param.name == name)
+
+
+def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
+    """The format; raises UsageError for one that cannot go where it is to go."""
+    from tagger.records import RecordError, check_target
+
+    form = form or (SUFFIXES.get(out.suffix.lower(), "text") if out else "text")
+    try:
+        if out is not None:
+            check_target(out)
+    except RecordError as error:
+        raise click.UsageError(str(error)) from error
+    if out is not None and out.suffix.lower() == ".png":
+        raise click.UsageError(f"--out {out}: a picture is drawn by --png {out}.")
+    if png is not None and png.suffix.lower() != ".png":
+        raise click.UsageError(f"--png {png}: name a file that ends in .png, no other is written over.")
+    if form == "html" and out is None and sys.stdout.isatty():
+        raise click.UsageError("--format html is for a browser: give it a place by --out report.html")
+    return form
+
+
+def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Report:
+    from tagger.predictions import PredictionsError
+    from tagger.report_comparison import compare_runs
+    from tagger.report_run import report_run
+    from tagger.run_folder import RunError, newest_run
+
+    try:
+        folder = folder or newest_run()
+        return compare_runs(folder, other, split) if other else report_run(folder, split)
+    except (PredictionsError, RunError) as error:
+        raise NothingDoneError(str(error)) from error
+
+
+def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:
+    """The report on the music at these paths, and the exit code."""
+    from tagger.library import find_songs
+    from tagger.predict import ModelError
+    from tagger.report_library import report_library
+    from tagger.run import tag_songs
+    from tagger.store import Store, store_path
+    from tagger.terminal import Screen, printable
+
+    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
+    songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+    if not songs:
+        click.echo(f"No songs found in {printable(', '.join(paths))}, and no run.", err=True)
+    elif all(found.problem and found.failed for found in songs):
+        raise click.UsageError(f"{songs[0].path}: {songs[0].problem}")
+    screen = Screen(songs, rows=False, progress=True, verbose=False, write_tags=False)
+
+    def load_model() -> Any:
+        from tagger.model import GenreModel
+
+        return GenreModel.load(description, settings["device"], options.precision)
+
+    def shown(results: Iterable[SongResult]) -> Iterator[SongResult]:
+        for result in results:
+            screen.show(result)
+            yield result
+
+    try:
+        description, options = asked_for(settings)
+        with (
+            screen,
+            Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")) as store,
+            closing(tag_songs(songs, description, load_model, options, store)) as results,
+        ):
+            found = report_library(paths, shown(results), description, options)
+    except ModelError as error:
+        raise NothingDoneError(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What was heard is kept; run the same command again for the others.", err=True)
+        raise
+    return found, SOME_FAILED if screen.counts["failed"] else 0
+
+
+def _write_playlists(found: Report, folder: Path) -> None:
+    """Write the playlists of a report on a library; raises NothingDoneError."""
+    from tagger.playlists import PlaylistError, write_playlists
+    from tagger.report_library import all_songs
+    from tagger.terminal import printable
+
+    try:
+        written = write_playlists(folder, all_songs(found))
+    except PlaylistError as error:
+        raise NothingDoneError(str(error)) from error
+    for path in written.left_out:
+        click.echo(f"{printable(path)}: in no playlist, which is lines of UTF-8", err=True)
+    click.echo(f"Written: {len(written.files)} playlists in {printable(str(folder))}", err=True)
+    if written.removed:
+        click.echo(f"Removed: {len(written.removed)} of an earlier report, of genres with no songs now", err=True)
+
+
+def _show(found: Report, form: str, out: Path | None) -> None:
+    if form != "text":
+        data = _rendered(found, form).encode()
+        click.echo(data, nl=False) if out is None else _write(out, data)
+        return
+    from tagger.report_text import print_report
+
+    if out is None:
+        print_report(found)
+        return
+    text = io.StringIO()
+    print_report(found, text)
+    _write(out, text.getvalue().encode())
+
+
+def _rendered(found: Report, form: str) -> str:
+    from tagger import report_data, report_html
+
+    renderers: dict[str, Callable[[Report], str]] = {
+        "json": report_data.report_json,
+        "csv": report_data.report_csv,
+        "html": report_html.render,
+    }
+    return renderers[form](found)
+
+
+def _drawn(found: Report) -> bytes:
+    from tagger.report_png import render
+
+    picture = render(found)
+    if picture is None:
+        raise NothingDoneError("there is no confusion to draw: no song has both a genre and a prediction")
+    return picture
+
+
+def _write(path: Path, data: bytes) -> None:
+    from tagger.terminal import printable
+
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise NothingDoneError(f"{path}: {error.strerror or error}") from error
+    click.echo(f"Written: {printable(str(path))}", err=True)

@@ -1,0 +1,232 @@
+"""Whether all that a run needs is there and works. Whatever is broken is found and named; nothing here raises.
+
+Everything is imported inside the check that is about it: what is examined may not even be importable.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tagger import __version__
+from tagger.checks import Check, State, guarded, reinstall, requirements
+from tagger.machine import Machine
+
+if TYPE_CHECKING:
+    from tagger.library import Found
+    from tagger.model import GenreModel
+    from tagger.options import TagOptions
+
+LEAST_FREE_BYTES = 100 * 2**20
+AUDIOSET_MB = 350
+SONG_SECONDS = 240.0  # of a usual song
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The run whose needs are looked at."""
+
+    model: str
+    device: str
+    options: TagOptions
+    #: The library; without one, speed is measured on the bundled clips.
+    paths: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    with_speed: bool = True
+
+
+def examine(asked: Asked) -> Iterator[Check]:
+    """All checks, each as soon as it is known; the speed test last, and only where everything it needs works."""
+    broken = set()
+    with closing(Machine(asked.device, asked.options.precision)) as machine:  # it takes longest, so it is begun first
+        for name, look in (
+            ("genre-tag", program),
+            ("libraries", libraries),
+            ("decoders", decoders),
+            ("journal", journal),
+            ("store", store),
+            ("model", partial(model, asked.model)),
+            ("torch", machine.checks),
+        ):
+            for check in guarded(name, look):
+                broken |= {name} if check.state == "problem" else set()
+                yield check
+    yield from guarded("library", partial(library, asked, is_able=not broken & {"decoders", "model", "torch"}))
+
+
+def program() -> Iterator[Check]:
+    """Versions of the program, of Python and of the system."""
+    system = f"{platform.system()} {platform.machine()}"
+    yield Check("ok", "genre-tag", f"{__version__} on Python {platform.python_version()}, {system}")
+
+
+def libraries() -> Iterator[Check]:
+    """Whether the libraries genre-tag needs are there in versions that it can use."""
+    from packaging.requirements import Requirement
+
+    shown = ("torch", "torchaudio", "transformers", "av", "mutagen", "numpy")
+    versions = {}
+    for needed in map(Requirement, requirements().values() or shown):
+        if needed.marker is not None and not needed.marker.evaluate():
+            continue
+        try:
+            versions[needed.name] = version = metadata.version(needed.name)
+        except metadata.PackageNotFoundError:
+            yield Check("problem", "libraries", f"{needed.name} is not installed", reinstall(needed.name))
+            continue
+        if not needed.specifier.contains(version, prereleases=True):
+            says = f"{needed.name} {version} is installed, needed is {needed.name}{needed.specifier}"
+            yield Check("warning", "libraries", says, reinstall(needed.name))
+    yield Check("ok", "libraries", ", ".join(f"{name} {versions[name]}" for name in shown if name in versions))
+
+
+def decoders() -> Iterator[Check]:
+    """Whether every kind of song can be decoded."""
+    from tagger.decoders import DECODERS, ffmpeg_version, missing_decoders
+
+    never = sorted(suffix for suffix, names in DECODERS.items() if not names)
+    missing = missing_decoders()
+    n_kinds = len(DECODERS) - len(never)
+    if missing:
+        lacks = "; ".join(f"{suffix} ({', '.join(names)})" for suffix, names in sorted(missing.items()))
+        says = f"FFmpeg {ffmpeg_version()} lacks what some songs need: {lacks}"
+        yield Check("warning" if len(missing) < n_kinds else "problem", "decoders", says, reinstall("av"))
+    else:
+        says = f"FFmpeg {ffmpeg_version()} decodes {n_kinds} of the {len(DECODERS)} kinds of songs"
+        yield Check("ok", "decoders", f"{says}; no FFmpeg decodes {', '.join(never)}")
+
+
+def journal() -> Iterator[Check]:
+    """Whether there is room for a record of what is written."""
+    from tagger.journal import journal_folder
+
+    yield _can_write("problem", "journal", journal_folder(), "no genre is written without a record of it")
+
+
+def store() -> Iterator[Check]:
+    """Whether what is heard can be kept."""
+    from tagger.store import store_path
+
+    path, consequence = store_path(), "every run hears every song anew"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        yield Check("warning", "store", f"{path} cannot be written; {consequence}", "make it writable")
+    else:
+        yield _can_write("warning", "store", path.parent, consequence)
+
+
+def _can_write(state: State, name: str, folder: Path, consequence: str) -> Check:
+    """Whether files can be made in a folder, or the folder itself; nothing is left behind."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"genre-tag")
+        n_free = shutil.disk_usage(there).free
+    except OSError as error:
+        remedy = "make it writable, or name another place for state in XDG_STATE_HOME"
+        return Check(state, name, f"{there} cannot be written ({error.strerror or error}); {consequence}", remedy)
+    if n_free < LEAST_FREE_BYTES:
+        return Check("warning", name, f"{there} has only {n_free / 2**20:.0f} MiB left", "make room on the disk")
+    return Check("ok", name, f"{folder} can be {'written' if there == folder else 'made'}")
+
+
+def model(name: str) -> Iterator[Check]:
+    """Whether the model can be found; nothing is fetched."""
+    from tagger.audio import SAMPLE_RATE
+    from tagger.description import HUB_ID, HUB_IDS, describe
+    from tagger.predict import ModelError
+
+    local = local_name(name)
+    if local is None and (name in HUB_IDS or HUB_ID.fullmatch(name)):
+        yield Check("warning", "model", f"{name} is not on this machine", "the first run with it fetches it")
+    else:
+        try:
+            description = describe(local or name)
+        except ModelError as error:
+            yield Check("problem", "model", f"{name}: {error.reason}", "use --model starter, which is built in")
+        else:
+            seconds = description.snippet_samples // SAMPLE_RATE
+            yield Check("ok", "model", f"{name}: {len(description.head.genres)} genres, snippets of {seconds} s")
+    if name != "audioset":
+        fetch = f"is not on this machine; --model audioset fetches it, {AUDIOSET_MB} MB"
+        yield Check("ok", "audioset", "is on this machine too" if local_name("audioset") else fetch)
+
+
+def local_name(name: str) -> str | None:
+    """What names the same model without the hub: itself, or its folder in the hub's cache; None if it is not there."""
+    from tagger.description import CONFIGS, HUB_IDS, STARTER
+
+    if name == STARTER or (name not in HUB_IDS and Path(name).expanduser().exists()):
+        return name
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    wanted = CONFIGS[0], "model.safetensors", "model.safetensors.index.json"
+    try:
+        config, *weights = (try_to_load_from_cache(HUB_IDS.get(name, name), file) for file in wanted)
+    except HFValidationError:
+        return None
+    is_there = isinstance(config, str) and any(isinstance(file, str) for file in weights)
+    return str(Path(config).parent) if is_there and isinstance(config, str) else None
+
+
+def library(asked: Asked, is_able: bool) -> Iterator[Check]:
+    """How many songs there are, and how long a run over them would take."""
+    from tagger.library import find_songs
+
+    found = list(find_songs(asked.paths, asked.exclude))
+    for each in found:
+        if each.failed:
+            yield Check("problem", "library", f"{each.path}: {each.problem}")
+    songs = [each for each in found if not each.problem]
+    if asked.paths and not songs and not any(each.failed for each in found):
+        yield Check("warning", "library", "there are no songs", "name a folder of music")
+    counted = f"{len(songs):,} song{'s' * (len(songs) != 1)}"
+    if not asked.with_speed:
+        if songs:
+            yield Check("ok", "library", counted)
+    elif not is_able or local_name(asked.model) is None:
+        yield Check("warning", "speed", "not measured: first see to what is said above")
+    else:
+        yield from guarded("speed", partial(_speed, asked, songs, counted))
+
+
+def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
+    from tagger.audio import SAMPLE_RATE
+    from tagger.description import describe
+    from tagger.library import find_songs
+    from tagger.speed import in_words, measure
+
+    def load_model() -> GenreModel:
+        from tagger.model import GenreModel
+
+        return GenreModel.load(description, asked.device, asked.options.precision)
+
+    clips = str(resources.files("tagger") / "samples")
+    description = describe(local_name(asked.model) or asked.model)
+    speed = measure(songs or list(find_songs([clips])), description, load_model, asked.options)
+    if speed.n_failed:
+        state: State = "warning" if speed.n_failed < speed.n_songs else "problem"
+        says = f"{speed.n_failed} of {speed.n_songs} songs cannot be heard, the first because: {speed.reason}"
+        yield Check(state, "speed", says)
+        if state == "problem":
+            return
+    start = f"after {in_words(speed.start_seconds)} to start"
+    if songs:
+        rate = speed.n_songs / speed.seconds
+        yield Check("ok", "speed", f"{rate:.2g} songs/s, {start}")
+        needed = in_words(speed.start_seconds + len(songs) / rate)
+        yield Check("ok", "library", f"{counted}: {needed} or so; those that were heard before take no time")
+    else:
+        usual = asked.options.n_snippets or math.ceil(SONG_SECONDS * SAMPLE_RATE / description.snippet_samples)
+        rate = speed.n_snippets / speed.seconds / usual
+        yield Check("ok", "speed", f"some {rate:.2g} songs/s, to judge by the bundled clips, {start}")

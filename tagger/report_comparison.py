@@ -1,0 +1,135 @@
+"""A report on two training runs side by side, over songs that neither was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tagger.aggregate import AGGREGATORS
+from tagger.report import Column, Report, Songs, Table
+from tagger.report_run import BOOTSTRAP, counted, song
+from tagger.run_folder import HeardSplit, RunError, read_split
+from tagger.scores import Interval, macro_recall, paired_interval
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """The songs that two runs heard, and where each run has them."""
+
+    a: HeardSplit
+    b: HeardSplit
+    in_a: np.ndarray  # (n_songs,)
+    in_b: np.ndarray  # (n_songs,)
+    n_relabelled: int  # songs of both that are left out: they are of another genre in `b`
+
+    def correct(self, aggregate: str = "mean") -> tuple[np.ndarray, np.ndarray]:
+        """Whether each song is right in `a`, and in `b`, bool (n_songs,)."""
+        return self.a.songs.correct(aggregate)[self.in_a], self.b.songs.correct(aggregate)[self.in_b]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n_songs,), as `a` counts them."""
+        return self.a.songs.labels[self.in_a]
+
+
+def compare_runs(folder: Path, other: Path, split: str = "test") -> Report:
+    """Whether the run A in `folder` hears better than B in `other`. Raises RunError and PredictionsError."""
+    if folder.resolve() == other.resolve():
+        raise RunError(other, "is the very run it is to be compared with")
+    shared = _share(read_split(folder, split), read_split(other, split))
+    if not len(shared.in_a):
+        why = f"{counted(shared.n_relabelled, 'song')}, all under other genres" if shared.n_relabelled else "no songs"
+        raise RunError(other, f"its {split} split and that of {folder} share {why}: train both on one dataset")
+    n_alone = [len(run.songs.songs) - len(shared.in_a) - shared.n_relabelled for run in (shared.a, shared.b)]
+    correct_a, correct_b = shared.correct()
+    n_both, n_a, n_b, n_neither = (
+        int(each.sum())
+        for each in (correct_a & correct_b, correct_a & ~correct_b, ~correct_a & correct_b, ~correct_a & ~correct_b)
+    )
+    facts = [
+        ("A", str(folder)),
+        ("B", str(other)),
+        (
+            f"{split} split",
+            f"{counted(len(shared.in_a), 'song')} in both; {n_alone[0]} only in A, {n_alone[1]} only in B",
+        ),
+        ("songs right", f"{n_both} in both, {n_a} only in A, {n_b} only in B, {n_neither} in neither"),
+    ]
+    if shared.n_relabelled:
+        facts.append(("left out", f"{counted(shared.n_relabelled, 'song')} of another genre in B"))
+    return Report(
+        "comparison",
+        "Which of two runs hears better",
+        tuple(facts),
+        (_scores(shared), _genres(shared), _songs(shared)),
+    )
+
+
+def _share(a: HeardSplit, b: HeardSplit) -> _Shared:
+    _, in_a, in_b = np.intersect1d(a.songs.songs, b.songs.songs, assume_unique=True, return_indices=True)
+    is_same = a.references[in_a] == b.references[in_b]
+    return _Shared(a, b, in_a[is_same], in_b[is_same], int((~is_same).sum()))
+
+
+def _scores(shared: _Shared) -> Table:
+    seed, labels = shared.a.seed, shared.labels
+    rows = []
+    for name in AGGREGATORS:
+        both = shared.correct(name)
+        rows.append(_row(name, [float(each.mean()) for each in both], paired_interval(*both, seed)))
+    both = shared.correct()
+    recalls = [macro_recall(each, labels) for each in both]
+    rows.append(_row("macro recall", recalls, paired_interval(*both, seed, labels)))
+    return Table(
+        "comparison",
+        "Songs right",
+        (
+            *(Column("by"), Column("A", "share"), Column("B", "share"), Column("A - B", "number")),
+            *(Column("from", "number"), Column("to", "number"), Column("A is")),
+        ),
+        tuple(rows),
+        f"From, to: what A - B may be with other songs of the same kind. {BOOTSTRAP} Of twenty such intervals one "
+        "misses the truth. Macro recall is the mean of the genres, by mean.",
+    )
+
+
+def _row(name: str, scores: list[float], difference: Interval) -> tuple[object, ...]:
+    verdict = "better" if difference.low > 0 else "worse" if difference.high < 0 else "no difference shown"
+    return (name, *scores, scores[0] - scores[1], *difference, verdict)
+
+
+def _genres(shared: _Shared) -> Table:
+    rows = []
+    for label in np.unique(shared.labels).tolist():
+        recall_a, recall_b = (float(each[shared.labels == label].mean()) for each in shared.correct())
+        n_songs = int((shared.labels == label).sum())
+        rows.append((shared.a.rows.genres[label], n_songs, recall_a, recall_b, recall_a - recall_b))
+    return Table(
+        "genres",
+        "Recall of the genres",
+        (
+            *(Column("genre"), Column("songs", "count")),
+            *(Column("A", "share"), Column("B", "share"), Column("A - B", "number")),
+        ),
+        tuple(rows),
+    )
+
+
+def _songs(shared: _Shared) -> Songs:
+    correct_a, correct_b = shared.correct()
+    sure = shared.a.probabilities.max(axis=1)[shared.in_a]
+    order = [index for index in np.lexsort((-sure, correct_a)).tolist() if correct_a[index] != correct_b[index]]
+    found = []
+    for index in order:
+        of_a, of_b = song(shared.a, shared.in_a[index]), song(shared.b, shared.in_b[index])
+        found.append(replace(of_a, reason=f"B heard {of_b.predicted[0]} {of_b.confidence:.3f}"))
+    return Songs(
+        "songs",
+        "Songs that only one has right",
+        tuple(found),
+        "As A heard them. First those that B has right, and of these first those of which A was surest."
+        if found
+        else "None.",
+    )

@@ -1,0 +1,248 @@
+"""A report on a training run: how well it hears songs it was not trained on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tagger.aggregate import AGGREGATORS
+from tagger.options import TagOptions
+from tagger.report import Column, Matrix, Report, Song, Songs, Table
+from tagger.run_folder import HeardSplit, read_split, told
+from tagger.scores import (
+    CONFIDENCE,
+    N_RESAMPLES,
+    Calibration,
+    GenreScore,
+    calibration,
+    confused_pairs,
+    confusion,
+    coverage,
+    genre_scores,
+    interval,
+    macro_recall,
+    song_confidences,
+)
+
+N_RANKED = 5  # genres told of each song
+BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over songs, {N_RESAMPLES} draws."
+
+
+def report_run(folder: Path, split: str = "test") -> Report:
+    """How well a run hears the songs of a split. Raises RunError and PredictionsError."""
+    heard = read_split(folder, split)
+    matrix = confusion(heard.songs.labels, heard.songs.predicted(), len(heard.rows.genres))
+    by_genre = genre_scores(matrix, heard.rows.genres)
+    held = calibration(heard.songs.logits["mean"], heard.songs.labels, heard.temperature, heard.min_confidence)
+    return Report(
+        "run",
+        f"How well {folder} hears",
+        _facts(heard, by_genre, held),
+        (
+            _confusion(heard, matrix),
+            _pairs(heard, matrix),
+            _genres(by_genre),
+            _aggregations(heard),
+            _reliability(held),
+            _coverage(heard),
+            _songs(heard),
+        ),
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "song"), counted(2, "song")
+    ('1 song', '2 songs')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _facts(heard: HeardSplit, by_genre: list[GenreScore], held: Calibration) -> tuple[tuple[str, str], ...]:
+    rows, correct = heard.rows, heard.songs.correct()
+    found = [score for score in by_genre if score.n_songs]
+    common = max(found, key=lambda score: score.n_songs)
+    recall, f1 = (float(np.mean([getattr(score, name) for score in found])) for name in ("recall", "f1"))
+    low, high = interval(correct, heard.seed)
+    songs = f"{counted(len(correct), 'song')} of {counted(len(found), 'genre')}"
+    without = "without a temperature: none was fitted"
+    if rows.temperature is not None:
+        without = f"and {held.error_before:.3f} without the temperature {rows.temperature:g}"
+    return (
+        ("run", str(heard.folder)),
+        *_trained(heard.told),
+        (f"{heard.split} split", f"{songs}, {counted(len(rows.labels), 'snippet')}"),
+        ("songs right", f"{correct.mean():.3f} (95% interval {low:.3f} to {high:.3f})"),
+        ("by genre", f"recall {recall:.3f}, F1 {f1:.3f} (means of the genres)"),
+        ("snippets right", f"{(rows.logits.argmax(axis=1) == rows.labels).mean():.3f}"),
+        ("by guessing", f"{common.n_songs / len(correct):.3f} would be right if all were called {common.genre}"),
+        ("calibration error", f"{held.error:.3f}, {without}"),
+        ("written by default", _written(heard, held)),
+        *(("caution", each) for each in _cautions(heard)),
+    )
+
+
+def _trained(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the network began as, and what it was trained on, as far as that is told."""
+    began, n_parameters = told(metrics, "model"), told(metrics, "n_parameters")
+    n_songs, n_artists, hours = (told(metrics, "counts", "train", name) for name in ("songs", "artists", "hours"))
+    facts = []
+    if isinstance(began, str) and isinstance(n_parameters, int):
+        facts.append(("model", f"began as {began}, {n_parameters / 1e6:.1f} million parameters"))
+    if isinstance(n_songs, int) and isinstance(n_artists, int) and isinstance(hours, float | int):
+        facts.append(("trained on", f"{counted(n_songs, 'song')} of {counted(n_artists, 'artist')}, {hours:.1f} hours"))
+    return facts
+
+
+def _written(heard: HeardSplit, held: Calibration) -> str:
+    if math.isinf(heard.min_confidence):
+        reason = told(heard.told, "calibration", "min_confidence_reason")
+        return reason if isinstance(reason, str) else "nothing: no threshold was good enough"
+    share = f"{held.coverage:.3f} of the songs, from {heard.min_confidence:g} on"
+    return share if math.isnan(held.precision) else f"{share}; {held.precision:.3f} of them right"
+
+
+def _cautions(heard: HeardSplit) -> list[str]:
+    """What makes the scores worth less than they seem."""
+    cautions = [heard.doubt] if heard.doubt else []
+    if heard.split != "test":
+        cautions.append("the epoch, the temperature and the threshold were chosen on these songs: scores are too high")
+    n_shared = told(heard.told, "shared_artists")
+    if isinstance(n_shared, int) and n_shared:
+        cautions.append(f"artists in more than one split: {n_shared}. Their songs are alike: scores are too high")
+    found = set(heard.songs.labels.tolist())
+    missing = [genre for label, genre in enumerate(heard.rows.genres) if label not in found]
+    if missing:
+        some = ", ".join(missing[:5]) + ", …" * (len(missing) > 5)
+        cautions.append(f"no songs of {len(missing)} of the {len(heard.rows.genres)} genres: {some}")
+    return cautions
+
+
+def _confusion(heard: HeardSplit, matrix: np.ndarray) -> Matrix:
+    genres = heard.rows.genres
+    return Matrix(
+        "confusion",
+        "Confusion",
+        genres,
+        genres,
+        matrix,
+        "Rows: the genre the songs are of. Columns: the genre that was predicted.",
+    )
+
+
+def _pairs(heard: HeardSplit, matrix: np.ndarray) -> Table:
+    pairs = confused_pairs(matrix, heard.rows.genres)
+    some = "Of the songs of a genre, more than a tenth was predicted to be of one other."
+    return Table(
+        "confused_pairs",
+        "Confused pairs",
+        (Column("reference"), Column("predicted"), Column("songs", "count"), Column("share", "share")),
+        tuple((pair.reference, pair.predicted, pair.n_songs, pair.share) for pair in pairs),
+        some if pairs else "None: of no genre was more than a tenth of the songs predicted to be of one other.",
+    )
+
+
+def _genres(by_genre: list[GenreScore]) -> Table:
+    return Table(
+        "genres",
+        "Genres",
+        (
+            *(Column("genre"), Column("precision", "share"), Column("recall", "share"), Column("F1", "share")),
+            *(Column("songs", "count"), Column("predicted", "count")),
+        ),
+        tuple((each.genre, each.precision, each.recall, each.f1, each.n_songs, each.n_predicted) for each in by_genre),
+        "Precision: share of the songs predicted to be of it that are. Recall: share of its songs that are predicted "
+        "to be of it. F1: their harmonic mean.",
+    )
+
+
+def _aggregations(heard: HeardSplit) -> Table:
+    labels = heard.songs.labels
+    rows = []
+    for name in AGGREGATORS:
+        correct = heard.songs.correct(name)
+        rows.append((name, float(correct.mean()), *interval(correct, heard.seed), macro_recall(correct, labels)))
+    return Table(
+        "aggregations",
+        "From snippets to songs",
+        (
+            *(Column("aggregate"), Column("right", "share"), Column("from", "share"), Column("to", "share")),
+            Column("macro recall", "share"),
+        ),
+        tuple(rows),
+        f"The default is {TagOptions.aggregate}. {BOOTSTRAP}",
+    )
+
+
+def _reliability(held: Calibration) -> Table:
+    return Table(
+        "reliability",
+        "Confidence",
+        (
+            *(Column("from", "share"), Column("to", "share"), Column("songs", "count")),
+            *(Column("confidence", "share"), Column("right", "share")),
+        ),
+        tuple((each.low, each.high, each.n_songs, each.confidence, each.accuracy) for each in held.bins),
+        "It can be trusted where the last two columns agree: the calibration error is their mean distance. Chance "
+        "alone makes that some 0.12 of 50 songs, 0.06 of 200, 0.03 of 1000.",
+    )
+
+
+def _coverage(heard: HeardSplit) -> Table:
+    """The points of the curve at which a tenth of the songs, two tenths and so on are taken, or just more."""
+    curve = coverage(song_confidences(heard.songs.logits["mean"], heard.temperature), heard.songs.correct())
+    n_songs = len(heard.songs.labels)
+    n_taken = np.rint(curve.coverage * n_songs).astype(int)
+    points = np.unique(np.searchsorted(n_taken, [math.ceil(tenths * n_songs / 10) for tenths in range(1, 11)]))
+    return Table(
+        "coverage",
+        "Accuracy against coverage",
+        (
+            *(Column("min confidence", "share"), Column("songs", "count")),
+            *(Column("coverage", "share"), Column("right", "share")),
+        ),
+        tuple(
+            (float(curve.confidence[at]), int(n_taken[at]), float(curve.coverage[at]), float(curve.accuracy[at]))
+            for at in points
+        ),
+        "What --min-confidence would leave to be written, and how much of that is right.",
+    )
+
+
+def _songs(heard: HeardSplit) -> Songs:
+    labels, correct = heard.songs.labels, heard.songs.correct()
+    own = heard.probabilities[np.arange(len(labels)), labels]
+    n_wrong = int((~correct).sum())
+    note = "The worst are those whose own genre got the least confidence. A wrong label looks like a wrong answer."
+    return Songs(
+        "songs",
+        "Songs, the worst first",
+        tuple(song(heard, index) for index in np.lexsort((own, correct)).tolist()),
+        f"{n_wrong} of {len(labels)} are wrong. {note}" if n_wrong else f"All {len(labels)} are right.",
+        n_brief=min(10, n_wrong),
+    )
+
+
+def song(heard: HeardSplit, index: int) -> Song:
+    """The song at this place in a split."""
+    genres, rows, label = heard.rows.genres, heard.rows_of[index], heard.songs.labels[index]
+    probabilities = heard.probabilities[index]
+    best = np.argsort(-heard.songs.logits["mean"][index], kind="stable")[:N_RANKED].tolist()
+    ranking = tuple((genres[each], float(probabilities[each])) for each in best)
+    reasons = [] if label in best[:3] else [f"{genres[label]} got {probabilities[label]:.3f}"]
+    if ranking[0][1] < heard.min_confidence < math.inf:
+        reasons.append(f"not written: below {heard.min_confidence:g}")
+    return Song(
+        path=heard.rows.paths[rows[0]],
+        reference=(genres[label],),
+        predicted=(genres[best[0]],),
+        confidence=ranking[0][1],
+        ranking=ranking,
+        starts_seconds=tuple(sorted(heard.rows.starts_seconds[rows].tolist())),
+        status="right" if best[0] == label else "wrong",
+        reason="; ".join(reasons),
+    )

@@ -1,0 +1,124 @@
+"""Folders of training runs: which there are, and what one of them says of the songs of a split."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tagger.aggregate import softmax
+from tagger.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
+from tagger.scores import SongLogits, song_logits
+
+RUNS = Path("runs")  # where `genre-tag train` puts them
+FINISHED = "metrics.json"  # written last
+VERSION = 1  # of metrics.json
+_MARKS = (FILE_NAME, FINISHED, "run.json")  # no folder of music holds any
+
+
+class RunError(Exception):
+    """A run folder that nothing can be told of: `path`, and `reason` with a way out."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training was begun in this folder."""
+    return any((folder / name).is_file() for name in _MARKS)
+
+
+def newest_run(folder: Path = RUNS) -> Path:
+    """The run in `folder` that was finished last; raises RunError when there is none."""
+    finished = [path.parent for path in folder.glob(f"*/{FINISHED}") if (path.parent / FILE_NAME).is_file()]
+    if finished:
+        return max(finished, key=lambda run: ((run / FINISHED).stat().st_mtime, run.name))
+    if any(map(is_run, folder.glob("*"))):
+        raise RunError(folder, "no run in there is finished: genre-tag train --resume goes on with the newest")
+    raise RunError(folder, "no run there yet: train one (genre-tag train), or name a run folder, or a folder of music")
+
+
+@dataclass(frozen=True, eq=False)
+class HeardSplit:
+    """The songs of one split as a run heard them; what has a row for each has them in the order of `songs.songs`."""
+
+    folder: Path
+    split: str
+    rows: Predictions
+    songs: SongLogits
+    told: dict[str, Any]  # metrics.json, {} where there is none to be had
+    doubt: str  # why there is none; "" when there is
+
+    @property
+    def temperature(self) -> float:
+        """Divides mean logits; 1 where none was fitted."""
+        return self.rows.temperature or 1.0
+
+    @property
+    def min_confidence(self) -> float:
+        """Least confidence at which a genre is written by default; math.inf: none is."""
+        return 0.5 if self.rows.min_confidence is None else self.rows.min_confidence  # as tagger.aggregate.decide
+
+    @property
+    def seed(self) -> int:
+        """That of the training, so that intervals are the same wherever the run is told of."""
+        seed = told(self.told, "options", "seed")
+        return seed if isinstance(seed, int) and seed >= 0 else 0
+
+    @property
+    def references(self) -> np.ndarray:
+        """The genre each song is of, (n_songs,) str."""
+        return np.array(self.rows.genres, object)[self.songs.labels]
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """(n_songs, n_genres), calibrated, from the mean of logits."""
+        return softmax(self.songs.logits["mean"] / self.temperature)
+
+    @cached_property
+    def rows_of(self) -> list[np.ndarray]:
+        """The rows of each song."""
+        _, song, counts = np.unique(self.rows.songs, return_inverse=True, return_counts=True)
+        return np.split(np.argsort(song, kind="stable"), np.cumsum(counts)[:-1])
+
+
+def told(values: Any, *keys: str) -> Any:
+    """The value at the end of keys, None where there is none: nobody vouches for what a file holds."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def read_split(folder: Path, split: str) -> HeardSplit:
+    """A split of a run. Raises RunError and PredictionsError."""
+    if not (folder / FILE_NAME).is_file():
+        if not is_run(folder):
+            raise RunError(folder, f"no run folder: no {FILE_NAME} in there")
+        go_on = f"genre-tag train --resume --out {shlex.quote(str(folder))}"
+        raise RunError(folder, f"no {FILE_NAME}: not finished ({go_on}), or of an older genre-tag (train again)")
+    log = read_predictions(folder / FILE_NAME)
+    rows = log.of_split(split)
+    if not len(rows.labels):
+        others = " and ".join(name for name in SPLITS if name in set(log.splits))
+        raise RunError(folder / FILE_NAME, f"no songs of the {split} split, only of {others}")
+    metrics, doubt = _read_metrics(folder / FINISHED)
+    return HeardSplit(folder, split, rows, song_logits(rows.logits, rows.labels, rows.songs), metrics, doubt)
+
+
+def _read_metrics(path: Path) -> tuple[dict[str, Any], str]:
+    """What metrics.json tells beside the log, and why it tells nothing: the log suffices for all scores."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, "no metrics.json: the training did not end well"
+    except (OSError, ValueError, RecursionError):
+        return {}, "metrics.json cannot be read: what is told here comes from the log alone"
+    if told(metrics, "format") != "genre-tag metrics" or told(metrics, "version") != VERSION:
+        return {}, "metrics.json is of another version: what is told here comes from the log alone"
+    return metrics, ""

@@ -1,0 +1,87 @@
+"""How fast songs are heard here: the beginning of a run, with a clock beside it."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from tagger.description import Description
+from tagger.library import Found
+from tagger.options import TagOptions
+from tagger.run import tag_songs
+from tagger.store import Store, store_path
+
+if TYPE_CHECKING:
+    from tagger.model import GenreModel
+
+LEAST_SONGS, LEAST_SECONDS, MOST_SECONDS = 20, 10.0, 40.0
+MOST_SONGS = 5_000  # are laid out; no machine hears more in so short a time
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast songs were heard, from the first one that was done on."""
+
+    start_seconds: float  # until the first one was done: what it takes to load the model and fill its first batch
+    seconds: float
+    n_songs: int
+    n_snippets: int
+    n_failed: int
+    reason: str  # why the first of these failed
+
+
+def measure(
+    songs: Sequence[Found],
+    description: Description,
+    load_model: Callable[[], GenreModel],
+    options: TagOptions,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Speed:
+    """How fast a run hears such songs: at least 20 of them and 10 s long. Nothing is kept. May raise ModelError.
+
+    They are taken from all over the library, and again and again if there are few.
+    """
+    mixed = random.Random(0).sample(list(songs), len(songs))
+    options = replace(options, reanalyze=True, retry_failed=True)
+    n_songs = n_snippets = n_failed = 0
+    reason = ""
+    began = clock()
+    first = now = None
+    with (
+        tempfile.TemporaryDirectory() as state,
+        Store(store_path(state), lambda _: None) as store,
+        closing(tag_songs(list(islice(cycle(mixed), MOST_SONGS)), description, load_model, options, store)) as results,
+    ):
+        for result in results:
+            now = clock()
+            if first is None:
+                first = now
+                continue
+            n_songs += 1
+            n_snippets += len(result.starts_seconds)
+            if result.status == "failed":
+                n_failed += 1
+                reason = reason or result.reason
+            if now - first >= (LEAST_SECONDS if n_songs >= LEAST_SONGS else MOST_SECONDS):
+                break
+    if first is None or now is None:
+        raise ValueError("no songs")
+    return Speed(first - began, max(now - first, 1e-3), n_songs, n_snippets, n_failed, reason)
+
+
+def in_words(seconds: float) -> str:
+    """A length of time to plan by.
+
+    >>> in_words(40), in_words(1000), in_words(20_000), in_words(500_000)
+    ('40 seconds', '17 minutes', '5.6 hours', '5.8 days')
+    """
+    for unit, length, least in (("days", 86_400, 2), ("hours", 3600, 2), ("minutes", 60, 2)):
+        if seconds >= least * length:
+            return f"{seconds / length:.{0 if unit == 'minutes' else 1}f} {unit}"
+    return f"{max(1, seconds):.0f} second{'s' * (seconds >= 1.5)}"

@@ -1,0 +1,151 @@
+"""Two runs side by side: the same songs, a paired interval, and a verdict that it bears out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagger.predictions import Predictions
+from tagger.report import Report, Songs, Table
+from tagger.report_comparison import compare_runs
+from tagger.run_folder import RunError
+from tests.runs import run_by_hand, seeded, write_run
+
+GENRES = ("Blues", "Jazz", "Rock")
+VERDICTS = ["mean", "weighted", "vote", "max", "macro recall"]
+
+
+def table(report: Report, key: str) -> Table:
+    (found,) = (section for section in report.sections if section.key == key)
+    assert isinstance(found, Table)
+    return found
+
+
+def verdicts(report: Report) -> dict[object, object]:
+    return {row[0]: row[-1] for row in table(report, "comparison").rows}
+
+
+def songs(report: Report) -> Songs:
+    (found,) = (section for section in report.sections if isinstance(section, Songs))
+    return found
+
+
+def rows(predictions: Predictions, is_kept: np.ndarray) -> Predictions:
+    columns = ("splits", "songs", "paths", "artists", "starts_seconds", "labels", "logits")
+    return replace(predictions, **{name: getattr(predictions, name)[is_kept] for name in columns})
+
+
+def said(*songs: tuple[str, str, str], genres: tuple[str, ...] = GENRES, sure: float = 3.0) -> Predictions:
+    """A run that heard songs (id, reference, predicted), a snippet each."""
+    ids, references, predicted = zip(*songs, strict=True)
+    labels = np.array([genres.index(genre) for genre in references])
+    logits = sure * np.eye(len(genres))[[genres.index(genre) for genre in predicted]]
+    names = np.array(ids, object)
+    return Predictions(
+        genres, 1.0, 0.5, np.full(len(ids), "test", object), names, "/m/" + names, names, np.zeros(len(ids)), labels,
+        logits.astype(np.float32),
+    )  # fmt: skip
+
+
+def test_a_comparison_by_hand(tmp_path: Path) -> None:
+    a = said(("1", "Blues", "Blues"), ("2", "Blues", "Rock"), ("3", "Jazz", "Jazz"), ("4", "Rock", "Rock"))
+    b = said(("4", "Rock", "Blues"), ("3", "Jazz", "Jazz"), ("2", "Blues", "Blues"), ("1", "Blues", "Jazz"))
+    report = compare_runs(write_run(tmp_path / "a", a), write_run(tmp_path / "b", b))
+    assert report.facts == (
+        ("A", str(tmp_path / "a")),
+        ("B", str(tmp_path / "b")),
+        ("test split", "4 songs in both; 0 only in A, 0 only in B"),
+        ("songs right", "1 in both, 2 only in A, 1 only in B, 0 in neither"),
+    )
+    assert [row[:4] for row in table(report, "comparison").rows] == [
+        *(((name, 0.75, 0.5, 0.25)) for name in VERDICTS[:4]),
+        ("macro recall", pytest.approx(2.5 / 3), 0.5, pytest.approx(1 / 3)),
+    ]
+    assert table(report, "genres").rows == (
+        ("Blues", 2, 0.5, 0.5, 0.0),
+        ("Jazz", 1, 1.0, 1.0, 0.0),
+        ("Rock", 1, 1.0, 0.0, 1.0),
+    )
+    assert [(song.path, song.status, song.predicted, song.reason) for song in songs(report).songs] == [
+        ("/m/2", "wrong", ("Rock",), "B heard Blues 0.909"),
+        ("/m/1", "right", ("Blues",), "B heard Jazz 0.909"),
+        ("/m/4", "right", ("Rock",), "B heard Blues 0.909"),
+    ]
+    assert set(verdicts(report).values()) == {"no difference shown"}  # of four songs
+
+
+def test_what_is_better_is_said_to_be_and_what_is_worse(tmp_path: Path) -> None:
+    good = write_run(tmp_path / "good", seeded(GENRES, 300, lead=3, seed=1))
+    poor = write_run(tmp_path / "poor", seeded(GENRES, 300, lead=1, seed=2))
+    assert verdicts(compare_runs(good, poor)) == dict.fromkeys(VERDICTS, "better")
+    assert verdicts(compare_runs(poor, good)) == dict.fromkeys(VERDICTS, "worse")
+    as_good = write_run(tmp_path / "as good", seeded(GENRES, 300, lead=3, seed=3))
+    assert verdicts(compare_runs(good, as_good)) == dict.fromkeys(VERDICTS, "no difference shown")
+    assert verdicts(compare_runs(good, poor, "validate"))["mean"] == "better"
+
+
+def test_the_interval_holds_the_difference_and_turns_round_with_it(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", seeded(GENRES, 240, lead=2, seed=1))
+    b = write_run(tmp_path / "b", seeded(GENRES, 240, lead=1.6, seed=2))
+    forth, back = (table(compare_runs(*pair), "comparison").rows for pair in ((a, b), (b, a)))
+    for (name, of_a, of_b, difference, low, high, _), turned in zip(forth, back, strict=True):
+        assert difference == pytest.approx(of_a - of_b)
+        assert low < difference < high
+        assert turned[:3] == (name, of_b, of_a)
+        assert turned[3:6] == pytest.approx((-difference, -high, -low), abs=0.012)
+
+
+def test_a_paired_interval_is_narrower_than_one_of_runs_that_have_nothing_in_common(tmp_path: Path) -> None:
+    """Two runs that differ in a few songs only: the difference is small, and shown all the same."""
+    a = seeded(GENRES, 300, lead=2, seed=1)
+    songs_of_test = sorted(set(a.songs[a.splits == "test"]))
+    is_lost = np.isin(a.songs, songs_of_test[:12])
+    logits = a.logits.copy()
+    logits[is_lost] = 5 * np.eye(3)[(a.labels[is_lost] + 1) % 3]
+    report = compare_runs(
+        write_run(tmp_path / "a", a), write_run(tmp_path / "b", replace(a, logits=logits.astype(np.float32)))
+    )
+    name, of_a, of_b, _, low, _, verdict = table(report, "comparison").rows[0]
+    assert (name, verdict) == ("mean", "better") and low > 0
+    assert 0 < of_a - of_b <= 0.06  # which two runs with other songs each would show at some 1 000 songs
+
+
+def test_only_songs_of_both_are_compared(tmp_path: Path) -> None:
+    a = seeded(GENRES, 300, seed=1)
+    numbers = np.array([int(song, 16) for song in a.songs])
+    first = write_run(tmp_path / "first", rows(a, numbers < 250))
+    last = write_run(tmp_path / "last", seeded(GENRES, 300, seed=2))
+    report = compare_runs(first, last)
+    n_all, n_first = (len(set(a.songs[(a.splits == "test") & (numbers < most)])) for most in (300, 250))
+    assert dict(report.facts)["test split"] == f"{n_first} songs in both; 0 only in A, {n_all - n_first} only in B"
+    assert sum(row[1] for row in table(report, "genres").rows) == n_first
+
+
+def test_genres_are_matched_by_name(tmp_path: Path) -> None:
+    a = said(("1", "Blues", "Blues"), ("2", "Jazz", "Rock"), ("3", "Rock", "Rock"))
+    others = ("Rock", "Polka", "Jazz", "Blues")
+    same = said(("1", "Blues", "Blues"), ("2", "Jazz", "Rock"), ("3", "Rock", "Rock"), genres=others)
+    report = compare_runs(write_run(tmp_path / "a", a), write_run(tmp_path / "b", same))
+    assert dict(report.facts)["songs right"] == "2 in both, 0 only in A, 0 only in B, 1 in neither"
+    assert songs(report).songs == () and songs(report).note == "None."
+
+
+def test_songs_of_another_genre_are_left_out(tmp_path: Path) -> None:
+    a = said(("1", "Blues", "Blues"), ("2", "Jazz", "Rock"))
+    b = said(("1", "Blues", "Blues"), ("2", "Rock", "Rock"), ("3", "Rock", "Rock"))
+    facts = dict(compare_runs(write_run(tmp_path / "a", a), write_run(tmp_path / "b", b)).facts)
+    assert facts["test split"] == "1 song in both; 0 only in A, 1 only in B"
+    assert facts["left out"] == "1 song of another genre in B"
+
+
+def test_runs_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
+    a = run_by_hand(tmp_path / "a")
+    with pytest.raises(RunError, match="is the very run it is to be compared with"):
+        compare_runs(a, tmp_path / "b" / ".." / "a")
+    b = write_run(tmp_path / "b", said(("x", "Blues", "Blues")))
+    with pytest.raises(RunError, match=r"b: its test split and that of .*a share no songs: train both on one dataset"):
+        compare_runs(a, b)
+    c = write_run(tmp_path / "c", said(("b1", "Rock", "Blues")))
+    with pytest.raises(RunError, match="share 1 song, all under other genres"):
+        compare_runs(a, c)
