@@ -61,8 +61,11 @@ def test_a_run_leaves_a_checkpoint_that_tags_and_the_numbers_it_rests_on(
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "run.json", "trainer", "checkpoint", "predictions.jsonl", "metrics.json", "confusion.png", "training.png",
         "MODEL_CARD.md",
+        "log.txt",
     }  # fmt: skip
     assert sum(line.startswith("epoch ") for line in told) == 3
+    log = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert [line.partition("Z ")[2] for line in log] == told
     assert len(list((tmp_path / "run" / "trainer").glob("checkpoint-*"))) == 3
 
     model = GenreModel.load(str(tmp_path / "run"), "cpu", "fp32")

@@ -39,6 +39,11 @@ class Run:
         """Folder of the network that came out, as `GenreModel.load` takes it."""
         return self.folder / "checkpoint"
 
+    @property
+    def log(self) -> Path:
+        """What the user was told, a line for each epoch among it."""
+        return self.folder / "log.txt"
+
     def begin(self) -> None:
         """Make the folder and record what was asked for. Raises TrainingError."""
         record = {"options": self.config.as_dict(), "fingerprint": self.fingerprint, "argv": list(self.argv)}

@@ -8,6 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def train_run(
     """
     device = choose_device(device)
     began = time.perf_counter()
+    tell = _logged(run, tell)
     with quiet_transformers():
         trainer, log_mel, watch = _trained(run, prepared, device, wandb, resume, tell)
         logits = {split: trainer.hear(prepared, split) for split in HELD_OUT}
@@ -77,6 +79,18 @@ def train_run(
     if wandb:
         _tell_wandb(outcome, predictions)
     return outcome
+
+
+def _logged(run: Run, tell: Callable[[str], None]) -> Callable[[str], None]:
+    """`tell`, with every line also kept in the run's log, with the time (UTC), by the first process."""
+
+    def tell_and_log(line: str) -> None:
+        tell(line)
+        if os.environ.get("RANK", "0") == "0":
+            with run.log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {line}\n")
+
+    return tell_and_log
 
 
 def conclude(
