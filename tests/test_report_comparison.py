@@ -85,6 +85,13 @@ def test_what_is_better_is_said_to_be_and_what_is_worse(tmp_path: Path) -> None:
     assert verdicts(compare_runs(good, poor, "validate"))["mean"] == "better"
 
 
+def test_a_difference_of_nothing_is_none(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / name, seeded(GENRES, 60)) for name in "ab")
+    report = compare_runs(a, b)
+    assert verdicts(report) == dict.fromkeys(VERDICTS, "no difference shown")
+    assert {row[3:6] for row in table(report, "comparison").rows} == {(0.0, 0.0, 0.0)}
+
+
 def test_the_interval_holds_the_difference_and_turns_round_with_it(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", seeded(GENRES, 240, lead=2, seed=1))
     b = write_run(tmp_path / "b", seeded(GENRES, 240, lead=1.6, seed=2))
