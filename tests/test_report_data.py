@@ -160,6 +160,11 @@ def test_csv_has_a_row_for_each_song(tmp_path: Path) -> None:
     assert found[3]["reason"] == "not written: below 0.5"
 
 
+def test_confidences_in_csv_have_four_digits() -> None:
+    song = Song("/m/a", (), ("Jazz",), 0.123456, (("Jazz", 0.123456),), (), "untagged")
+    assert rows(Report("run", "T", (), (Songs("s", "S", (song,)),)))[0]["confidence"] == "0.1235"
+
+
 def test_a_song_of_several_sections_has_one_row() -> None:
     one, two = (Song(f"/m/{name}", ("Rock", "Pop"), (), 0.5, (("Jazz", 0.5),), (), "unsure") for name in "ab")
     failed = Song("/m/c", (), (), None, (), (), "failed", "not audio")

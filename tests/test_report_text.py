@@ -173,6 +173,17 @@ def test_colour_is_for_terminals_that_have_it() -> None:
     assert "48;5" not in text(report, FORCE_COLOR=1, NO_COLOR=1, TERM="xterm-256color")
 
 
+def test_a_narrow_table_folds_names_and_keeps_numbers_whole() -> None:
+    names = "a long name of two words here", "".join(chr(0x61 + number % 26) for number in range(90))
+    rows = tuple((name, 1234567, 0.125) for name in names)
+    columns = (Column("genre"), Column("how many songs", "count"), Column("share right", "share"))
+    found = text(Report("run", "T", (), (Table("t", "Table", columns, rows),)), 50).splitlines()[3:]
+    assert found[0].split() == ["genre", "how", "many", "songs", "share", "right"]
+    assert [line.split()[-2:] for line in found if "1234567" in line] == [["1234567", "0.125"]] * 2
+    folded = "".join(line.replace("1234567", "").replace("0.125", "").strip() for line in found[1:])
+    assert folded.replace(" ", "") == "".join(names).replace(" ", "")
+
+
 def test_a_long_table_says_how_much_of_it_is_missing() -> None:
     rows = tuple((f"Genre {number}", number) for number in range(100))
     table = Table("t", "Genres", (Column("genre"), Column("songs", "count")), rows)
