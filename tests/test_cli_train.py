@@ -94,6 +94,7 @@ def test_from_music_to_a_model_that_tags(
     assert again["scores"]["test"]["mean_pooling_score"] == first["scores"]["test"]["mean_pooling_score"]
     assert genre_tag("train", "--model", "new-mini", "--out", "runs/mini") == 3
     assert "hears snippets of 10 s, and those of the dataset have 1 s" in capsys.readouterr().err
+    assert not (here / "runs" / "mini").exists()  # so that the mended command can take its place
 
 
 def test_a_dataset_that_is_damaged_is_one_line(here: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:

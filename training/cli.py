@@ -107,7 +107,6 @@ def train(
             run = resumed(out, given, prepared.fingerprint, argv)
         else:
             run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
-            run.begin()
         from training.outcome import OutcomeError
         from training.train import train_run
 

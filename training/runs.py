@@ -45,7 +45,9 @@ class Run:
         return self.folder / "log.txt"
 
     def begin(self) -> None:
-        """Make the folder and record what was asked for. Raises TrainingError."""
+        """Make the folder and record what was asked for, unless that was done. Raises TrainingError."""
+        if (self.folder / RECORD).exists():
+            return
         record = {"options": self.config.as_dict(), "fingerprint": self.fingerprint, "argv": list(self.argv)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -193,6 +193,7 @@ def _trained(
             raise ModelError(
                 config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate"
             )
+        run.begin()  # now that nothing is known to be in the way
         at_once = at_once or device_batch(ast, config.batch_size // n_devices, device)
         labels = np.asarray(prepared.splits["train"]["label"][:])
         weights = torch.tensor(balanced_class_weights(labels, len(genres)), dtype=torch.float32)
