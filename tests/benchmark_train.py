@@ -30,25 +30,22 @@ from training.loader import EpochSampler, SnippetDataset, as_they_are
 from training.network import Network, begin, parameter_groups
 from training.runs import Run
 from training.trainer import choose_precision, training_arguments
+from training.waveforms import Waveforms, shard_path
 
 GENRES = tuple(f"Genre {number}" for number in range(10))
 SONG_SAMPLES = 4 * SNIPPET_SAMPLES
 N_SONGS = 300
 
 
-class Shard:
-    """Waveforms on disk, memory-mapped, as a prepared dataset has them."""
-
-    def __init__(self, path: Path) -> None:
-        rng = np.random.default_rng(0)
-        song = (rng.standard_normal(SONG_SAMPLES) * 3000).astype(np.int16)
-        with path.open("wb") as file:
-            for _ in range(N_SONGS):
-                file.write(song.tobytes())
-        self._samples = np.memmap(path, np.int16, "r")
-
-    def read(self, shard: int, first: int, n_samples: int) -> np.ndarray:
-        return self._samples[first : first + n_samples]
+def waveforms(folder: Path) -> Waveforms:
+    """Songs of noise on disk, memory-mapped, as a prepared dataset has them."""
+    rng = np.random.default_rng(0)
+    song = (rng.standard_normal(SONG_SAMPLES) * 3000).astype("<i2").tobytes()
+    shard = shard_path(folder, 0)
+    shard.parent.mkdir()
+    with shard.open("wb") as file:
+        file.writelines(song for _ in range(N_SONGS))
+    return Waveforms(folder)
 
 
 def dataset(folder: Path) -> Any:
@@ -63,10 +60,9 @@ def dataset(folder: Path) -> Any:
         "song": [str(first // SONG_SAMPLES) for first in firsts],
     }
     train = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=list(GENRES)))
-    waveforms = Shard(folder / "00000.i16")
     return SimpleNamespace(
         splits=DatasetDict(train=train),
-        waveforms=waveforms,
+        waveforms=waveforms(folder),
         features={},
         snippet_samples=SNIPPET_SAMPLES,
         genres=GENRES,
