@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tagger.description import WEIGHTS, Description, check_features, find_checkpoint, one_line, read_table
+from tagger.description import WEIGHTS, Description, check_features, one_line, read_table
 from tagger.features import LogMel
 from tagger.predict import ModelError
 
 if TYPE_CHECKING:
     from transformers import ASTConfig, ASTForAudioClassification
 
-__all__ = ["Checkpoint", "find_checkpoint", "load_checkpoint", "one_line", "quiet_transformers"]
-__all__ += ["read_config", "read_features", "read_network"]
+HEAD = "classifier.dense."  # the layer that has a row for each label
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,11 @@ def check_shards(name: str, folder: Path) -> None:
         raise ModelError(name, f"{index.name} names {shard!r}, no {WEIGHTS} of this folder: only safetensors are read")
 
 
-def read_network(name: str, folder: Path, config: ASTConfig) -> ASTForAudioClassification:
-    """The network in float32, its weights checked: they fit `config`, and were trained. Raises ModelError."""
+def read_network(name: str, folder: Path, config: ASTConfig, new_head: bool = False) -> ASTForAudioClassification:
+    """The network in float32, its weights checked: they fit `config`, and were trained. Raises ModelError.
+
+    With `new_head`, the head may be of other labels, and is then not trained at all.
+    """
     from safetensors import safe_open
     from transformers import ASTForAudioClassification
 
@@ -120,8 +122,10 @@ def read_network(name: str, folder: Path, config: ASTConfig) -> ASTForAudioClass
     ast: ASTForAudioClassification
     ast, info = loaded
     misfits = sorted({*info["missing_keys"], *info["unexpected_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if new_head:
+        misfits = [key for key in misfits if not key.startswith(HEAD)]
     for key, stored, named in info["mismatched_keys"]:
-        if key == "classifier.dense.bias" and len(misfits) <= 2:
+        if key == f"{HEAD}bias" and not new_head and len(misfits) <= 2:
             raise ModelError(name, f"config.json names {named[0]} labels, the weights have {stored[0]}")
     if misfits:
         raise ModelError(name, f"the weights do not fit config.json: {len(misfits)} tensors, such as {misfits[0]}")

@@ -1,5 +1,6 @@
 """Where a network begins, and how snippets become a loss."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,26 @@ def test_a_head_of_as_many_other_genres_begins_anew(checkpoint: Path) -> None:
     assert torch.equal(ast.classifier.dense.weight, again.classifier.dense.weight)
     other = begin(TrainConfig(model=str(checkpoint), seed=1), ("Polka", "Samba", "Ska"))[0]
     assert not torch.equal(ast.classifier.dense.weight, other.classifier.dense.weight)
+
+
+@pytest.mark.parametrize("genres", [GENRES, ("Rock", "Jazz")])
+def test_an_index_that_names_a_pickle_is_refused(checkpoint: Path, genres: tuple[str, ...]) -> None:
+    index = {"metadata": {}, "weight_map": {"classifier.dense.bias": "model.bin"}}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    (checkpoint / "model.safetensors").rename(checkpoint / "model-00001-of-00001.safetensors")
+    torch.save({"classifier.dense.bias": torch.zeros(3)}, checkpoint / "model.bin")
+    with pytest.raises(ModelError, match="only safetensors are read"):
+        begin(TrainConfig(model=str(checkpoint)), genres)
+
+
+def test_weights_that_are_no_numbers_are_an_error(checkpoint: Path) -> None:
+    from transformers import ASTForAudioClassification
+
+    ast = ASTForAudioClassification.from_pretrained(checkpoint)
+    torch.nn.init.constant_(ast.audio_spectrogram_transformer.layernorm.weight, float("nan"))
+    ast.save_pretrained(checkpoint)
+    with pytest.raises(ModelError, match="no finite numbers"):
+        begin(TrainConfig(model=str(checkpoint)), GENRES)
 
 
 def test_positions_that_come_out_zero_are_an_error(checkpoint: Path) -> None:

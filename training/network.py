@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tagger.checkpoint import quiet_transformers, read_config
-from tagger.description import check_features, find_checkpoint, one_line
+from tagger.checkpoint import quiet_transformers, read_config, read_features, read_network
+from tagger.description import find_checkpoint
 from tagger.features import LogMel
-from tagger.predict import ModelError
 from training.augment import Mixup, Patchout, augmentation
 from training.config import NEW_MODELS, Shape, TrainConfig
 from training.waveforms import FULL_SCALE
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from transformers import ASTForAudioClassification
 
 POSITION_STD = 0.02  # of the embeddings of ViT and DeiT; transformers leaves them zero, and nothing is learned
-HEAD = "classifier.dense."
 
 
 def begin(config: TrainConfig, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel, bool]:
@@ -74,11 +72,8 @@ def _new(shape: Shape, genres: Sequence[str]) -> tuple[ASTForAudioClassification
 
 
 def _pretrained(name: str, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel, bool]:
-    from transformers import ASTForAudioClassification
-
     folder = find_checkpoint(name)
     config = read_config(name, folder)
-    features = check_features(name, folder, config.num_mel_bins, config.max_length)
     id2label: dict[Any, Any] = config.id2label or {}
     known = [id2label.get(label, "") for label in range(len(id2label))]
     for field, value in label_maps(genres).items():
@@ -86,31 +81,9 @@ def _pretrained(name: str, genres: Sequence[str]) -> tuple[ASTForAudioClassifica
     config.num_labels = len(genres)
     config.problem_type = "single_label_classification"
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-    try:
-        loaded: Any = ASTForAudioClassification.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # of the head; anything else is an error below
-        )
-    except Exception as error:  # whatever transformers stumbles over
-        raise ModelError(name, f"cannot be loaded ({one_line(error)})") from error
-    ast: ASTForAudioClassification
-    ast, info = loaded
-    misfits = {*info["missing_keys"], *info["unexpected_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    misfits = {key for key in misfits if not key.startswith(HEAD)}
-    if misfits:
-        raise ModelError(
-            name, f"its weights do not fit its config.json: {len(misfits)} tensors, such as {min(misfits)}"
-        )
-    # With another input length transformers replaces them by zeros, and says so only in its log.
-    if not ast.audio_spectrogram_transformer.embeddings.position_embeddings.any():
-        raise ModelError(name, "its position embeddings are all zero, as after a change of input length")
-    dense: Any = ast.classifier.dense
     knows = sorted(known) == sorted(genres)
+    ast = read_network(name, folder, config, new_head=not knows)
+    dense: Any = ast.classifier.dense
     with torch.no_grad():
         if knows:
             order = [known.index(genre) for genre in genres]
@@ -119,7 +92,7 @@ def _pretrained(name: str, genres: Sequence[str]) -> tuple[ASTForAudioClassifica
         else:
             nn.init.normal_(dense.weight, std=config.initializer_range)
             nn.init.zeros_(dense.bias)
-    return ast, LogMel(features.n_mels, features.n_frames, features.mean, features.std), knows
+    return ast, read_features(name, folder, config), knows
 
 
 class Network(nn.Module):
