@@ -62,8 +62,8 @@ class Description:
 
     @property
     def snippet_samples(self) -> int:
-        """Whole seconds that fit the input, at least one: 160 000 for 1024 frames (AudioSet's clips were 10 s too)."""
-        return max(1, self.features.n_frames // FRAMES_PER_SECOND) * SAMPLE_RATE
+        """What the network hears at once."""
+        return snippet_seconds(self.features.n_frames) * SAMPLE_RATE
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,6 +79,11 @@ class Description:
         except OSError as error:
             raise ModelError(self.name, f"cannot be read ({error})") from error
         return digest.hexdigest()
+
+
+def snippet_seconds(n_frames: int) -> int:
+    """Whole seconds that fit an input, at least one: 10 for 1024 frames (AudioSet's clips were 10 s too)."""
+    return max(1, n_frames // FRAMES_PER_SECOND)
 
 
 def describe(name: str) -> Description:

@@ -117,7 +117,7 @@ def _walk(root: Path, exclude: Sequence[str]) -> Iterator[Found]:
         folders = []
         for entry in entries:
             path = folder / entry.name
-            if entry.name.startswith(".") or _matches(path.relative_to(root), exclude):
+            if entry.name.startswith(".") or (exclude and _matches(path.relative_to(root), exclude)):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.casefold().startswith(SYSTEM_FOLDERS):

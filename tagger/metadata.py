@@ -5,7 +5,7 @@ from os import PathLike
 from pathlib import Path
 
 from tagger.containers import Song, TagError, naming
-from tagger.tags import read_genres
+from tagger.tags import genres_of
 
 __all__ = ["Metadata", "TagError", "read_metadata"]
 
@@ -25,7 +25,6 @@ class Metadata:
 
 def read_metadata(path: str | PathLike[str]) -> Metadata:
     """What the tags of a song say; reads headers only. Raises TagError for a song that could not be written either."""
-    genres = read_genres(path)
     with naming(path), Path(path).open("rb") as file:
         song = Song(file, Path(path).suffix)
-        return Metadata(genres, *song.credits(), seconds=song.seconds())
+        return Metadata(genres_of(song), *song.credits(), seconds=song.seconds())

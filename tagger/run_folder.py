@@ -16,9 +16,10 @@ from tagger.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
 from tagger.scores import SongLogits, song_logits
 
 RUNS = Path("runs")  # where `genre-tag train` puts them
+RECORD = "run.json"  # what was asked for: written first
 FINISHED = "metrics.json"  # written last
 VERSION = 1  # of metrics.json
-_MARKS = (FILE_NAME, FINISHED, "run.json")  # no folder of music holds any
+_MARKS = (FILE_NAME, FINISHED, RECORD)  # no folder of music holds any
 
 
 class RunError(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 from tagger.containers import Places, Song, TagError, clean, naming
 from tagger.options import Existing, Multi
 
-__all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "inspect"]
+__all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "genres_of", "inspect"]
 __all__ += ["join_genres", "merge", "naming", "read_genres", "real_genres", "restore", "retag", "split_genres"]
 
 # What rippers and shops write when they do not know; compared case-folded. ID3v1 byte 255 reads as "Unknown".
@@ -26,10 +26,11 @@ def read_genres(path: str | PathLike[str], placeholders: frozenset[str] = PLACEH
     Reads headers only. Raises TagError, with a reason in plain words, for a song that could not be written either.
     """
     with naming(path), Path(path).open("rb") as file:
-        return _real_genres(Song(file, Path(path).suffix), placeholders)
+        return genres_of(Song(file, Path(path).suffix), placeholders)
 
 
-def _real_genres(song: Song, placeholders: frozenset[str]) -> tuple[str, ...]:
+def genres_of(song: Song, placeholders: frozenset[str] = PLACEHOLDERS) -> tuple[str, ...]:
+    """What `read_genres` gives for a song that is open."""
     for place, values in song.places().items():
         if place == "id3v1" and values == ("0",) and song.is_tagged:
             continue  # byte 0 is Blues, and what is left when a tagger fills the block with zeros
@@ -41,7 +42,7 @@ def _real_genres(song: Song, placeholders: frozenset[str]) -> tuple[str, ...]:
 def real_genres(data: bytes, suffix: str) -> tuple[str, ...]:
     """What `read_genres` gives for a song of these bytes; raises TagError (with no path)."""
     with naming(""):
-        return _real_genres(Song(BytesIO(data), suffix), PLACEHOLDERS)
+        return genres_of(Song(BytesIO(data), suffix))
 
 
 def merge(old: Sequence[str], predicted: Sequence[str], existing: Existing) -> tuple[str, ...]:
@@ -99,7 +100,7 @@ def genres_in(data: bytes, suffix: str) -> tuple[tuple[str, ...], Places]:
     """The song's genres, placeholders included, and what is stored in every place of one; raises TagError."""
     with naming(""):
         song = Song(BytesIO(data), suffix)
-        return _real_genres(song, frozenset()), song.places()
+        return genres_of(song, frozenset()), song.places()
 
 
 def restore(data: bytes, suffix: str, places: Places) -> bytes:

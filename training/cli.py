@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +86,7 @@ def train(
     from tagger.predictions import PredictionsError
     from tagger.terminal import printable
     from training.config import configure
-    from training.runs import Run, TrainingError, new_folder, resumed
+    from training.runs import Run, TrainingError, is_first_process, new_folder, resumed
     from training.songs import DatasetError
 
     given = {name: options[name] for name in OPTION_NAMES}
@@ -97,7 +96,7 @@ def train(
         raise click.UsageError(f"{error}.") from error
 
     def tell(line: str) -> None:
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_process():
             click.echo(printable(line), err=True)
 
     argv = command_line()
@@ -126,6 +125,7 @@ def train(
 def _dataset(data: Path | None, model: str) -> Prepared:
     """The dataset to learn from: at `data`, made of the music at `data`, or ./dataset."""
     from training.data import is_prepared, load_prepared
+    from training.runs import n_processes
 
     if data is None and not is_prepared(DATASET):
         click.echo(
@@ -136,7 +136,7 @@ def _dataset(data: Path | None, model: str) -> Prepared:
     if data is not None and not is_prepared(data):
         if not data.exists():
             raise click.UsageError(f"--data {data}: no such file or folder")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if n_processes() > 1:
             raise click.UsageError(f"{data} is no prepared dataset: run genre-tag prepare first, in one process")
         click.get_current_context().invoke(prepare, source=data, out=DATASET, snippet_seconds=_snippet_seconds(model))
         data = DATASET
@@ -145,13 +145,13 @@ def _dataset(data: Path | None, model: str) -> Prepared:
 
 def _snippet_seconds(model: str) -> float:
     """Length of the snippets that a model hears; raises ModelError."""
-    from tagger.description import FRAMES_PER_SECOND, N_FRAMES, find_checkpoint, read_table
+    from tagger.description import N_FRAMES, find_checkpoint, read_table, snippet_seconds
 
     if model in NEW_MODELS:
         n_frames = NEW_MODELS[model].n_frames
     else:
         n_frames = read_table(model, find_checkpoint(model)).get("max_length", N_FRAMES)
-    return float(max(1, n_frames // FRAMES_PER_SECOND))
+    return float(snippet_seconds(n_frames))
 
 
 def _summary(outcome: Outcome) -> str:

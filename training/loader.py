@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from tagger.audio import SILENCE_RMS
 from training.config import Crop
-from training.waveforms import FULL_SCALE
+from training.waveforms import is_audible
 
 if TYPE_CHECKING:
     from training.data import Prepared
@@ -35,9 +34,6 @@ class SnippetDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
-        return {name: column[0] for name, column in self.__getitems__([key]).items()}
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> dict[str, torch.Tensor]:
         """A batch: `labels` and `rows` (batch,), and `waveforms` int16 (batch, snippet_samples) or, where features
@@ -64,7 +60,7 @@ class SnippetDataset(Dataset):
             spare = song_samples - self.snippet_samples
             offset = int(spare * ((1 - MIDDLE) / 2 + MIDDLE * rng.random()))
             waveform = self._waveforms.read(shard, song_first + offset, self.snippet_samples)
-            if np.square(waveform, dtype=np.float32).mean() >= (SILENCE_RMS * FULL_SCALE) ** 2:
+            if is_audible(waveform):
                 return waveform
         return self._waveforms.snippet(shard, first, song_first, song_samples, self.snippet_samples)
 

@@ -15,7 +15,7 @@ from datasets import Features, Value
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from tagger.scores import checked, song_logits
+from tagger.scores import SongLogits, checked, macro_recall, song_logits
 
 #: What the accuracy of songs is called under each aggregation: the names of the notebook this project began from.
 SONG_SCORES = {
@@ -90,7 +90,11 @@ def song_scores(
     `{genre}_a_accuracy` is the accuracy among the songs of a genre; a genre without songs has none, and no key.
     `song_macro_recall` is the mean of these, also called balanced accuracy: every genre counts alike.
     """
-    table = song_logits(logits, labels, songs)
+    return scores_of_songs(song_logits(logits, labels, songs), genres)
+
+
+def scores_of_songs(table: SongLogits, genres: Sequence[str]) -> dict[str, float]:
+    """What `song_scores` gives, of songs that are put together already."""
     if len(genres) != table.logits["mean"].shape[1]:
         raise ValueError(f"{len(genres)} genres for {table.logits['mean'].shape[1]} logits")
     correct = table.correct()
@@ -99,7 +103,7 @@ def song_scores(
     }
     return {
         **{score: float(table.correct(name).mean()) for name, score in SONG_SCORES.items()},
-        "song_macro_recall": float(np.mean(list(by_genre.values()))),
+        "song_macro_recall": macro_recall(correct, table.labels),
         **by_genre,
     }
 

@@ -19,12 +19,12 @@ from tagger.audio import SAMPLE_RATE
 from tagger.predictions import SPLITS, Predictions
 from tagger.report import Matrix
 from tagger.report_png import confusion_figure, png
+from tagger.run_folder import VERSION
 from tagger.scores import Calibration, Interval, calibration, confused_pairs, confusion, interval, song_logits
 from training.calibrate import MinConfidence, training_values
 from training.card import model_card
-from training.metrics import SONG_SCORES, scores
+from training.metrics import SONG_SCORES, scores_of_songs, snippet_scores
 
-VERSION = 1  # of metrics.json
 N_SMOOTH = 40  # a running mean is drawn over so many pieces of a training
 #: Colours that people with any colour blindness tell apart (Okabe and Ito 2008, "Color Universal Design").
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -82,7 +82,7 @@ def score_split(predictions: Predictions, seed: int) -> SplitScores:
     rows = predictions.logits, predictions.labels, predictions.songs
     songs = song_logits(*rows)
     return SplitScores(
-        scores=scores(*rows, predictions.genres),
+        scores=snippet_scores(predictions.logits, predictions.labels) | scores_of_songs(songs, predictions.genres),
         intervals={score: interval(songs.correct(name), seed) for name, score in SONG_SCORES.items()},
         confusion=confusion(songs.labels, songs.predicted(), len(predictions.genres)),
         calibration=calibration(

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.audio import SAMPLE_RATE, SILENCE_RMS, snippet_starts
+from tagger.audio import SAMPLE_RATE, snippet_starts
 from tagger.workers import usable_cores
 from training import cache
 from training.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
@@ -27,7 +27,7 @@ from training.duplicates import find_duplicates
 from training.options import PrepareOptions
 from training.songs import DatasetError, LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
 from training.splits import SPLITS, Audit, artist_key, audit_splits, balance_songs, group_songs, split_groups
-from training.waveforms import BYTES_PER_SAMPLE, FULL_SCALE, Place, Shelf, Waveforms, decode_songs, is_shelf
+from training.waveforms import BYTES_PER_SAMPLE, Place, Shelf, Waveforms, decode_songs, is_audible, is_shelf
 
 SPARE_BYTES = 1 << 28  # for tables and indices, and because lengths are estimates
 
@@ -234,7 +234,7 @@ def audible_firsts(waveforms: Waveforms, place: Place, options: PrepareOptions) 
     firsts = []
     for first in (round(start * SAMPLE_RATE) for start in starts):
         snippet = waveforms.snippet(place.shard, place.first + first, place.first, place.n_samples, length)
-        if np.square(snippet, dtype=np.float32).mean() >= (SILENCE_RMS * FULL_SCALE) ** 2:
+        if is_audible(snippet):
             firsts.append(first)
     return firsts
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tagger.run_folder import FINISHED, RECORD, RUNS
 from training.config import TrainConfig
 
-RUNS = Path("runs")
-RECORD = "run.json"
-FINISHED = "metrics.json"  # written last
+
+def n_processes() -> int:
+    """Processes that train together, as torchrun says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this is the one that tells and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class TrainingError(Exception):

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tagger.predictions import SPLITS
 from training.options import Balance
 from training.songs import LabelledSong
-
-SPLITS = ("train", "validate", "test")
 
 MOST_IN_FOLDER = 50  # songs without an artist: as many as an album set has; more is a heap
 #: Names that stand for nobody, as `_plain` spells them.

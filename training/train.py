@@ -19,7 +19,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from tagger.audio import SAMPLE_RATE
 from tagger.checkpoint import quiet_transformers
-from tagger.features import FRAME_HOP_SAMPLES, LogMel
+from tagger.description import snippet_seconds
+from tagger.features import LogMel
 from tagger.model import choose_device, is_out_of_memory
 from tagger.predict import ModelError
 from tagger.predictions import FILE_NAME, Predictions, write_predictions
@@ -29,7 +30,7 @@ from training.config import TrainConfig
 from training.metrics import balanced_class_weights
 from training.network import Network, begin, device_batch
 from training.outcome import Outcome, contents, score_split, write_outcome
-from training.runs import Run, TrainingError
+from training.runs import Run, TrainingError, is_first_process, n_processes
 from training.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _logged(run: Run, tell: Callable[[str], None]) -> Callable[[str], None]:
 
     def tell_and_log(line: str) -> None:
         tell(line)
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_process():
             with run.log.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {line}\n")
 
@@ -179,12 +180,16 @@ def _trained(
 ) -> tuple[GenreTrainer, LogMel, Watch]:
     """The trainer after its work, with the weights of the best epoch."""
     config, genres = run.config, prepared.genres
-    n_devices = int(os.environ.get("WORLD_SIZE", "1"))
+    n_devices = n_processes()
     if config.batch_size % n_devices:
         raise TrainingError(
             f"--batch-size {config.batch_size} cannot be shared by {n_devices} devices: take a multiple"
         )
     last = get_last_checkpoint(run.trainer) if resume and run.trainer.is_dir() else None
+    labels = np.asarray(prepared.splits["train"]["label"][:])
+    weights = None
+    if config.class_weights:
+        weights = torch.tensor(balanced_class_weights(labels, len(genres)), dtype=torch.float32)
     at_once = 0
     while True:  # until a batch fits the memory
         ast, log_mel, knows = begin(config, genres)
@@ -195,9 +200,7 @@ def _trained(
             )
         run.begin()  # now that nothing is known to be in the way
         at_once = at_once or device_batch(ast, config.batch_size // n_devices, device)
-        labels = np.asarray(prepared.splits["train"]["label"][:])
-        weights = torch.tensor(balanced_class_weights(labels, len(genres)), dtype=torch.float32)
-        network = Network(ast, log_mel, config, weights if config.class_weights else None)
+        network = Network(ast, log_mel, config, weights)
         arguments = training_arguments(
             run, len(labels), device=device, n_devices=n_devices, device_batch=at_once, wandb=wandb
         )
@@ -205,10 +208,10 @@ def _trained(
         trainer = GenreTrainer(network, config, prepared, arguments)
         watch = Watch(tell, batch_size=config.batch_size, slow=device == "cpu")
         trainer.add_callback(watch)
-        if config.epochs == 0:
-            return trainer, log_mel, watch
         if wandb and trainer.is_world_process_zero():
             _begin_wandb(run)
+        if config.epochs == 0:
+            return trainer, log_mel, watch
         try:
             trainer.train(resume_from_checkpoint=last)
             return trainer, log_mel, watch
@@ -229,9 +232,8 @@ def _trained(
 
 def check_snippets(config: TrainConfig, log_mel: LogMel, prepared: Prepared) -> None:
     """Raise TrainingError unless the dataset's snippets are as long as the model hears them."""
-    expected = max(1, log_mel.n_frames * FRAME_HOP_SAMPLES // SAMPLE_RATE) * SAMPLE_RATE
-    if prepared.snippet_samples != expected:
-        has, wants = (f"{n / SAMPLE_RATE:g}" for n in (prepared.snippet_samples, expected))
+    wants, has = snippet_seconds(log_mel.n_frames), f"{prepared.snippet_samples / SAMPLE_RATE:g}"
+    if prepared.snippet_samples != wants * SAMPLE_RATE:
         raise TrainingError(
             f"{config.model}: hears snippets of {wants} s, and those of the dataset have {has} s:"
             f" prepare it again with --snippet-seconds {wants}"
@@ -264,6 +266,5 @@ def _tell_wandb(outcome: Outcome, predictions: Predictions) -> None:
     matrix = wandb.plot.confusion_matrix(
         y_true=songs.labels.tolist(), preds=songs.predicted().tolist(), class_names=list(outcome.genres)
     )
-    if wandb.run is not None:
-        wandb.log({**scores, "test/confusion": matrix})
-        wandb.finish()
+    wandb.log({**scores, "test/confusion": matrix})
+    wandb.finish()

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tagger.audio import SAMPLE_RATE, SHORTEST_SECONDS, decode_song
+from tagger.audio import SAMPLE_RATE, SHORTEST_SECONDS, SILENCE_RMS, decode_song
 from tagger.workers import decode_ahead
 from training.duplicates import fingerprint
 from training.songs import DatasetError, Watch, unwatched
@@ -56,6 +56,11 @@ def record(path: Path) -> Recording:
         raise DatasetError(path, f"shorter than {SHORTEST_SECONDS:g} s")
     samples = np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
     return Recording(samples, fingerprint(samples))
+
+
+def is_audible(samples: np.ndarray) -> bool:
+    """Whether int16 samples are above -60 dBFS, as `tagger.audio.decode` asks of a snippet."""
+    return bool(np.square(samples, dtype=np.float32).mean() >= (SILENCE_RMS * FULL_SCALE) ** 2)
 
 
 class Waveforms:
