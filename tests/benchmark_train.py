@@ -115,7 +115,11 @@ def benchmark(model: str, batch_size: int, batches: int, device: str) -> None:
     device = choose_device(device)
     with tempfile.TemporaryDirectory() as folder:
         prepared = dataset(Path(folder))
-        for name, options in (("seed", {}), ("v2", {}), ("v2 without patchout", {"patchout": 0.0})):
+        for name, options in (
+            ("seed", {}),
+            ("v2", {}),
+            ("v2 without patchout", {"patchout": 0.0, "frequency_patchout": 0.0}),
+        ):
             config = configure(name.split()[0], model=model, batch_size=batch_size, **options)
             ast, log_mel, _ = begin(config, GENRES)
             network = Network(ast, log_mel, config, None).to(device).train()

@@ -17,8 +17,10 @@ from training.augment import (
     Contrast,
     EdgeShift,
     Effect,
+    Equalizer,
     FrequencyMask,
     Gain,
+    LowPass,
     Mixup,
     Noise,
     Patchout,
@@ -26,6 +28,7 @@ from training.augment import (
     TimeMask,
     TimeStretch,
     augmentation,
+    normalised_floor,
 )
 
 EFFECTS: list[Callable[[float], Effect]] = [
@@ -37,6 +40,8 @@ EFFECTS: list[Callable[[float], Effect]] = [
     lambda p: EdgeShift(3, p),
     lambda p: Contrast(0.2, p),
     lambda p: Gain(6.0, p),
+    lambda p: Equalizer(6.0, p),
+    lambda p: LowPass(0.9, p),
 ]
 NAMES = [type(make(1.0)).__name__ for make in EFFECTS]
 each_effect = pytest.mark.parametrize("make", EFFECTS, ids=NAMES)
@@ -227,6 +232,29 @@ def test_a_gain_is_that_of_the_waveform(settings: dict[str, float]) -> None:
     torch.testing.assert_close(louder[is_heard], expected[is_heard], rtol=0, atol=5e-4)
 
 
+def test_an_equalizer_is_a_smooth_curve_within_its_amount() -> None:
+    snippets = log_mels(200)
+    curves = (seeded(Equalizer(6.0, 1.0), snippets) - snippets) / Equalizer(6.0).per_db
+    torch.testing.assert_close(curves, curves[:, :1].expand_as(curves), rtol=0, atol=1e-4)  # the same in each frame
+    curves = curves[:, 0]
+    assert curves.abs().max() <= 6 + 1e-4 and (curves.amax(1) - curves.amin(1)).max() > 6
+    assert curves.diff(dim=1).abs().max() <= 12 / (127 / 4) + 1e-3  # four straight lines over 127 steps
+    bends = curves.diff(n=2, dim=1).abs() > 1e-3
+    assert bends.sum(1).max() <= 6  # at three knots between the ends, which may lie between two mels
+
+
+def test_a_low_pass_silences_what_is_above_some_mel() -> None:
+    log_mel = LogMel(n_frames=48, mean=-3.5, std=2.25)
+    effect = LowPass(0.6, 1.0, normalised_floor(log_mel.mean, log_mel.std))
+    snippets = log_mels(300)
+    silent = seeded(effect, snippets) != snippets
+    n_kept = 128 - silent[:, 0].sum(1)
+    assert torch.equal(silent, (torch.arange(128) >= n_kept[:, None, None]).expand_as(silent))
+    assert 51 <= n_kept.min() < 56 and 123 < n_kept.max() <= 128
+    floor = log_mel(torch.zeros(1, 8000))
+    torch.testing.assert_close(seeded(effect, snippets)[silent], floor[0, 0, 0].expand(int(silent.sum())))
+
+
 def test_by_default_the_effects_are_the_notebooks_in_its_order() -> None:
     assert [repr(effect) for effect in augmentation() if effect.amount] == [
         "TimeMask(30, p=0.5)",
@@ -238,13 +266,18 @@ def test_by_default_the_effects_are_the_notebooks_in_its_order() -> None:
 
 
 def test_every_effect_can_be_chosen_and_switched_off() -> None:
-    effects = augmentation(p=1.0, stretch=True, shift="edge", level="gain", std=2.0)
+    effects = augmentation(
+        p=1.0, stretch=True, shift="edge", level="gain", equalizer=4.0, low_pass=True, mean=-3.0, std=2.0
+    )
     assert [repr(effect) for effect in effects][3:] == [
         "TimeStretch(0.03, p=1)",
         "EdgeShift(3, p=1)",
         "Gain(6, p=1)",
+        "Equalizer(4, p=1)",
+        "LowPass(0.6, p=1)",
     ]
-    assert effects[-1].per_db == pytest.approx(math.log(10) / 10 / 4)
+    assert effects[-3].per_db == effects[-2].per_db == pytest.approx(math.log(10) / 10 / 4)
+    assert effects[-1].floor == pytest.approx((math.log(FLOOR) + 3.0) / 4)
     snippets = log_mels()
     assert augmentation(time_mask=0, frequency_mask=0, noise=0, shift="none", level="none")(snippets) is snippets
 

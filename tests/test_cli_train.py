@@ -92,9 +92,17 @@ def test_from_music_to_a_model_that_tags(
     assert genre_tag("train", "--epochs", "0", "--model", "runs/first", "--out", "runs/again", "--batch-size", "4") == 0
     first, again = (json.loads((here / "runs" / name / "metrics.json").read_text()) for name in ("first", "again"))
     assert again["scores"]["test"]["mean_pooling_score"] == first["scores"]["test"]["mean_pooling_score"]
-    assert genre_tag("train", "--model", "new-mini", "--out", "runs/mini") == 3
+    longer = make_checkpoint(tmp_path / "longer", n_frames=1024)
+    assert genre_tag("train", "--model", longer, "--out", "runs/longer") == 3
     assert "hears snippets of 10 s, and those of the dataset have 1 s" in capsys.readouterr().err
-    assert not (here / "runs" / "mini").exists()  # so that the mended command can take its place
+    assert not (here / "runs" / "longer").exists()  # so that the mended command can take its place
+
+    (here / "soft.csv").write_text("song,start_seconds,class\nnobody,0,1\nnobody,5,2\n")
+    soft = ("--model", "new-micro", "--out", "runs/soft", "--soft-labels", "soft.csv")
+    assert genre_tag("train", *soft) == 3
+    error = capsys.readouterr().err
+    assert "soft.csv: has no row of a snippet to learn from" in error and len(error.splitlines()) == 1
+    assert genre_tag("train", "--soft-labels", "none.csv") == 2
 
 
 def test_a_dataset_that_is_damaged_is_one_line(here: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Rows of a split, cut and drawn."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tests.prepared import Waveforms, make_prepared
 from training.loader import EpochSampler, SnippetDataset, sqrt_weights
+from training.soft_labels import SoftLabels
 
 
 def test_fixed_rows_are_the_snippets_of_the_dataset() -> None:
@@ -71,6 +73,39 @@ def test_cached_features_stand_for_the_waveforms_and_cannot_be_cropped() -> None
     assert "waveforms" not in batch
     with pytest.raises(ValueError, match="cached"):
         SnippetDataset(prepared, "train", "random")
+
+
+def numbered(prepared: SimpleNamespace, starts: list[float]) -> SoftLabels:
+    """Soft labels of the first song of the train split alone, at these starts: each row's class is its number."""
+    rows = np.arange(len(starts))
+    places = {prepared.splits["train"][0]["song"]: (np.array(starts), rows)}
+    return SoftLabels(Path("soft.csv"), "song", places, np.empty((0, 0)), rows.astype(np.float16)[:, None])
+
+
+def test_fixed_rows_get_the_soft_labels_within_half_a_snippet() -> None:
+    prepared = counting(4.0)  # two snippets a song, at 0 s and at 3 s
+    starts = prepared.splits["train"]["start_seconds"][:2]
+    soft = numbered(prepared, [starts[1] + 0.6, starts[0] + 0.4])
+    dataset = SnippetDataset(prepared, "train", soft_labels=soft)
+    batch = dataset.__getitems__([0, 1, 2])
+    assert batch["soft_known"].tolist() == [[1.0], [0.0], [0.0]] and batch["soft_classes"][0].tolist() == [1.0]
+    assert dataset.n_soft == 1 and SnippetDataset(prepared, "train").n_soft == 0
+    prepared.features = {"train": np.zeros((len(prepared.splits["train"]), 98, 128), np.float16)}
+    cached = SnippetDataset(prepared, "train", soft_labels=soft).__getitems__([0, 1, 2])
+    assert cached["soft_known"].tolist() == batch["soft_known"].tolist()
+    assert "soft_known" not in SnippetDataset(prepared, "train").__getitems__([0])
+
+
+def test_random_crops_get_the_soft_labels_nearest_to_where_they_were_cut() -> None:
+    prepared = counting(2.0)
+    starts = [0.1, 0.4, 0.6, 0.9]
+    dataset = SnippetDataset(prepared, "train", "random", soft_labels=numbered(prepared, starts))
+    keys = [(0, epoch) for epoch in range(100)]
+    classes = dataset.__getitems__(keys)["soft_classes"][:, 0].tolist()
+    cuts = [(first - 1) / 16_000 for first in offsets(dataset, prepared, keys)]
+    assert classes == [float(np.abs(np.array(starts) - cut).argmin()) for cut in cuts] and len(set(classes)) == 4
+    far = SnippetDataset(prepared, "train", "random", soft_labels=numbered(prepared, [100.0]))
+    assert far.__getitems__(keys)["soft_known"].all() and far.n_soft == 2  # both rows of the song
 
 
 def test_an_epoch_hears_every_row_once_in_an_order_of_its_own() -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tagger.audio import SAMPLE_RATE
+from tagger.description import snippet_seconds
 from tagger.features import LogMel
 from tagger.predict import ModelError
 from tests.checkpoints import AUDIOSET, GENRES, make_checkpoint
@@ -23,10 +25,12 @@ def checkpoint(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "checkpoint", n_frames=N_FRAMES)
 
 
-def network(checkpoint: Path, recipe: str = "seed", class_weights: torch.Tensor | None = None, **options) -> Network:
+def network(
+    checkpoint: Path, recipe: str = "seed", class_weights: torch.Tensor | None = None, n_classes: int = 0, **options
+) -> Network:
     config = configure(recipe, model=str(checkpoint), **options)
     ast, log_mel, _ = begin(config, GENRES)
-    return Network(ast, log_mel, config, class_weights)
+    return Network(ast, log_mel, config, class_weights, n_classes)
 
 
 def snippets(n: int, seed: int = 0) -> torch.Tensor:
@@ -120,6 +124,12 @@ def test_a_new_network_has_positions_and_the_size_it_says(name: str) -> None:
     assert log_mel.n_frames == (128 if name == "new-micro" else 1024) and not knows
 
 
+@pytest.mark.parametrize(("seconds", "n_frames"), [(1, 128), (5, 512), (10, 1024), (27, 2752), (60, 6016)])
+def test_a_new_network_hears_the_snippets_of_the_dataset(seconds: int, n_frames: int) -> None:
+    _, log_mel, _ = begin(TrainConfig(model="new-micro"), GENRES, seconds * SAMPLE_RATE)
+    assert log_mel.n_frames == n_frames and snippet_seconds(n_frames) == seconds
+
+
 def test_head_only_learns_nothing_else(checkpoint: Path) -> None:
     net = network(checkpoint, head_only=True)
     learning = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
@@ -170,6 +180,72 @@ def test_label_smoothing_and_mixup_change_the_loss_in_training_only(checkpoint: 
     assert mixed.eval()(waveforms, labels=labels)["loss"].item() == pytest.approx(plain)
 
 
+SOFT = {
+    "soft_known": torch.tensor([[1.0], [0.0], [1.0], [1.0]]),
+    "soft_genres": torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.6, 0.4, 0.0]]),
+    "soft_classes": torch.tensor([[1.0, -1.0], [9.0, 9.0], [0.5, 0.0], [-2.0, 1.0]]),
+}
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize(("weight", "smoothing"), [(0.0, 0.0), (0.25, 0.0), (1.0, 0.0), (0.5, 0.3)])
+def test_soft_labels_are_mixed_into_the_target_where_they_are_known(
+    checkpoint: Path, weight: float, smoothing: float
+) -> None:
+    class_weights = torch.tensor([0.2, 1.0, 3.0])
+    options = PLAIN | {"label_smoothing": smoothing, "soft_weight": weight}
+    net = network(checkpoint, class_weights=class_weights, **options)
+    known = {name: SOFT[name] for name in ("soft_known", "soft_genres")}
+    answer = net.train()(snippets(4), labels=LABELS, **known)
+    expected = 0.0
+    for row, log_shares in enumerate(answer["logits"].log_softmax(1).tolist()):
+        share = weight if row != 1 else 0.0  # the row without soft labels
+        for genre in range(3):
+            hard = (1 - smoothing) * (genre == LABELS[row].item()) + smoothing / 3
+            target = (1 - share) * hard + share * SOFT["soft_genres"][row, genre].item()
+            expected -= class_weights[genre].item() * target * log_shares[genre] / 4
+    assert answer["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_teachers_classes_add_their_squared_error_where_they_are_known(checkpoint: Path) -> None:
+    net = network(checkpoint, n_classes=2, **PLAIN | {"auxiliary_weight": 0.7})
+    waveforms = snippets(4)
+    plain = net.train()(waveforms, labels=LABELS)["loss"].item()
+    classes = {name: SOFT[name] for name in ("soft_known", "soft_classes")}
+    answer = net(waveforms, labels=LABELS, **classes)
+    pooled = net.ast.audio_spectrogram_transformer(net._features(waveforms, None)).pooler_output
+    errors = (net.auxiliary(pooled) - SOFT["soft_classes"]).square()
+    auxiliary = (errors[[0, 2, 3]].sum() / 2 / 4).item()  # over two classes and four snippets, one of which has none
+    assert answer["loss"].item() == pytest.approx(plain + 0.7 * auxiliary, rel=1e-5)
+    assert net.losses[-1].tolist() == pytest.approx([plain, auxiliary], rel=1e-5)
+    answer["loss"].backward()
+    assert net.auxiliary.weight.grad.abs().sum() > 0
+    assert "auxiliary.weight" in net.state_dict() and not any("auxiliary" in name for name in net.trained.state_dict())
+
+
+def test_mixup_mixes_soft_labels_like_snippets(checkpoint: Path) -> None:
+    net = network(checkpoint, n_classes=2, **PLAIN | {"mixup": 1.0, "soft_weight": 1.0})
+    torch.nn.init.zeros_(net.auxiliary.weight)  # so that the error is the target's square
+    torch.nn.init.zeros_(net.auxiliary.bias)
+    torch.manual_seed(5)
+    answer = net.train()(snippets(4), labels=LABELS, **SOFT)
+    torch.manual_seed(5)
+    _, shares = net.mixup(torch.zeros(4, 2, 2), torch.eye(4))
+    assert (shares[:, 1] > 0).sum() == 2  # the snippet without soft labels is in another one too
+    genres = torch.cat([SOFT["soft_genres"][:1], F.one_hot(LABELS[1:2], 3), SOFT["soft_genres"][2:]])
+    genre_loss = -(shares @ genres * answer["logits"].log_softmax(1)).sum(1).mean()
+    is_known = shares[:, 1] == 0
+    auxiliary = ((shares @ SOFT["soft_classes"]).square().mean(1) * is_known).mean()
+    assert net.losses[-1].tolist() == pytest.approx([genre_loss.item(), auxiliary.item()], rel=1e-5)
+
+
+def test_soft_labels_are_not_heard_in_evaluation(checkpoint: Path) -> None:
+    net = network(checkpoint, n_classes=2, **PLAIN).eval()
+    waveforms = snippets(4)
+    assert net(waveforms, labels=LABELS, **SOFT)["loss"] == net(waveforms, labels=LABELS)["loss"]
+    assert not net.losses
+
+
 def test_the_running_mean_follows_the_weights_and_is_what_answers(checkpoint: Path) -> None:
     net = network(checkpoint, **PLAIN | {"ema": 0.9})
     weight, mean = net.ast.classifier.dense.bias, net.trained.classifier.dense.bias
@@ -189,26 +265,31 @@ def test_the_running_mean_follows_the_weights_and_is_what_answers(checkpoint: Pa
     assert {f"average.{name}" for name, _ in net.trained.named_parameters()} <= set(net.state_dict())
 
 
-def test_patchout_shortens_what_the_trained_network_sees_and_nothing_else(checkpoint: Path) -> None:
-    net = network(checkpoint, **PLAIN | {"patchout": 0.5})
+@pytest.mark.parametrize(("time", "frequency", "n_left"), [(0.5, 0.5, 4 * 4), (0.75, 0.0, 2 * 8), (0.0, 0.25, 8 * 6)])
+def test_patchout_shortens_what_the_trained_network_sees_and_nothing_else(
+    time: float, frequency: float, n_left: int, checkpoint: Path
+) -> None:
+    net = network(checkpoint, **PLAIN | {"patchout": time, "frequency_patchout": frequency})
     lengths = []
     net.ast.audio_spectrogram_transformer.layers[0].register_forward_hook(
         lambda module, inputs, output: lengths.append(inputs[0].shape[1])
     )
     net.train()(snippets(2), labels=torch.tensor([0, 1]))
     net.eval()(snippets(2))
-    assert lengths == [2 + 4 * 4, 2 + 8 * 8]
+    assert lengths == [2 + n_left, 2 + 8 * 8]
 
 
 def test_learning_rates_fall_with_depth_and_tokens_do_not_decay(checkpoint: Path) -> None:
     config = configure("v2", model=str(checkpoint), lr=1.0, layer_decay=0.5, head_lr_factor=10.0, weight_decay=0.1)
     ast, log_mel, _ = begin(config, GENRES)
-    net = Network(ast, log_mel, config, None)
+    net = Network(ast, log_mel, config, None, n_classes=2)
     groups = parameter_groups(net, config)
     of = {id(parameter): group for group in groups for parameter in group["params"]}
     expected = {
         "classifier.dense.weight": (10.0, 0.1),
         "classifier.dense.bias": (10.0, 0.0),
+        "auxiliary.weight": (10.0, 0.1),
+        "auxiliary.bias": (10.0, 0.0),
         "audio_spectrogram_transformer.layernorm.weight": (1.0, 0.0),
         "audio_spectrogram_transformer.layers.1.mlp.fc1.weight": (1.0, 0.1),
         "audio_spectrogram_transformer.layers.0.mlp.fc1.weight": (0.5, 0.1),
@@ -216,7 +297,7 @@ def test_learning_rates_fall_with_depth_and_tokens_do_not_decay(checkpoint: Path
         "audio_spectrogram_transformer.embeddings.position_embeddings": (0.25, 0.0),
         "audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight": (0.25, 0.1),
     }
-    parameters = dict(ast.named_parameters())
+    parameters = dict(ast.named_parameters()) | dict(net.auxiliary.named_parameters("auxiliary"))
     assert {
         name: (of[id(parameters[name])]["lr"], of[id(parameters[name])]["weight_decay"]) for name in expected
     } == expected

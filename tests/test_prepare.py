@@ -22,7 +22,7 @@ from tests.songs import make_song, synthesize
 from training import prepare, waveforms
 from training.data import RECORD, Prepared, Record, load_prepared, read_record
 from training.options import PrepareOptions
-from training.songs import DatasetError
+from training.songs import DatasetError, LabelledSong, LeftOut
 from training.splits import SPLITS
 
 ROOT = Path(__file__).parent.parent
@@ -183,6 +183,65 @@ def test_a_tagged_library_and_a_table_make_the_same_splits(library: Path, datase
         "jazz"
     ]
     assert by_tag.labels == "by their own tags: as asked for" and by_table.labels == "by the table"
+
+
+def write_splits(file: Path, splits: dict[Path, str]) -> Path:
+    """A table of songs that lie in folders of genres, with these splits and their own tags."""
+    rows = [f"{path},{path.parent.name},{split}" for path, split in splits.items()]
+    file.write_text("\n".join(["path,genre,split", *rows]), encoding="utf-8")
+    return file
+
+
+def test_a_table_that_says_the_splits_is_followed_and_audited(
+    copy: Path, library: Path, tmp_path: Path, nothing_decoded: None
+) -> None:
+    by_number = {"0": "train", "1": "train", "2": "validate", "3": "test"}
+    splits = {path: by_number[path.stem[0]] for path in sorted(library.rglob("[0-3].flac"))}
+    splits[library / "hiphop" / "2.flac"] = "test"  # so that validate has no hiphop
+    splits[library / "jazz" / "0 again.flac"] = "validate"  # by the artist of jazz/0
+    splits[library / "blues" / "9.mp3"] = "test"  # the recording of blues/0
+    told: list[str] = []
+    source = write_splits(tmp_path / "songs.csv", splits)
+    record = prepare.prepare(source, copy, PrepareOptions(), n_workers=1, force=True, tell=told.append)
+    assert record.left_out == {
+        str(library / "jazz" / "0.flac"): "left out of train: the same artist or recording is in validate",
+        str(library / "blues" / "0.flac"): "left out of train: the same artist or recording is in test",
+    }
+    assert "2 songs are left out: the same artist or recording is in a split that is held out." in told
+    prepared = load_prepared(copy)
+    found = {Path(row["path"]): split for split in SPLITS for row in prepared.splits[split]}
+    assert found == {path: split for path, split in splits.items() if str(path) not in record.left_out}
+    assert record.n_songs["hiphop"] == {"train": 2, "validate": 0, "test": 2} and record.audit["artist_disjoint"]
+
+
+def test_groups_that_leaving_out_makes_are_audited_too(tmp_path: Path) -> None:
+    """Of the album's four songs two are by X: no majority, until the third artist's is left out."""
+    songs = [LabelledSong(tmp_path / f"{i}.flac", "Pop", artist, "Hits", split=split) for i, (artist, split) in
+             enumerate([("X", "train"), ("X", "train"), ("Y", "train"), ("Z", "test")])]  # fmt: skip
+    other = LabelledSong(tmp_path / "other.flac", "Pop", "Y", split="test")
+    left_out = LeftOut()
+    kept = prepare._without_crossing(
+        {str(i): each for i, each in enumerate([*songs, other])}, [], left_out, lambda line: None
+    )
+    assert list(kept) == ["3", "4"] and len(left_out.songs) == 3
+
+
+@pytest.mark.parametrize(
+    ("splits", "reason"),
+    [
+        ({"rock": ("train", "validate", "test"), "jazz": ("test", "test", "validate")}, "'jazz' has no songs in train"),
+        ({"rock": ("train", "train", "test"), "jazz": ("train", "train", "test")}, "no songs are left in validate"),
+        ({"rock": ("train", "validate", "test")}, "nothing to tell apart: songs of 1 genre: 'rock'"),
+    ],
+)
+def test_splits_that_cannot_be_learned_from_are_told_before_anything_is_decoded(
+    tmp_path: Path, splits: dict[str, tuple[str, ...]], reason: str
+) -> None:
+    music = small_library(tmp_path / "music", dict.fromkeys(splits, 3))
+    given = {music / genre / f"{i}.flac": split for genre, each in splits.items() for i, split in enumerate(each)}
+    with pytest.raises(DatasetError, match=reason):
+        make_dataset(write_splits(tmp_path / "songs.csv", given), tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
 
 
 # Log-mels
@@ -382,7 +441,9 @@ def test_small_genres_are_dropped_if_asked_for(copy: Path, library: Path, tmp_pa
     shutil.copytree(small_library(tmp_path / "more", {"rock": 2}), music, dirs_exist_ok=True)
     record = make_dataset(music, copy, force=True, drop_small=True)
     assert set(record.n_songs) == set(GENRES)
-    assert record.left_out[str(music / "rock" / "0.flac")] == "'rock' has too few artists to be split"
+    assert record.left_out[str(music / "rock" / "0.flac")].startswith(
+        "'rock' has songs of 2 artists (albums or folders"
+    )
 
 
 def test_without_artists_each_song_stands_alone_and_that_is_said(tmp_path: Path) -> None:

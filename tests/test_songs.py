@@ -196,6 +196,14 @@ def test_a_folder_that_is_named_like_a_genre_is_nobodys(tmp_path: Path) -> None:
     assert [song.folder for song in find_labelled(root / "songs.csv").songs] == ["", "", str(root / "Someone")]
 
 
+def test_a_table_may_say_the_splits(tmp_path: Path) -> None:
+    found = find_labelled(table(tmp_path, "path,genre,Split\nmusic/a.flac,Pop,test\nc.flac,Rock,train\n"))
+    assert [song.split for song in found.songs] == ["test", "train"]
+    assert found.reason == "by the table, which also says the splits"
+    without = find_labelled(table(tmp_path, "path,genre\nmusic/a.flac,Pop\n"))
+    assert without.songs[0].split == "" and without.reason == "by the table"
+
+
 def test_an_empty_cell_outweighs_the_tag(tmp_path: Path) -> None:
     found = find_labelled(table(tmp_path, "path,genre,artist\nmusic/a.flac,Pop,\n"))
     assert found.songs[0].artist == ""
@@ -217,6 +225,8 @@ def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         ("", "it is empty"),
         ("path,genre\n", "no song in it"),
         ("path,genre\nnone.flac,Pop\n", "no song in it"),
+        ("path,genre,split\nc.flac,Pop,train\nmusic/a.flac,Pop,\n", r"song 2 \(music/a.flac\) has the split ''"),
+        ("path,genre,split\nc.flac,Pop,valid\n", "'valid': every song needs one of train, validate, test, or none"),
     ],
 )
 def test_a_table_that_is_none_is_an_error(tmp_path: Path, text: str, reason: str) -> None:
@@ -244,6 +254,18 @@ def test_a_file_that_is_there_twice_is_one_song(tmp_path: Path) -> None:
     assert [song.path.name for song in songs.values()] == ["a.flac", "c.flac"]
     assert left_out.songs == {tmp_path / "b.flac": f"the same audio as {tmp_path / 'a.flac'}"}
     assert all(len(bytes.fromhex(song)) == 32 for song in songs)
+
+
+def test_the_same_audio_in_two_splits_is_held_out(tmp_path: Path) -> None:
+    library(tmp_path, {"a.flac": {}})
+    for name in "bc":
+        (tmp_path / f"{name}.flac").write_bytes((tmp_path / "a.flac").read_bytes())
+    left_out = LeftOut()
+    splits = {"a": "train", "b": "test", "c": "validate"}
+    songs = [LabelledSong(tmp_path / f"{name}.flac", "Pop", split=split) for name, split in splits.items()]
+    assert [song.path.name for song in identify_songs(songs, left_out).values()] == ["b.flac"]
+    why = f"the same audio as {tmp_path / 'b.flac'}, which is in test"
+    assert left_out.songs == {tmp_path / "a.flac": why, tmp_path / "c.flac": why}
 
 
 def test_the_same_audio_under_two_genres_is_dropped_and_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from training.splits import (
     audit_splits,
     balance_songs,
     crossing,
+    crossing_songs,
     group_songs,
     split_groups,
 )
@@ -172,6 +173,11 @@ def test_balance(balance, left: dict[str, int]) -> None:
 
 def test_what_is_in_two_splits_is_found() -> None:
     assert crossing({"train": ["a", "b", "b"], "test": ["c", "a"], "validate": ["d"]}) == {"a": ("train", "test")}
+
+
+def test_a_group_stays_in_the_last_split_it_is_given() -> None:
+    splits = ["train", "validate", "train", "test", "validate", "train"]
+    assert crossing_songs(splits, ["a", "a", "b", "a", "c", "c"]) == ["test", "test", "", "", "", "validate"]
 
 
 # The audit

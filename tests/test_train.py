@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tagger.model import GenreModel
 from tagger.predict import ModelError
 from tagger.predictions import read_predictions
 from tests.checkpoints import GENRES, make_checkpoint
-from tests.prepared import make_prepared
+from tests.prepared import make_prepared, write_soft_labels
 from training.config import configure
 from training.metrics import SONG_SCORES
 from training.network import Network, begin
 from training.runs import Run, TrainingError, new_folder, resumed
+from training.soft_labels import digest
+from training.songs import DatasetError
 from training.train import train_run
 
 ROOT = Path(__file__).parent.parent
@@ -95,10 +98,8 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, checkpoint: Path, m
     monkeypatch.setattr("training.trainer.scores", score)
     run = begun(tmp_path / "run", checkpoint, "seed")
     train_run(run, make_prepared(), device="cpu", tell=quiet)
-    from safetensors.torch import load_file
-
     folders = sorted(run.trainer.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    kept = GenreModel.load(str(run.folder), "cpu", "fp32")._ast.state_dict()
+    kept = load_file(run.checkpoint / "model.safetensors")
     epochs = [load_file(folder / "model.safetensors") for folder in folders]
     name = "classifier.dense.weight"
     same = [torch.equal(epoch[f"ast.{name}"], kept[name]) for epoch in epochs]
@@ -126,11 +127,19 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("recipe", ["seed", "v2"])
+def weights_of_the_last_epoch(run: Path) -> dict[str, torch.Tensor]:
+    """All that the trainer has kept of the network."""
+    folder = max((run / "trainer").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(("recipe", "is_soft"), [("seed", False), ("v2", False), ("v2", True)])
 def test_an_interrupted_training_resumes_to_the_same_result(
-    tmp_path: Path, checkpoint: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checkpoint: Path, recipe: str, is_soft: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"precision": "fp32", "epochs": 4}
+    if is_soft:
+        options["soft_labels"] = str(write_soft_labels(tmp_path / "soft.parquet", make_prepared()))
     whole = train_run(
         begun(tmp_path / "whole", checkpoint, recipe, **options), make_prepared(), device="cpu", tell=quiet
     )
@@ -150,6 +159,77 @@ def test_an_interrupted_training_resumes_to_the_same_result(
     assert outcome.scores["test"].scores == whole.scores["test"].scores
     first, second = (read_predictions(tmp_path / name / "predictions.jsonl").logits for name in ("whole", "run"))
     np.testing.assert_array_equal(first, second)
+    first, second = (weights_of_the_last_epoch(tmp_path / name) for name in ("whole", "run"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert ("auxiliary.weight" in first) == is_soft
+
+
+def with_wrong_labels() -> Any:
+    """A dataset whose training rows, every song of them, are labelled by chance."""
+    prepared = make_prepared()
+    train = prepared.splits["train"]
+    labels = np.random.default_rng(0).permutation(np.asarray(train["label"][:]))
+    prepared.splits["train"] = train.remove_columns("label").add_column("label", labels)
+    return prepared
+
+
+@pytest.mark.parametrize("is_soft", [True, False])
+def test_soft_labels_teach_what_wrong_labels_do_not(tmp_path: Path, checkpoint: Path, is_soft: bool) -> None:
+    prepared = with_wrong_labels()
+    soft = str(write_soft_labels(tmp_path / "soft.parquet", prepared))
+    run = begun(
+        tmp_path / "run", checkpoint, "seed", augment=False, epochs=15, batch_size=4, soft_labels=soft,
+        soft_weight=float(is_soft), auxiliary_weight=float(is_soft),
+    )  # fmt: skip
+    told: list[str] = []
+    outcome = train_run(run, prepared, device="cpu", tell=told.append)
+    assert told[0] == "soft labels for 36 of 36 snippets"
+    assert (outcome.scores["test"].scores["mean_pooling_score"] > 0.9) == is_soft
+    history = json.loads(sorted(run.trainer.glob("*/trainer_state.json"))[0].read_text())["log_history"]
+    losses = [entry for entry in history if "loss" in entry]
+    for entry in losses:
+        expected = entry["genre_loss"] + run.config.auxiliary_weight * entry["auxiliary_loss"]
+        assert entry["loss"] == pytest.approx(expected, abs=1e-3)
+    assert outcome.options["soft_labels"] == soft and len(outcome.options["soft_labels_sha256"]) == 64
+    shipped = load_file(run.checkpoint / "model.safetensors")
+    assert not any("auxiliary" in name for name in shipped) and shipped["classifier.dense.bias"].shape == (3,)
+
+
+def test_a_run_goes_on_with_the_soft_labels_it_was_begun_with(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft = write_soft_labels(tmp_path / "soft.parquet", make_prepared())
+    config = configure("v2", model=str(checkpoint), **FAST, soft_labels=str(soft))
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_run(Run(tmp_path / "run", config, "fake 0", ()), make_prepared(), device="cpu", tell=stop)
+    options = json.loads((tmp_path / "run" / "run.json").read_text())["options"]
+    assert (options["soft_labels"], options["soft_labels_sha256"]) == (str(soft), digest(soft))
+    run = resumed(tmp_path / "run", {"soft_labels": str(soft)}, "fake 0", ())
+    write_soft_labels(soft, make_prepared(), seed=1)
+    with pytest.raises(TrainingError, match=r"soft\.parquet: has changed since .*run was begun"):
+        train_run(run, make_prepared(), device="cpu", resume=True, tell=quiet)
+    soft.unlink()
+    with pytest.raises(DatasetError, match=r"soft\.parquet: cannot be read"):
+        train_run(run, make_prepared(), device="cpu", resume=True, tell=quiet)
+
+
+def test_soft_labels_of_other_songs_are_refused(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "soft.csv").write_text("song,start_seconds,class\nvalidate00,0,1\ntest00,0,2\n")
+    run = Run(tmp_path / "run", configure("v2", model=str(checkpoint), soft_labels=str(tmp_path / "soft.csv")), "", ())
+    with pytest.raises(DatasetError, match=r"no row of a snippet to learn from: song has .* like 'train00'"):
+        train_run(run, make_prepared(), device="cpu", tell=quiet)
+    first = make_prepared().splits["train"][0]["start_seconds"]
+    rows = f"train00,{first - 0.4},1\ntrain10,{first - 0.6},2\n"  # of which one is within half a second
+    (tmp_path / "soft.csv").write_text(f"song,start_seconds,class\n{rows}")
+    told: list[str] = []
+    run = begun(tmp_path / "run", checkpoint, "seed", epochs=1, soft_labels=str(tmp_path / "soft.csv"))
+    train_run(run, make_prepared(), device="cpu", tell=told.append)
+    assert told[0] == "soft labels for 1 of 36 snippets"
 
 
 def test_no_epochs_only_evaluate_and_need_a_head_that_knows_the_genres(tmp_path: Path, checkpoint: Path) -> None:
@@ -161,6 +241,19 @@ def test_no_epochs_only_evaluate_and_need_a_head_that_knows_the_genres(tmp_path:
     before, after = (GenreModel.load(str(path), "cpu", "fp32") for path in (knowing, tmp_path / "run"))
     noise = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32) * 0.1
     np.testing.assert_allclose(before.logits(noise), after.logits(noise), atol=1e-6)
+
+
+def test_genres_may_be_absent_from_what_is_held_out(tmp_path: Path, checkpoint: Path) -> None:
+    prepared = make_prepared()
+    for split, absent in (("validate", 0), ("test", 2)):
+        rows = prepared.splits[split]
+        prepared.splits[split] = rows.select([i for i, label in enumerate(rows["label"]) if label != absent])
+    outcome = train_run(begun(tmp_path / "run", checkpoint, epochs=1), prepared, device="cpu", tell=quiet)
+    for split, absent in (("validate", 0), ("test", 2)):
+        scores = outcome.scores[split].scores
+        named = {name for name in scores if name.endswith("_a_accuracy")}
+        assert named == {f"{genre}_a_accuracy" for genre in GENRES if genre != GENRES[absent]}
+        assert outcome.scores[split].confusion[absent].sum() == 0 and 0 <= scores["song_macro_recall"] <= 1
 
 
 def test_snippets_of_another_length_are_refused(tmp_path: Path) -> None:
@@ -247,9 +340,11 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_together(tmp_path: Path, checkpoint: Path) -> None:
+    soft = write_soft_labels(tmp_path / "soft.parquet", make_prepared())
     code = (
         "from tests.test_train import *\n"
-        f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), epochs=2)\n"
+        f"options = dict(epochs=2, soft_labels={str(soft)!r})\n"
+        f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), **options)\n"
         "train_run(run, make_prepared(), device='cpu', tell=quiet)\n"
     )
     launch_two(code)

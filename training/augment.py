@@ -10,9 +10,10 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from tagger.features import AUDIOSET_STD
+from tagger.features import AUDIOSET_MEAN, AUDIOSET_STD, FLOOR
 from training.config import Level, Shift
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ STRETCH = 0.03
 SHIFT_MELS = 3
 CONTRAST = 0.2
 GAIN_DB = 6.0
+N_KNOTS = 5  # of an equalizer's curve: at 0.02, 0.6, 1.8, 3.9 and 8 kHz
+LOW_PASS = 0.6  # of the mels at most: down to 1.2 kHz, as on a telephone or a shellac record
+
+
+def normalised_floor(mean: float = AUDIOSET_MEAN, std: float = AUDIOSET_STD) -> float:
+    """What silence is in log-mels normalised by a mean and std."""
+    return (math.log(FLOOR) - mean) / (2 * std)
 
 
 class Effect(nn.Module):
@@ -121,6 +129,32 @@ class Gain(Effect):
         return log_mels + self.per_db * draw(log_mels, -self.amount, self.amount)
 
 
+class Equalizer(Gain):
+    """Makes frequencies louder or softer by a random curve of up to `amount` dB, which is straight between knots that
+    are spread evenly over the mels (after Nam et al. 2022, FilterAugment, its linear type)."""
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        n_snippets, _, n_mels = log_mels.shape
+        knots = self.amount * (2 * torch.rand(n_snippets, 1, N_KNOTS, device=log_mels.device) - 1)
+        return log_mels + self.per_db * F.interpolate(knots, n_mels, mode="linear", align_corners=True)
+
+
+class LowPass(Effect):
+    """Silences all mels above a random one, up to the share `amount` of them, as low bit rates and old records do.
+
+    `floor` is what silence is in normalised log-mels.
+    """
+
+    def __init__(self, amount: float, p: float = 0.5, floor: float = normalised_floor()) -> None:
+        super().__init__(amount, p)
+        self.floor = floor
+
+    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+        n_mels = log_mels.shape[2]
+        n_kept = n_mels * draw(log_mels, 1 - self.amount, 1)
+        return log_mels.masked_fill(torch.arange(n_mels, device=log_mels.device) >= n_kept, self.floor)
+
+
 def draw(log_mels: torch.Tensor, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
     """A random number of [low, high) for each snippet, float32 (batch, 1, 1)."""
     return low + (high - low) * torch.rand(len(log_mels), 1, 1, device=log_mels.device)
@@ -154,12 +188,15 @@ def augmentation(
     stretch: bool = False,
     shift: Shift = "roll",
     level: Level = "contrast",
+    equalizer: float = 0.0,
+    low_pass: bool = False,
+    mean: float = AUDIOSET_MEAN,
     std: float = AUDIOSET_STD,
 ) -> nn.Sequential:
     """The effects in the order they are applied, each with probability `p`; by default those of the seed recipe.
 
-    `time_mask` in frames, `frequency_mask` in mels, `noise` as its standard deviation: 0 switches one off. `std` is
-    that by which the log-mels were normalised.
+    `time_mask` in frames, `frequency_mask` in mels, `noise` as its standard deviation, `equalizer` in dB: 0 switches
+    one off. `mean` and `std` are those by which the log-mels were normalised.
     """
     shifts = {"roll": Roll(SHIFT_MELS, p), "edge": EdgeShift(SHIFT_MELS, p), "none": nn.Identity()}
     levels = {"contrast": Contrast(CONTRAST, p), "gain": Gain(GAIN_DB, p, std), "none": nn.Identity()}
@@ -170,6 +207,8 @@ def augmentation(
         TimeStretch(STRETCH if stretch else 0.0, p),
         shifts[shift],
         levels[level],
+        Equalizer(equalizer, p, std),
+        LowPass(LOW_PASS if low_pass else 0.0, p, normalised_floor(mean, std)),
     )
 
 
@@ -186,16 +225,16 @@ class Mixup(nn.Module):
             raise ValueError(f"no mixup of a share {p} by Beta({alpha}, {alpha})")
         self.p, self.alpha = p, alpha
 
-    def forward(self, log_mels: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of log-mels (batch, n_frames, n_mels) and probabilities (batch, n_genres)."""
+    def forward(self, log_mels: torch.Tensor, *targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Of log-mels (batch, n_frames, n_mels) and targets (batch, n) of any kinds, all mixed alike."""
         if not self.training:
-            return log_mels, targets
+            return log_mels, *targets
         n_snippets, device = len(log_mels), log_mels.device
         beta = torch.distributions.Beta(self.alpha, self.alpha)  # on the CPU: not every device can draw from it
         kept = beta.sample((n_snippets,)).to(device)
         kept = torch.where(torch.rand(n_snippets, device=device) < self.p, kept, 1.0)
         others = torch.randperm(n_snippets, device=device)
-        return mixed(log_mels, others, kept[:, None, None]), mixed(targets, others, kept[:, None])
+        return mixed(log_mels, others, kept[:, None, None]), *(mixed(each, others, kept[:, None]) for each in targets)
 
 
 def mixed(rows: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

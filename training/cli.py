@@ -33,8 +33,9 @@ DATASET = Path("dataset")
 @click.option(
     "--model",
     metavar="NAME",
-    help="Where to begin: 'audioset', 'starter', a checkpoint folder, a hub id; or random weights: new-micro (0.5 M"
-    " parameters, 1 s snippets), new-mini (2 M), new-tiny (5.5 M), new-small (22 M).  [default: audioset]",
+    help="Where to begin: 'audioset', 'starter', a checkpoint folder, a hub id; or random weights, for the dataset's"
+    " length of snippets: new-micro (0.5 M parameters; 1 s where --data is music), new-mini (2 M), new-tiny (5.5 M),"
+    " new-small (22 M).  [default: audioset]",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Snippets to a step, over all devices.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="X", help="Learning rate.")
@@ -44,6 +45,15 @@ DATASET = Path("dataset")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic of the model.")
 @click.option("--wandb", is_flag=True, help="Log to Weights & Biases, project genre_classification.")
+@click.option(
+    "--soft-labels",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Learn also what another tagger says of the snippets: a table (.parquet, .csv) with the columns song or path,"
+    " start_seconds, and one for each class: of this dataset's genres, or of the tagger's own.",
+)
+@click.option("--soft-weight", type=Fraction(), help="Share of the soft labels in the target of genres.")
+@click.option("--auxiliary-weight", type=click.FloatRange(min=0), metavar="X", help="For the tagger's own classes.")
 @click.option("--head-only", is_flag=True, default=None, help="Train the classifier alone: minutes instead of hours.")
 @click.option("--class-weights", is_flag=True, default=None, help="Weigh rare genres up in the loss.")
 @click.option("--sampler", type=click.Choice(["shuffle", "sqrt"]), help="sqrt draws rare genres more often.")
@@ -54,13 +64,17 @@ DATASET = Path("dataset")
 @click.option("--noise", type=click.FloatRange(min=0), metavar="X", help="Effect: Gaussian noise; 0: off.")
 @click.option("--shift", type=click.Choice(["roll", "edge", "none"]), help="Effect: shift by up to 3 mels.")
 @click.option("--level", type=click.Choice(["contrast", "gain", "none"]), help="Effect: scale, or up to ±6 dB.")
+@click.option("--equalizer", type=click.FloatRange(min=0), metavar="DB", help="Effect: tone, by up to ±DB; 0: off.")
+@click.option("--low-pass", is_flag=True, default=None, help="Effect: silence above 1.2 kHz, or any other frequency.")
 @click.option("--time-stretch", is_flag=True, default=None, help="Effect: ±3 % in time.")
 @click.option("--effect-p", type=Fraction(), help="Chance of each effect.")
-@click.option("--patchout", type=Fraction(), help="Share of rows and of columns of patches to leave out.")
+@click.option("--patchout", type=Fraction(), help="Share of the columns (of time) of patches to leave out.")
+@click.option("--frequency-patchout", type=Fraction(), help="Share of the rows (of mels) of patches to leave out.")
 @click.option("--mixup", type=Fraction(), help="Share of the snippets that are mixed with another.")
 @click.option("--label-smoothing", type=Fraction())
 @click.option("--schedule", type=click.Choice(["linear", "cosine"]), help="How the learning rate falls.")
 @click.option("--warmup-epochs", type=click.FloatRange(min=0), metavar="X", help="While the learning rate rises.")
+@click.option("--optimizer", type=click.Choice(["adamw", "muon"]), help="muon: for networks from random weights.")
 @click.option("--weight-decay", type=click.FloatRange(min=0), metavar="X")
 @click.option("--layer-decay", type=Fraction(), help="Learning rate of a layer as a share of the next one's.")
 @click.option("--head-lr-factor", type=click.FloatRange(min=0, min_open=True), metavar="X", help="For the classifier.")
@@ -148,10 +162,8 @@ def _snippet_seconds(model: str) -> float:
     from tagger.description import N_FRAMES, find_checkpoint, read_table, snippet_seconds
 
     if model in NEW_MODELS:
-        n_frames = NEW_MODELS[model].n_frames
-    else:
-        n_frames = read_table(model, find_checkpoint(model)).get("max_length", N_FRAMES)
-    return float(snippet_seconds(n_frames))
+        return float(NEW_MODELS[model].snippet_seconds)
+    return float(snippet_seconds(read_table(model, find_checkpoint(model)).get("max_length", N_FRAMES)))
 
 
 def _summary(outcome: Outcome) -> str:

@@ -10,6 +10,7 @@ Crop = Literal["fixed", "random"]
 Shift = Literal["roll", "edge", "none"]
 Level = Literal["contrast", "gain", "none"]
 Schedule = Literal["linear", "cosine"]
+Optimizer = Literal["adamw", "muon"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -21,12 +22,12 @@ class Shape:
     n_layers: int
     n_heads: int
     stride: int = 16  # patches side by side
-    n_frames: int = 1024  # of 10 ms: a snippet of ten seconds, as AudioSet's
+    snippet_seconds: int = 10  # as AudioSet's; a dataset of other snippets makes it a network for these
 
 
 #: Networks begun from random weights, by name; from tiny on after DeiT (Touvron et al. 2021, table 1).
 NEW_MODELS = {
-    "new-micro": Shape(96, 4, 4, n_frames=128),  # 0.5 million parameters, snippets of one second: to try recipes out
+    "new-micro": Shape(96, 4, 4, snippet_seconds=1),  # 0.5 million parameters: to try recipes out
     "new-mini": Shape(192, 4, 3),  # 2 million: what two CPU cores can train
     "new-tiny": Shape(192, 12, 3),  # 5.5 million
     "new-small": Shape(384, 12, 6),  # 22 million
@@ -44,6 +45,7 @@ class TrainConfig:
     lr: float = 5e-5  # the top of what is published for fine-tuning this family
     head_lr_factor: float = 1.0  # times lr, for the classifier, which begins from nothing
     layer_decay: float = 1.0  # each layer's lr is that share of the next one's: early layers know most already
+    optimizer: Optimizer = "adamw"  # muon learns faster from random weights: see the README
     weight_decay: float = 0.0  # not for biases, norms, positions and tokens
     warmup_epochs: float = 1.0  # while the lr rises from 0
     schedule: Schedule = "linear"  # or cosine, to 1 % of lr
@@ -52,7 +54,8 @@ class TrainConfig:
     sampler: Sampler = "shuffle"  # sqrt: songs of a genre are drawn by the root of their number
     label_smoothing: float = 0.0
     mixup: float = 0.0  # share of the snippets that are mixed with another
-    patchout: float = 0.0  # share of time columns and of mel rows of patches left out in training
+    patchout: float = 0.0  # share of the time columns of patches that is left out in training
+    frequency_patchout: float = 0.0  # share of the mel rows of patches that is left out in training
     ema: float = 0.0  # decay of the running mean of the weights that is evaluated and saved; 0: the weights themselves
     crop: Crop = "fixed"  # random: each epoch cuts each snippet somewhere else in its song
     augment: bool = True  # the spectrogram effects below
@@ -62,8 +65,15 @@ class TrainConfig:
     noise: float = 0.05
     shift: Shift = "roll"  # of up to 3 mels; roll wraps 7.8 kHz round to 34 Hz, edge does not
     level: Level = "contrast"  # contrast scales the log-mel by 0.8 to 1.2; gain is up to 6 dB of true loudness
+    # FilterAugment was shown to help sound event detection, and neither of these two anything about music.
+    equalizer: float = 0.0  # dB at most
+    low_pass: bool = False
     # Tempo tells the genre. (The seed found its samples unlearnable: its stretch mixed the snippets of a batch up.)
     time_stretch: bool = False
+    soft_labels: str = ""  # file of what another tagger says of the snippets of the train split
+    soft_labels_sha256: str = ""  # its content, so that --resume goes on with the same
+    soft_weight: float = 0.5  # share of the soft labels in the target of a snippet that has some
+    auxiliary_weight: float = 1.0  # of the squared error of the teacher's own classes, beside the genres' loss
     head_only: bool = False  # train the classifier alone, on a frozen body
     log_steps: int = 1  # optimizer steps from one logged loss to the next; each makes a GPU wait
     seed: int = 42
@@ -91,6 +101,7 @@ RECIPES: dict[str, TrainConfig] = {
         label_smoothing=0.1,
         mixup=0.5,
         patchout=0.4,
+        frequency_patchout=0.4,
         ema=0.999,
         crop="random",
         time_mask=0,  # patchout leaves out more than masks do
@@ -104,7 +115,7 @@ RECIPES: dict[str, TrainConfig] = {
 FROM_RANDOM_WEIGHTS: dict[str, Any] = {"lr": 5e-4, "head_lr_factor": 1.0, "layer_decay": 1.0}
 DEFAULT_RECIPE = "seed"  # v2 has not been shown to be better: see the README
 
-OPTION_NAMES = tuple(field.name for field in fields(TrainConfig) if field.name != "recipe")
+OPTION_NAMES = tuple(field.name for field in fields(TrainConfig) if field.name not in ("recipe", "soft_labels_sha256"))
 
 
 def configure(recipe: str, **options: Any) -> TrainConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from tagger.audio import SAMPLE_RATE
 from training.config import Crop
 from training.waveforms import is_audible
 
 if TYPE_CHECKING:
     from training.data import Prepared
+    from training.soft_labels import SoftLabels
 
 MIDDLE = 0.8  # random crops come from the middle of the song: its very start and end are least like it
 
@@ -23,46 +26,65 @@ class SnippetDataset(Dataset):
 
     A key is a row, or (row, epoch): with random crops, each epoch hears another part of the song. What a key gives
     depends on nothing but the key and the seed, so that an interrupted training resumes with what it would have heard.
+    Soft labels are those of a snippet that starts within half a snippet's length; with random crops, the nearest there
+    are of the song.
     """
 
-    def __init__(self, prepared: Prepared, split: str, crop: Crop = "fixed", seed: int = 0) -> None:
+    def __init__(
+        self, prepared: Prepared, split: str, crop: Crop = "fixed", seed: int = 0, soft_labels: SoftLabels | None = None
+    ) -> None:
         if crop == "random" and prepared.features:
             raise ValueError("cached features are of fixed snippets: they cannot be cropped anew")
         self._rows = prepared.splits[split].with_format("numpy")
         self._waveforms, self._features = prepared.waveforms, prepared.features.get(split)
         self.snippet_samples, self.crop, self.seed = prepared.snippet_samples, crop, seed
+        self.soft_labels = soft_labels
+        self.within = math.inf if crop == "random" else prepared.snippet_samples / 2 / SAMPLE_RATE
+
+    @property
+    def n_soft(self) -> int:
+        """Rows that have soft labels."""
+        if self.soft_labels is None:
+            return 0
+        songs, starts = self._rows[self.soft_labels.song_column][:], self._rows["start_seconds"][:]
+        return int((self.soft_labels.nearest(songs, starts, self.within) >= 0).sum())
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> dict[str, torch.Tensor]:
         """A batch: `labels` and `rows` (batch,), and `waveforms` int16 (batch, snippet_samples) or, where features
-        are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised."""
+        are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised; and `SoftLabels.batch`."""
         pairs = [key if isinstance(key, tuple) else (key, 0) for key in keys]
         rows = [row for row, _ in pairs]
         columns = self._rows[rows]
         batch: dict[str, Any] = {"labels": columns["label"].astype(np.int64), "rows": np.array(rows, np.int64)}
+        firsts = columns["first"].tolist()
         if self._features is not None:
             batch["log_mels"] = np.stack([self._features[row] for row in rows])
         else:
-            places = zip(
-                columns["shard"], columns["first"], columns["song_first"], columns["song_samples"], strict=True
-            )
-            batch["waveforms"] = np.stack(
-                [self._cut(pair, *map(int, place)) for pair, place in zip(pairs, places, strict=True)]
-            )
+            places = zip(columns["shard"], firsts, columns["song_first"], columns["song_samples"], strict=True)
+            cuts = [self._cut(pair, *map(int, place)) for pair, place in zip(pairs, places, strict=True)]
+            firsts = [first for first, _ in cuts]
+            batch["waveforms"] = np.stack([waveform for _, waveform in cuts])
+        if self.soft_labels is not None:
+            starts = (np.array(firsts) - columns["song_first"]) / SAMPLE_RATE
+            songs = columns[self.soft_labels.song_column]
+            batch |= self.soft_labels.batch(self.soft_labels.nearest(songs, starts, self.within))
         return {name: torch.from_numpy(column) for name, column in batch.items()}
 
-    def _cut(self, pair: tuple[int, int], shard: int, first: int, song_first: int, song_samples: int) -> np.ndarray:
-        """One snippet, int16 (snippet_samples,)."""
+    def _cut(
+        self, pair: tuple[int, int], shard: int, first: int, song_first: int, song_samples: int
+    ) -> tuple[int, np.ndarray]:
+        """One snippet: the sample of the shard at which it begins, and int16 (snippet_samples,)."""
         if self.crop == "random" and song_samples > self.snippet_samples:
             rng = np.random.default_rng((self.seed, pair[1], pair[0]))
             spare = song_samples - self.snippet_samples
-            offset = int(spare * ((1 - MIDDLE) / 2 + MIDDLE * rng.random()))
-            waveform = self._waveforms.read(shard, song_first + offset, self.snippet_samples)
+            random_first = song_first + int(spare * ((1 - MIDDLE) / 2 + MIDDLE * rng.random()))
+            waveform = self._waveforms.read(shard, random_first, self.snippet_samples)
             if is_audible(waveform):
-                return waveform
-        return self._waveforms.snippet(shard, first, song_first, song_samples, self.snippet_samples)
+                return random_first, waveform
+        return first, self._waveforms.snippet(shard, first, song_first, song_samples, self.snippet_samples)
 
 
 def as_they_are(batch: Any) -> Any:

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tagger.audio import SAMPLE_RATE
 from tagger.checkpoint import quiet_transformers, read_config, read_features, read_network
-from tagger.description import find_checkpoint
+from tagger.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.features import LogMel
 from training.augment import Mixup, Patchout, augmentation
 from training.config import NEW_MODELS, Shape, TrainConfig
@@ -22,21 +23,28 @@ from training.waveforms import FULL_SCALE
 if TYPE_CHECKING:
     from transformers import ASTForAudioClassification
 
+FRAMES_STEP = 64  # a network's input is a multiple of it: 1024 frames for 10 s as AudioSet's, 512 for 5 s, 128 for 1 s
+ALL_KNOWN = 0.999  # share of a mixed snippet's soft labels that is known, but for rounding
 POSITION_STD = 0.02  # of the embeddings of ViT and DeiT; transformers leaves them zero, and nothing is learned
 
 
-def begin(config: TrainConfig, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel, bool]:
+def begin(
+    config: TrainConfig, genres: Sequence[str], snippet_samples: int | None = None
+) -> tuple[ASTForAudioClassification, LogMel, bool]:
     """A network with an output for each genre, on the CPU in float32, its features, and whether its head knows them.
 
     The body is that of `config.model`; so is the head where it was trained on these very genres, else it begins from
-    seeded random weights. Raises ModelError.
+    seeded random weights. A network that begins from random weights hears `snippet_samples`, or as long as its shape
+    says. Raises ModelError.
     """
     with quiet_transformers():
         from transformers import set_seed
 
         set_seed(config.seed)
         if config.model in NEW_MODELS:
-            ast, log_mel, knows = *_new(NEW_MODELS[config.model], genres), False
+            shape = NEW_MODELS[config.model]
+            seconds = snippet_samples / SAMPLE_RATE if snippet_samples else shape.snippet_seconds
+            ast, log_mel, knows = *_new(shape, genres, seconds), False
         else:
             ast, log_mel, knows = _pretrained(config.model, genres)
     if config.head_only:
@@ -49,7 +57,7 @@ def label_maps(genres: Sequence[str]) -> dict[str, Any]:
     return {"id2label": dict(enumerate(genres)), "label2id": {genre: label for label, genre in enumerate(genres)}}
 
 
-def _new(shape: Shape, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel]:
+def _new(shape: Shape, genres: Sequence[str], snippet_seconds: float) -> tuple[ASTForAudioClassification, LogMel]:
     from transformers import ASTConfig, ASTForAudioClassification
 
     config = ASTConfig(
@@ -59,7 +67,7 @@ def _new(shape: Shape, genres: Sequence[str]) -> tuple[ASTForAudioClassification
         intermediate_size=4 * shape.width,
         time_stride=shape.stride,
         frequency_stride=shape.stride,
-        max_length=shape.n_frames,
+        max_length=math.ceil(snippet_seconds * FRAMES_PER_SECOND / FRAMES_STEP) * FRAMES_STEP,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         **label_maps(genres),
@@ -99,28 +107,38 @@ class Network(nn.Module):
     """Snippets in, loss and logits out: log-mel, augmentation, mixup and the transformer in one graph on one device.
 
     In training mode snippets are augmented and the loss is that of `config`; in evaluation mode they are not, the
-    running mean of the weights answers where there is one, and the loss is plain cross-entropy.
+    running mean of the weights answers where there is one, and the loss is plain cross-entropy. The teacher's own
+    `n_classes` are learned by an auxiliary layer beside the classifier, which is of no use afterwards.
     """
 
     n_averaged: torch.Tensor
     class_weights: torch.Tensor | None
 
     def __init__(
-        self, ast: ASTForAudioClassification, log_mel: LogMel, config: TrainConfig, class_weights: torch.Tensor | None
+        self,
+        ast: ASTForAudioClassification,
+        log_mel: LogMel,
+        config: TrainConfig,
+        class_weights: torch.Tensor | None,
+        n_classes: int = 0,
     ) -> None:
         super().__init__()
         self.ast, self.log_mel = ast, log_mel
         self.n_genres = len(ast.config.id2label or ())
         self.label_smoothing, self.ema = config.label_smoothing, config.ema
+        self.soft_weight, self.auxiliary_weight = config.soft_weight, config.auxiliary_weight
+        self.auxiliary = nn.Linear(ast.config.hidden_size, n_classes) if n_classes else None
+        #: Losses of genres and of the teacher's classes, (2,), of each batch since they were last asked for.
+        self.losses: list[torch.Tensor] = []
         #: The running mean of the weights, as they are saved and evaluated.
         self.average = deepcopy(ast).requires_grad_(False) if config.ema else None
         self.register_buffer("n_averaged", torch.zeros((), dtype=torch.long))
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.augment = _effects(config, log_mel.std)
+        self.augment = _effects(config, log_mel)
         self.mixup = Mixup(config.mixup) if config.mixup else None
-        if config.patchout:
+        if config.patchout or config.frequency_patchout:
             n_mel, n_time = ast.audio_spectrogram_transformer.embeddings.get_shape(ast.config)
-            Patchout(ast, n_time=int(config.patchout * n_time), n_frequency=int(config.patchout * n_mel))
+            Patchout(ast, n_time=int(config.patchout * n_time), n_frequency=int(config.frequency_patchout * n_mel))
 
     @property
     def trained(self) -> ASTForAudioClassification:
@@ -133,25 +151,55 @@ class Network(nn.Module):
         log_mels: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         rows: torch.Tensor | None = None,
+        soft_known: torch.Tensor | None = None,
+        soft_genres: torch.Tensor | None = None,
+        soft_classes: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`loss` (), where there are labels, and `logits` (batch, n_genres).
 
         Of `waveforms`, int16 (batch, n_samples), or `log_mels`, float16 (batch, n_frames, n_mels) and not normalised.
-        `rows` only pass through the trainer.
+        `rows` only pass through the trainer. What is soft is as `SoftLabels.batch` says, and heard in training only.
         """
         features = self._features(waveforms, log_mels)
         if not self.training:
-            logits = _logits(self.trained, features)
+            logits = _logits(self.trained, _pooled(self.trained, features))
             return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
         if labels is None:
             raise ValueError("no labels to learn from")
         features = self.augment(features)
-        targets = labels
+        targets, teacher = labels, []
+        if soft_classes is not None and soft_known is not None:
+            teacher = [soft_classes, soft_known]
+        if self.mixup is not None or soft_genres is not None:
+            targets = self._probabilities(labels, soft_known, soft_genres)
         if self.mixup is not None:
-            features, targets = self.mixup(features, F.one_hot(labels, self.n_genres).float())
-        logits = _logits(self.ast, features)
-        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.label_smoothing)
+            features, targets, *teacher = self.mixup(features, targets, *teacher)
+        pooled = _pooled(self.ast, features)
+        logits = _logits(self.ast, pooled)
+        smoothing = 0.0 if targets.is_floating_point() else self.label_smoothing
+        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing)
+        if teacher:
+            auxiliary_loss = self._auxiliary_loss(pooled, *teacher)
+            self.losses.append(torch.stack([loss, auxiliary_loss]).detach())
+            loss = loss + self.auxiliary_weight * auxiliary_loss
         return {"loss": loss, "logits": logits}
+
+    def _probabilities(
+        self, labels: torch.Tensor, soft_known: torch.Tensor | None, soft_genres: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The target of each snippet, (batch, n_genres): its smoothed label, mixed with the soft one where there is."""
+        n_genres, smoothing = self.n_genres, self.label_smoothing
+        hard = F.one_hot(labels, n_genres) * (1 - smoothing) + smoothing / n_genres
+        if soft_genres is None or soft_known is None:
+            return hard
+        return hard + self.soft_weight * soft_known * (soft_genres - hard)
+
+    def _auxiliary_loss(self, pooled: torch.Tensor, classes: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of the teacher's classes, with 0 for snippets of which they are not known in whole."""
+        assert self.auxiliary is not None
+        with torch.autocast(pooled.device.type, enabled=False):
+            errors = (self.auxiliary(pooled.float()) - classes).square().mean(dim=1)
+            return (errors * (known[:, 0] > ALL_KNOWN)).mean()
 
     def _features(self, waveforms: torch.Tensor | None, log_mels: torch.Tensor | None) -> torch.Tensor:
         """Normalised log-mels (batch, n_frames, n_mels), of what there is."""
@@ -174,15 +222,20 @@ class Network(nn.Module):
         self.n_averaged += 1
 
 
-def _logits(ast: ASTForAudioClassification, features: torch.Tensor) -> torch.Tensor:
+def _pooled(ast: ASTForAudioClassification, features: torch.Tensor) -> torch.Tensor:
+    """The mean of both special tokens after the last layer, (batch, width)."""
+    pooled: torch.Tensor = ast.audio_spectrogram_transformer(features).pooler_output
+    return pooled
+
+
+def _logits(ast: ASTForAudioClassification, pooled: torch.Tensor) -> torch.Tensor:
     """Logits (batch, n_genres); the last, tiny layer in float32, as the product computes it."""
-    pooled = ast.audio_spectrogram_transformer(features).pooler_output
     with torch.autocast(pooled.device.type, enabled=False):
         logits: torch.Tensor = ast.classifier(pooled.float())
     return logits
 
 
-def _effects(config: TrainConfig, std: float) -> nn.Module:
+def _effects(config: TrainConfig, log_mel: LogMel) -> nn.Module:
     if not config.augment:
         return nn.Identity()
     return augmentation(
@@ -193,32 +246,42 @@ def _effects(config: TrainConfig, std: float) -> nn.Module:
         stretch=config.time_stretch,
         shift=config.shift,
         level=config.level,
-        std=std,
+        equalizer=config.equalizer,
+        low_pass=config.low_pass,
+        mean=log_mel.mean,
+        std=log_mel.std,
     )
 
 
 def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
     """Parameters by learning rate and weight decay, for the optimizer.
 
-    The last layer learns at `lr`, each earlier one at `layer_decay` times its successor's, the classifier at
+    The last layer learns at `lr`, each earlier one at `layer_decay` times its successor's, what follows the body at
     `head_lr_factor` times `lr` (Clark et al. 2020, section 3.1; He et al. 2022, table 9). Biases, norms, positions
-    and tokens do not decay.
+    and tokens do not decay. The matrices of the layers are what Muon takes.
     """
     n_layers = network.ast.config.num_hidden_layers
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.ast.named_parameters():
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    modules = {"": network.ast} | ({"auxiliary": network.auxiliary} if network.auxiliary else {})
+    named = [each for prefix, module in modules.items() for each in module.named_parameters(prefix)]
+    for name, parameter in named:
         if not parameter.requires_grad:
             continue
         part = name.split(".")
-        if part[0] == "classifier":
+        if part[0] in ("classifier", "auxiliary"):
             factor = config.head_lr_factor
         elif "layers" in part:
             factor = config.layer_decay ** (n_layers - 1 - int(part[part.index("layers") + 1]))
         else:
             factor = config.layer_decay**n_layers if "embeddings" in part else 1.0
         is_free = parameter.ndim < 2 or part[-1] in ("cls_token", "distillation_token", "position_embeddings")
-        groups.setdefault((config.lr * factor, 0.0 if is_free else config.weight_decay), []).append(parameter)
-    return [{"params": group, "lr": lr, "weight_decay": decay} for (lr, decay), group in groups.items()]
+        is_hidden = config.optimizer == "muon" and "layers" in part and parameter.ndim == 2
+        key = config.lr * factor, 0.0 if is_free else config.weight_decay, is_hidden
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": group, "lr": lr, "weight_decay": decay} | ({"is_hidden": True} if is_hidden else {})
+        for (lr, decay, is_hidden), group in groups.items()
+    ]
 
 
 def device_batch(ast: ASTForAudioClassification, batch_size: int, device: str) -> int:

@@ -26,7 +26,16 @@ from training.data import RECORD, VERSION, Record, fingerprint, read_record, sav
 from training.duplicates import find_duplicates
 from training.options import PrepareOptions
 from training.songs import DatasetError, LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
-from training.splits import SPLITS, Audit, artist_key, audit_splits, balance_songs, group_songs, split_groups
+from training.splits import (
+    SPLITS,
+    Audit,
+    artist_key,
+    audit_splits,
+    balance_songs,
+    crossing_songs,
+    group_songs,
+    split_groups,
+)
 from training.waveforms import BYTES_PER_SAMPLE, Place, Shelf, Waveforms, decode_songs, is_audible, is_shelf
 
 SPARE_BYTES = 1 << 28  # for tables and indices, and because lengths are estimates
@@ -90,7 +99,8 @@ def prepare(
         heard = _hear(shelf, songs, options, left_out, n_workers or usable_cores(), watch)
         tell("Looking for recordings that are there twice.")
         duplicates = _find_duplicates(shelf, heard)
-        songs = _with_enough_groups(source, heard.songs, duplicates, options, left_out)
+        songs = _without_crossing(heard.songs, duplicates, left_out, tell)
+        songs = _with_enough_groups(source, songs, duplicates, options, left_out)
         entries, audit = _share_out(source, songs, duplicates, options)
         kept = _balanced(entries, options)
         record = Record(
@@ -142,33 +152,76 @@ def _limited(songs: Sequence[LabelledSong], options: PrepareOptions) -> Sequence
     return [songs[i] for i in sorted(i for _, i in sorted(turns)[: options.limit])]
 
 
+def _without_crossing(
+    songs: Songs, duplicates: list[tuple[str, str]], left_out: LeftOut, tell: Callable[[str], None]
+) -> Songs:
+    """The songs but for those whose split the source says, and whose artist or recording is also in a later split."""
+    kept = songs
+    while _splits_are_given(kept):
+        groups = group_songs(kept, duplicates).groups
+        wheres = crossing_songs([each.split for each in kept.values()], groups)
+        if not any(wheres):
+            break
+        for each, where in zip(kept.values(), wheres, strict=True):
+            if where:
+                left_out.songs[each.path] = f"left out of {each.split}: the same artist or recording is in {where}"
+        kept = {song: each for song, each in kept.items() if each.path not in left_out.songs}  # who may group otherwise
+    if len(kept) < len(songs):
+        n_crossing = len(songs) - len(kept)
+        tell(f"{n_crossing} songs are left out: the same artist or recording is in a split that is held out.")
+    return kept
+
+
+def _splits_are_given(songs: Songs) -> bool:
+    return any(each.split for each in songs.values())
+
+
 def _with_enough_groups(
     source: Path, songs: Songs, duplicates: list[tuple[str, str]], options: PrepareOptions, left_out: LeftOut
 ) -> Songs:
-    """The songs of genres that have a group for each split; the others are dropped if asked for, else an error."""
-    groups = group_songs(songs, duplicates).groups
-    genres = [each.genre for each in songs.values()]
-    n_groups = Counter(genre for genre, _ in set(zip(genres, groups, strict=True)))
-    small = {genre: count for genre, count in n_groups.items() if count < len(SPLITS)}
+    """The songs of genres that can be shared out; the others are dropped if asked for, else an error."""
+    small = _small_genres(songs, duplicates)
     if small and not options.drop_small:
-        genre, count = min(small.items(), key=lambda item: item[1])
+        genre = next(iter(small))
         others = f" (and {len(small) - 1} more genres)" if len(small) > 1 else ""
-        n_artists = f"{count} artist{'s' * (count != 1)} (albums or folders, where none is named)"
         raise DatasetError(
             source,
-            f"{genre!r}{others} has songs of {n_artists}, and three splits that share none need {len(SPLITS)}:"
+            f"{genre!r}{others} has {small[genre]}:"
             " add songs, call it something else with --map, or leave such genres out with --drop-small",
         )
     for each in songs.values():
         if each.genre in small:
-            left_out.songs[each.path] = f"{each.genre!r} has too few artists to be split"
-    n_genres = len(n_groups) - len(small)
-    if n_genres < 2:
-        only = f": {next(genre for genre in n_groups if genre not in small)!r}" if n_genres else ""
+            left_out.songs[each.path] = f"{each.genre!r} has {small[each.genre]}"
+    genres = sorted({each.genre for each in songs.values()} - set(small))
+    if len(genres) < 2:
+        only = f": {genres[0]!r}" if genres else ""
         raise DatasetError(
-            source, f"there is nothing to tell apart: songs of {n_genres} genre{'s' * (n_genres != 1)}{only}"
+            source, f"there is nothing to tell apart: songs of {len(genres)} genre{'s' * (len(genres) != 1)}{only}"
         )
-    return {song: each for song, each in songs.items() if each.genre not in small}
+    kept = {song: each for song, each in songs.items() if each.genre not in small}
+    in_splits = {each.split for each in kept.values()}
+    if _splits_are_given(songs) and len(in_splits) < len(SPLITS):
+        empty = " and ".join(split for split in SPLITS if split not in in_splits)
+        raise DatasetError(
+            source, f"no songs are left in {empty}: give some that share no artist with the other splits"
+        )
+    return kept
+
+
+def _small_genres(songs: Songs, duplicates: list[tuple[str, str]]) -> dict[str, str]:
+    """Genres that cannot be in all splits, or be learned where the source says the splits → what they have instead."""
+    genres = [each.genre for each in songs.values()]
+    if _splits_are_given(songs):
+        learned = {each.genre for each in songs.values() if each.split == SPLITS[0]}
+        return {genre: f"no songs in {SPLITS[0]}" for genre in genres if genre not in learned}
+    groups = group_songs(songs, duplicates).groups
+    n_groups = Counter(genre for genre, _ in set(zip(genres, groups, strict=True)))
+    return {
+        genre: f"songs of {count} artist{'s' * (count != 1)} (albums or folders, where none is named), and three splits"
+        f" that share none need {len(SPLITS)}"
+        for count, genre in sorted((count, genre) for genre, count in n_groups.items())
+        if count < len(SPLITS)
+    }
 
 
 def _what_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -242,15 +295,21 @@ def audible_firsts(waveforms: Waveforms, place: Place, options: PrepareOptions) 
 def _share_out(
     source: Path, songs: Songs, duplicates: list[tuple[str, str]], options: PrepareOptions
 ) -> tuple[list[Entry], Audit]:
-    """Each song with its split, and the audit of that; DatasetError when a genre has no song in some split."""
+    """Each song with its split, and the audit of that; DatasetError when a genre has no song in some split, and nobody
+    said so."""
     duplicates = [(one, other) for one, other in duplicates if one in songs and other in songs]
     grouping = group_songs(songs, duplicates)
     genres = [each.genre for each in songs.values()]
-    splits = split_groups(genres, grouping.groups, options.split, options.seed)
-    n_splits = Counter(genre for genre, _ in set(zip(genres, splits, strict=True)))
-    for genre, count in n_splits.items():
-        if count < len(SPLITS):
-            raise DatasetError(source, f"{genre!r} cannot be shared out: its artists are tied to those of other genres")
+    if _splits_are_given(songs):
+        splits = [each.split for each in songs.values()]
+    else:
+        splits = split_groups(genres, grouping.groups, options.split, options.seed)
+        n_splits = Counter(genre for genre, _ in set(zip(genres, splits, strict=True)))
+        for genre, count in n_splits.items():
+            if count < len(SPLITS):
+                raise DatasetError(
+                    source, f"{genre!r} cannot be shared out: its artists are tied to those of other genres"
+                )
     entries = [
         Entry(song, each, split, group)
         for (song, each), split, group in zip(songs.items(), splits, grouping.groups, strict=True)

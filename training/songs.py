@@ -15,6 +15,7 @@ from tagger.genres import canonical, genre_key
 from tagger.identity import identify
 from tagger.library import find_songs
 from tagger.metadata import Metadata, TagError, read_metadata
+from tagger.predictions import SPLITS
 from training.options import Labels
 
 #: Shows how far a loop is: (items, what is done with them, how many there are) to the same items.
@@ -47,6 +48,8 @@ class LabelledSong:
     folder: str = ""
     #: About how long it is, by its headers; 0 where they do not say.
     seconds: float = 0.0
+    #: Where it is to go, one of SPLITS; "" where that is for `splits.split_groups` to say.
+    split: str = ""
 
 
 @dataclass
@@ -92,10 +95,10 @@ def find_labelled(
 ) -> Labelled:
     """The songs of a source with their genres, in library order; raises DatasetError where there are none.
 
-    A file is a table (CSV or TSV) with a header: `path`, `genre`, and perhaps `artist`, `album`, `album_artist`; paths
-    are relative to its folder. In a folder, genres are the names of its sub-folders or the songs' own tags: see
-    `_folders_are_genres` for what "auto" takes. `names` (a map file) renames genres, "" drops one. Names of folders
-    and tables are kept as they are; tags become the canonical genres, the first that is known.
+    A file is a table (CSV or TSV) with a header: `path`, `genre`, and perhaps `artist`, `album`, `album_artist`, and
+    `split`; paths are relative to its folder. In a folder, genres are the names of its sub-folders or the songs' own
+    tags: see `_folders_are_genres` for what "auto" takes. `names` (a map file) renames genres, "" drops one. Names of
+    folders and tables are kept as they are; tags become the canonical genres, the first that is known.
     """
     by_key = {genre_key(genre): name for genre, name in (names or {}).items()}
     if source.is_file():
@@ -210,6 +213,7 @@ def _table(source: Path, names: Mapping[str, str], watch: Watch) -> Labelled:
     left_out = LeftOut()
     songs: list[LabelledSong] = []
     rows = _rows(source)
+    _check_splits(source, rows)
     for row in watch(rows, "Reading tags", len(rows)):
         path = source.parent / row["path"]
         genre = " ".join(row["genre"].split())
@@ -222,10 +226,21 @@ def _table(source: Path, names: Mapping[str, str], watch: Watch) -> Labelled:
             found = _metadata(path)
             song = _song(path, genre, found, source.parent)
             given = {name: row[name].strip() for name in ("artist", "album", "album_artist") if name in row}
-            songs.append(LabelledSong(**{**vars(song), **given}))
+            songs.append(LabelledSong(**{**vars(song), **given, "split": row.get("split", "")}))
     if not songs:
         raise DatasetError(source, "no song in it with a genre that can be found")
-    return Labelled(tuple(songs), left_out, "by the table")
+    return Labelled(tuple(songs), left_out, f"by the table{', which also says the splits' * bool(songs[0].split)}")
+
+
+def _check_splits(source: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """DatasetError unless a column `split`, where there is one, names a split in every row."""
+    for number, row in enumerate(rows, 1):
+        if row.get("split", SPLITS[0]) not in SPLITS:
+            raise DatasetError(
+                source,
+                f"song {number} ({row['path']}) has the split {row['split']!r}: every song needs one of"
+                f" {', '.join(SPLITS)}, or none of them a column `split`",
+            )
 
 
 def _rows(source: Path) -> list[dict[str, str]]:
@@ -253,7 +268,8 @@ def identify_songs(
 ) -> dict[str, LabelledSong]:
     """Songs by who they are (`tagger.identity`, hex), in their order, each once.
 
-    Files with the same audio are one song, unless they are given different genres: then none of them is used.
+    Files with the same audio are one song, unless they are given different genres: then none of them is used. Given
+    different splits, it is in the last of SPLITS that it is given.
     """
     copies: dict[str, list[LabelledSong]] = {}
     for song in watch(songs, "Telling songs apart", len(songs)):
@@ -262,10 +278,12 @@ def identify_songs(
         except (OSError, ValueError) as error:
             left_out.songs[song.path] = getattr(error, "strerror", None) or str(error)
     for each in copies.values():
+        each.sort(key=lambda song: -SPLITS.index(song.split or SPLITS[0]))
         for song in each:
             other = next((other for other in each if other.genre != song.genre), None)
             if other:
                 left_out.songs[song.path] = f"{song.genre!r} here, and {other.genre!r} as {other.path}: the same audio"
             elif song.path != each[0].path:
-                left_out.songs[song.path] = f"the same audio as {each[0].path}"
+                where = f", which is in {each[0].split}" if song.split != each[0].split else ""
+                left_out.songs[song.path] = f"the same audio as {each[0].path}{where}"
     return {identity: each[0] for identity, each in copies.items() if each[0].path not in left_out.songs}

@@ -49,7 +49,8 @@ def group_songs(songs: Mapping[str, LabelledSong], duplicates: Iterable[tuple[st
 
     A song belongs to the album's artist, else to its own; where none is named, to its album, else to its folder.
     Compilations hold nothing together. An album whose files name an artist for each song but none for the album
-    belongs, with all its songs, to the artist of more than half of them.
+    belongs, with all its songs, to the artist of more than half of them. Duplicates of songs that are not here are
+    passed over.
     """
     keys = _artist_keys(songs)
     leader = {key: key for key in keys.values()}
@@ -70,7 +71,8 @@ def group_songs(songs: Mapping[str, LabelledSong], duplicates: Iterable[tuple[st
             for song in members:
                 unite(keys[members[0]], keys[song])
     for one, other in duplicates:
-        unite(keys[one], keys[other])
+        if one in keys and other in keys:
+            unite(keys[one], keys[other])
     known_by = tuple("" if kind == "song" else kind for kind in (key.partition(" ")[0] for key in keys.values()))
     return Grouping(tuple(find(key) for key in keys.values()), known_by)
 
@@ -208,6 +210,16 @@ def split_groups(genres: Sequence[str], groups: Sequence[str], shares: Sequence[
     trials = (_place(counts, wanted, rng.permutation(len(counts))) for _ in range(n_trials))
     _, placed = min(trials, key=lambda trial: trial[0])
     return [SPLITS[placed[group]] for group in groups]
+
+
+def crossing_songs(splits: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """For each song whose group is also in a later one of SPLITS, that split; "" for the others, which may stay."""
+    last: dict[str, int] = {}
+    for split, group in zip(splits, groups, strict=True):
+        last[group] = max(last.get(group, 0), SPLITS.index(split))
+    return [
+        SPLITS[last[group]] if SPLITS[last[group]] != split else "" for split, group in zip(splits, groups, strict=True)
+    ]
 
 
 def _place(

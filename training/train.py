@@ -8,8 +8,10 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,10 +29,13 @@ from tagger.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.scores import song_confidences, song_logits
 from training.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.config import TrainConfig
+from training.loader import SnippetDataset
 from training.metrics import balanced_class_weights
 from training.network import Network, begin, device_batch
 from training.outcome import Outcome, contents, score_split, write_outcome
 from training.runs import Run, TrainingError, is_first_process, n_processes
+from training.soft_labels import SoftLabels, digest, read_soft_labels
+from training.songs import DatasetError
 from training.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
 
 if TYPE_CHECKING:
@@ -53,6 +58,7 @@ def train_run(
     device = choose_device(device)
     began = time.perf_counter()
     tell = _logged(run, tell)
+    run = _with_digest(run)
     with quiet_transformers():
         trainer, log_mel, watch = _trained(run, prepared, device, wandb, resume, tell)
         logits = {split: trainer.hear(prepared, split) for split in HELD_OUT}
@@ -92,6 +98,32 @@ def _logged(run: Run, tell: Callable[[str], None]) -> Callable[[str], None]:
                 file.write(f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {line}\n")
 
     return tell_and_log
+
+
+def _with_digest(run: Run) -> Run:
+    """The run, which says what is in its soft labels; TrainingError where it was begun with others."""
+    config = run.config
+    if not config.soft_labels:
+        return run
+    found = digest(Path(config.soft_labels))
+    if config.soft_labels_sha256 not in ("", found):
+        raise TrainingError(f"{config.soft_labels}: has changed since {run.folder} was begun: begin another run")
+    return replace(run, config=replace(config, soft_labels_sha256=found))
+
+
+def _soft_labels(config: TrainConfig, prepared: Prepared) -> SoftLabels | None:
+    """What is to be learned beside the labels of the train split, if anything. Raises DatasetError."""
+    if not config.soft_labels:
+        return None
+    path = Path(config.soft_labels)
+    soft_labels = read_soft_labels(path, prepared.genres)
+    if not SnippetDataset(prepared, "train", config.crop, soft_labels=soft_labels).n_soft:
+        column = soft_labels.song_column
+        example = prepared.splits["train"][0][column]
+        raise DatasetError(
+            path, f"has no row of a snippet to learn from: {column} has to be as in the dataset, like {example!r}"
+        )
+    return soft_labels
 
 
 def conclude(
@@ -185,6 +217,8 @@ def _trained(
         raise TrainingError(
             f"--batch-size {config.batch_size} cannot be shared by {n_devices} devices: take a multiple"
         )
+    soft_labels = _soft_labels(config, prepared)
+    n_classes = soft_labels.classes.shape[1] if soft_labels else 0
     last = get_last_checkpoint(run.trainer) if resume and run.trainer.is_dir() else None
     labels = np.asarray(prepared.splits["train"]["label"][:])
     weights = None
@@ -192,7 +226,7 @@ def _trained(
         weights = torch.tensor(balanced_class_weights(labels, len(genres)), dtype=torch.float32)
     at_once = 0
     while True:  # until a batch fits the memory
-        ast, log_mel, knows = begin(config, genres)
+        ast, log_mel, knows = begin(config, genres, prepared.snippet_samples)
         check_snippets(config, log_mel, prepared)
         if config.epochs == 0 and not knows:
             raise ModelError(
@@ -200,12 +234,14 @@ def _trained(
             )
         run.begin()  # now that nothing is known to be in the way
         at_once = at_once or device_batch(ast, config.batch_size // n_devices, device)
-        network = Network(ast, log_mel, config, weights)
+        network = Network(ast, log_mel, config, weights, n_classes)
         arguments = training_arguments(
             run, len(labels), device=device, n_devices=n_devices, device_batch=at_once, wandb=wandb
         )
         arguments._n_gpu = min(1, arguments.n_gpu)  # several are for torchrun: the Trainer would take DataParallel
-        trainer = GenreTrainer(network, config, prepared, arguments)
+        trainer = GenreTrainer(network, config, prepared, arguments, soft_labels)
+        if soft_labels:
+            tell(f"soft labels for {trainer.rows.n_soft} of {len(labels)} snippets")
         watch = Watch(tell, batch_size=config.batch_size, slow=device == "cpu")
         trainer.add_callback(watch)
         if wandb and trainer.is_world_process_zero():

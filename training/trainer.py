@@ -19,11 +19,13 @@ from tagger.workers import usable_cores
 from training.config import TrainConfig
 from training.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
 from training.metrics import scores
+from training.muon import Muon
 from training.network import Network, parameter_groups
 from training.runs import Run, TrainingError
 
 if TYPE_CHECKING:
     from training.data import Prepared
+    from training.soft_labels import SoftLabels
 
 LEAST_LR = 0.01  # share of the lr that the cosine ends at
 
@@ -93,9 +95,16 @@ def choose_precision(config: TrainConfig, device: str) -> str:
 class GenreTrainer(Trainer):
     """transformers' Trainer with rows drawn per epoch, and a learning rate for each depth."""
 
-    def __init__(self, network: Network, config: TrainConfig, prepared: Prepared, args: TrainingArguments) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: TrainConfig,
+        prepared: Prepared,
+        args: TrainingArguments,
+        soft_labels: SoftLabels | None = None,
+    ) -> None:
         self.network, self.config = network, config
-        train = SnippetDataset(prepared, "train", config.crop, config.seed)
+        self.rows = SnippetDataset(prepared, "train", config.crop, config.seed, soft_labels)
         validate = SnippetDataset(prepared, "validate")
         self.labels = np.asarray(prepared.splits["train"]["label"][:])
         songs = np.asarray(prepared.splits["validate"]["song"][:])
@@ -108,7 +117,7 @@ class GenreTrainer(Trainer):
             model=network,
             args=args,
             data_collator=as_they_are,
-            train_dataset=train,
+            train_dataset=self.rows,
             eval_dataset=validate,
             compute_metrics=compute_metrics,
         )
@@ -120,11 +129,21 @@ class GenreTrainer(Trainer):
         return EpochSampler(len(self.labels), self.config.seed, weights)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW over `parameter_groups`."""
+        """AdamW or Muon over `parameter_groups`."""
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            if self.config.optimizer == "muon":
+                kind, options = Muon, {name: options[name] for name in ("lr", "betas", "eps")}
             self.optimizer = kind(parameter_groups(self.network, self.config), **options)
         return self.optimizer
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and beside the loss the parts it is the sum of, where there are several (those of this process)."""
+        if "loss" in logs and self.network.losses:
+            parts = torch.stack(self.network.losses).mean(dim=0).tolist()
+            logs |= dict(zip(("genre_loss", "auxiliary_loss"), parts, strict=True))
+            self.network.losses.clear()
+        super().log(logs, start_time)
 
     def hear(self, prepared: Prepared, split: str) -> np.ndarray:
         """Logits (n_rows, n_genres) of the rows of a split, in their order."""
