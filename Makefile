@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MUSIC ?= samples
 
-.PHONY: tag test lint type bench bench-train campaigns clean
+.PHONY: tag test lint type bench bench-train campaigns starter clean
 
 # An environment that is made once and again when the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -45,6 +45,22 @@ campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign
 
 campaign-%: $(VENV)/installed
 	$(BIN)/python -m tests.campaign_$* $(OPTIONS)
+
+# The embedded checkpoint, made again from nothing: an evening on two cores. Needs Debian's apt-get, git and openmpt123,
+# and in TEACHERS the weights of two public taggers: training/starter/README.md says which.
+STARTER ?= starter
+TEACHERS ?= teachers
+starter: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[starter]'
+	$(BIN)/python -m training.starter.corpus $(STARTER)/recordings $(OPTIONS)
+	$(BIN)/python -m training.starter.labels $(STARTER)/recordings/songs.csv --teachers $(TEACHERS) --out $(STARTER)/labels
+	$(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --snippet-seconds 5 --snippets 12
+	$(BIN)/genre-tag train --data $(STARTER)/dataset --soft-labels $(STARTER)/labels/soft_labels.parquet --soft-weight 1 \
+		--recipe v2 --model new-mini --optimizer muon --lr 0.001 --batch-size 32 --epochs $(EPOCHS) --warmup-epochs 0.5 \
+		--patchout 0.75 --frequency-patchout 0 --mixup 0.25 --label-smoothing 0 --effect-p 0.3 --noise 0 --equalizer 4 \
+		--out $(STARTER)/run
+	$(BIN)/python -m training.starter.release $(STARTER)/run $(STARTER)/recordings/songs.csv --out $(STARTER)/model
+EPOCHS ?= 11
 
 clean:
 	rm -rf $(VENV) samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -29,9 +29,12 @@ LONGEST_SECONDS = 24 * 3600.0  # a longer song is a damaged header
 SILENCE_RMS = 10 ** (-60 / 20)  # -60 dBFS
 LOUDEST = 2.0**31  # beyond samples that were never scaled to [-1, 1] there is only damage
 
-LEAD_SECONDS = 1.0  # MP3 needs 0.5 s (its bit reservoir at 8 kbit/s), Opus 0.08 s, AAC and Vorbis two frames
+# What a decoder is given ahead of a window, to be thrown away, by the beginning of the codec's name. The bit reservoir
+# of MP3 reaches back 0.55 s at 8 kbit/s; the upper half of HE-AAC waits for its next header, up to 0.5 s apart.
+LEADS_SECONDS = {"mp": 0.6, "aac": 1.0}
+LEAD_SECONDS = 0.1  # of the others Opus needs most: 0.08 s (RFC 7845, section 4.6)
 LOST_SECONDS = 20.0  # a seek that lands this early has failed
-EDGE_SECONDS = 0.1  # the resampler's filter reaches 8 ms to each side; frames may claim to be 20 ms late
+EDGE_SECONDS = 0.05  # the resampler's filter reaches 8 ms to each side; frames may claim to be 20 ms late
 N_DAMAGES = 100  # places a demuxer may stumble over before the rest of the file is given up
 SLACK_SAMPLES = SAMPLE_RATE // 10  # a song may end this far from its declared end; WMA is usually 45 ms short
 
@@ -58,6 +61,9 @@ SEEKS_EXACTLY = {
 # swresample's filter is four times as long as usual: flat to 7.2 kHz, -80 dB from 8.1 kHz up. The usual one is down by
 # 1 dB at 7.2 kHz already and folds 8.1 kHz, only 13 dB down, onto the top mel bins.
 RESAMPLER = "filter_size=128"
+# A frame holds some 20 ms, and each one's way through five filters would cost as much as resampling it.
+BLOCK_SAMPLES = 16_384
+PULL_FRAMES = 64  # a pull asks the whole graph; a second or two of music waits for one
 READ_BYTES = 1 << 18  # one round trip of a network drive; a FLAC takes 70 of them, and 280 by FFmpeg's own 32 KiB
 DEMUXER = {
     "protocol_whitelist": "none",  # a playlist in disguise must not open other files, or the network
@@ -75,6 +81,15 @@ class AudioError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be decoded of a song."""
+
+    path: Path
+    n_snippets: int | None  # None: all of it
+    without: tuple[float, ...] = ()  # starts, in seconds, of snippets that are known already
 
 
 @dataclass(frozen=True)
@@ -125,10 +140,14 @@ def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIP
 
     n_snippets=None returns all of the song, 230 MB per hour; a few snippets need tens of MB however long the song.
     """
-    path = Path(path)
-    with _opened(path) as file:
-        waveforms, firsts, n_samples = _hear(path, file, n_snippets, snippet_samples)
-    _refuse_no_numbers(path, waveforms)
+    return decode_wanted(Wanted(Path(path), n_snippets), snippet_samples)
+
+
+def decode_wanted(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Snippets:
+    """What `decode` returns, of what is wanted."""
+    with _opened(wanted.path) as file:
+        waveforms, firsts, n_samples = _hear(wanted, file, snippet_samples)
+    _refuse_no_numbers(wanted.path, waveforms)
 
     duration_seconds = n_samples / SAMPLE_RATE
     if duration_seconds < SHORTEST_SECONDS:
@@ -201,19 +220,18 @@ def _refuse_odd_files(path: Path) -> None:
         raise AudioError(path, "empty file")
 
 
-def _hear(
-    path: Path, file: FileIO, n_snippets: int | None, snippet_samples: int
-) -> tuple[np.ndarray, Sequence[int], int]:
+def _hear(wanted: Wanted, file: FileIO, snippet_samples: int) -> tuple[np.ndarray, Sequence[int], int]:
     """Snippets (n_snippets, snippet_samples), the samples they begin at, and the length of the song in samples."""
+    path = wanted.path
     with _open(path, file) as container:
-        if n_snippets is not None and _seeks_exactly(container):
-            heard = _hear_by_seeking(container, n_snippets, snippet_samples)
+        if wanted.n_snippets is not None and _seeks_exactly(container):
+            heard = _hear_by_seeking(container, wanted, snippet_samples)
             if heard is not None:
                 return heard
         declared_seconds = (container.duration or 0) / av.time_base
     n_samples = round(declared_seconds * SAMPLE_RATE) if declared_seconds < LONGEST_SECONDS else 0
     for _ in range(2):  # the second time only if the song turned out to be longer or shorter than declared
-        firsts = _firsts(n_samples, n_snippets, snippet_samples)
+        firsts = _firsts(n_samples, wanted, snippet_samples)
         with _open(path, file) as container:
             blocks = _resample(_frames(container))
             waveforms, n_heard = _cut(blocks, firsts, snippet_samples)
@@ -246,17 +264,20 @@ def _seeks_exactly(container: Any) -> bool:
     return container.streams.audio[0].codec_context.name.startswith(codecs)
 
 
-def _firsts(n_samples: int, n_snippets: int | None, snippet_samples: int) -> list[int]:
-    starts = snippet_starts(n_samples / SAMPLE_RATE, n_snippets, snippet_samples / SAMPLE_RATE)
-    return [round(start * SAMPLE_RATE) for start in starts]
+def _firsts(n_samples: int, wanted: Wanted, snippet_samples: int) -> list[int]:
+    """The samples at which the snippets begin that are wanted; if that leaves none, at which all of them do."""
+    starts = snippet_starts(n_samples / SAMPLE_RATE, wanted.n_snippets, snippet_samples / SAMPLE_RATE)
+    firsts = [round(start * SAMPLE_RATE) for start in starts]
+    known = {round(start * SAMPLE_RATE) for start in wanted.without}
+    return [first for first in firsts if first not in known] or firsts
 
 
 def _hear_by_seeking(
-    container: Any, n_snippets: int, snippet_samples: int
+    container: Any, wanted: Wanted, snippet_samples: int
 ) -> tuple[np.ndarray, Sequence[int], int] | None:
     """What `_hear` returns, from the windows alone; None where this file proves unfit for it or too short to gain."""
     n_samples = _n_samples_by_timestamps(container)
-    firsts = _firsts(n_samples, n_snippets, snippet_samples)
+    firsts = _firsts(n_samples, wanted, snippet_samples)
     if len(firsts) * (snippet_samples + 2 * SAMPLE_RATE) > n_samples:
         return None
     windows = []
@@ -289,37 +310,43 @@ def _n_samples_by_timestamps(container: Any) -> int:
 def _window(container: Any, first: int, length: int) -> np.ndarray | None:
     """The window (1, length) that begins at sample `first`, found by seeking; None if it cannot be placed exactly."""
     stream = container.streams.audio[0]
-    begin = stream.start_time or 0
-    # Resampled from a whole second on: there the sample grid of every rate meets that of 16 kHz.
-    second = max(0, int(first / SAMPLE_RATE - EDGE_SECONDS))
+    begin, tick = stream.start_time or 0, float(stream.time_base)
+    # Resampled from where the sample grid of the song meets that of 16 kHz: every 10 ms at 44.1 kHz.
+    grid = SAMPLE_RATE // math.gcd(stream.sample_rate, SAMPLE_RATE)
+    start = max(0, int(first - EDGE_SECONDS * SAMPLE_RATE)) // grid * grid
     end_seconds = (first + length) / SAMPLE_RATE + EDGE_SECONDS
     try:
-        container.seek(begin + int(max(0, second - LEAD_SECONDS) / stream.time_base), stream=stream)
+        container.seek(begin + int(max(0, start / SAMPLE_RATE - _lead_seconds(stream)) / tick), stream=stream)
     except av.FFmpegError:
         return None
     frames: list[av.AudioFrame] = []
     origins: list[int] = []  # where in the song the first sample of `frames` is, as each frame has it
     n_samples = 0
     for frame in _frames(container):
-        if frame.pts is None or frame.time_base is None:
+        if frame.pts is None:
             return None
-        if n_samples > (end_seconds - second + LOST_SECONDS) * frame.sample_rate:
+        rate = frame.sample_rate
+        if n_samples > (end_seconds - start / SAMPLE_RATE + LOST_SECONDS) * rate:
             return None
-        time = frame.pts * float(frame.time_base) - begin * float(stream.time_base)
+        time = (frame.pts - begin) * tick
         frames.append(frame)
-        origins.append(round(time * frame.sample_rate) - n_samples)
+        origins.append(round(time * rate) - n_samples)
         n_samples += frame.samples
         if time > end_seconds:
             break
     if len(set(map(_shape, frames))) != 1:
         return None
     # The median, because frames of mixed size (Vorbis) may claim to be 448 samples late, a whole Ogg page at worst.
-    n_before = second * frames[0].sample_rate - median_low(origins)
-    if n_before < 0:
+    n_before = start * rate // SAMPLE_RATE - median_low(origins)
+    if n_before < 0 or start * rate % SAMPLE_RATE:
         return None
-    first -= second * SAMPLE_RATE
-    window, n_read = _cut(_resample(frames, n_before), [first], length)
-    return window if n_read >= first + length else None
+    window, n_read = _cut(_resample_alike(frames, n_before), [first - start], length)
+    return window if n_read >= first - start + length else None
+
+
+def _lead_seconds(stream: Any) -> float:
+    codec = stream.codec_context.name
+    return next((lead for name, lead in LEADS_SECONDS.items() if codec.startswith(name)), LEAD_SECONDS)
 
 
 def _frames(container: Any) -> Iterator[av.AudioFrame]:
@@ -341,21 +368,25 @@ def _shape(frame: av.AudioFrame) -> tuple[int, str, str]:
     return frame.sample_rate, frame.format.name, frame.layout.name
 
 
-def _resample(frames: Iterable[av.AudioFrame], n_before: int = 0) -> Iterator[np.ndarray]:
-    """Blocks (n_samples,) of mono 16 kHz.
-
-    `n_before` samples, at the frames' own rate, are dropped first; only frames of one shape may have any.
-    """
+def _resample(frames: Iterable[av.AudioFrame]) -> Iterator[np.ndarray]:
+    """Blocks (n_samples,) of mono 16 kHz."""
     for _, run in groupby(frames, key=_shape):
-        graph = None
-        for frame in chain(run, (None,)):
-            graph = graph or _graph(frame, n_before)
-            graph.push(frame)
-            while True:
-                try:
-                    yield graph.pull().to_ndarray()[0]
-                except (av.error.BlockingIOError, av.error.EOFError):
-                    break
+        yield from _resample_alike(run)
+
+
+def _resample_alike(frames: Iterable[av.AudioFrame], n_before: int = 0) -> Iterator[np.ndarray]:
+    """Blocks (n_samples,) of mono 16 kHz from frames of one shape, after `n_before` samples at their own rate."""
+    graph = None
+    for number, frame in enumerate(chain(frames, (None,)), 1):
+        graph = graph or _graph(frame, n_before)
+        graph.push(frame)
+        if frame is not None and number % PULL_FRAMES:
+            continue
+        while True:
+            try:
+                yield graph.pull().to_ndarray()[0]
+            except (av.error.BlockingIOError, av.error.EOFError):
+                break
 
 
 def _graph(frame: Any, n_before: int) -> Any:
@@ -370,6 +401,7 @@ def _graph(frame: Any, n_before: int) -> Any:
             "abuffer",
             f"sample_rate={rate}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{rate}",
         ),
+        graph.add("asetnsamples", f"n={BLOCK_SAMPLES}:p=0"),
         graph.add("atrim", f"start_sample={n_before}"),
         graph.add("aformat", "sample_fmts=fltp"),
         graph.add("pan", f"mono|c0={average}"),

@@ -59,7 +59,7 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 @option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where the model runs.")
 @option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     default=TagOptions.precision,
     help="Arithmetic of the model; auto takes the fastest that is safe on the device, and what was heard in any.",
 )
@@ -67,9 +67,9 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 @option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
 @option(
     "--snippets",
-    type=CountOr("all"),
+    type=CountOr("all", "auto"),
     default=TagOptions.n_snippets,
-    help="Ten-second snippets heard of each song, spread evenly.",
+    help="Snippets heard of each song, spread evenly; auto: two, and five where these two differ.",
 )
 @option(
     "--aggregate",
@@ -266,6 +266,8 @@ def tag_options(settings: Mapping[str, Any], names: Mapping[str, str]) -> TagOpt
     """The settings of a command as options of a run; what the command has no setting for is as by default."""
     field_of = {"snippets": "n_snippets", "jobs": "n_workers", "time_limit": "time_limit_seconds"}
     values = {field_of.get(name, name): value for name, value in settings.items()}
+    if values.get("n_snippets") == "auto":
+        values |= {"n_snippets": TagOptions.n_snippets, "until_clear": True}
     for count in ("n_snippets", "n_workers", "batch_size"):
         if isinstance(values.get(count), str):  # "all", "auto"
             values[count] = None

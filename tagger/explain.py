@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from tagger.aggregate import AGGREGATORS, Decision, confidence_scale, decide
@@ -51,6 +51,7 @@ def explain(
     song: Found, description: Description, load_model: Callable[[], GenreModel], options: TagOptions, store: Store
 ) -> Explanation:
     """Why a run with these options would do what with a song; nothing is written. Raises ModelError."""
+    options = replace(options, until_clear=False)  # who asks for reasons is to see all of them
     (result,) = tag_songs([song], description, load_model, options, store)
     heard = result.heard
     return Explanation(

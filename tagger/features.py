@@ -11,6 +11,7 @@ from tagger.audio import SAMPLE_RATE
 FRAME_SAMPLES = SAMPLE_RATE * 25 // 1000
 FRAME_HOP_SAMPLES = SAMPLE_RATE * 10 // 1000
 FFT_SAMPLES = 512  # the power of two that holds a frame
+N_BANDS = 4  # more would save no more time
 PREEMPHASIS = 0.97
 LOWEST_HZ, HIGHEST_HZ = 20.0, SAMPLE_RATE / 2
 FLOOR = torch.finfo(torch.float32).eps  # least mel energy, so that silence has a logarithm
@@ -40,6 +41,17 @@ def mel_filters(n_mels: int) -> torch.Tensor:
     return F.pad(filters, (0, 0, 0, 1))
 
 
+def filter_bands(filters: torch.Tensor) -> tuple[tuple[slice, slice], ...]:
+    """Blocks (bins, mels) of `filters` that hold all that is not zero, three quarters of the zeros being elsewhere."""
+    n_mels, bands = filters.shape[1], []
+    width = -(-n_mels // N_BANDS)
+    for first in range(0, n_mels, width):
+        mels = slice(first, first + width)
+        bins = filters[:, mels].any(dim=1).nonzero().flatten().tolist() or [0]
+        bands.append((slice(bins[0], bins[-1] + 1), mels))
+    return tuple(bands)
+
+
 class LogMel(nn.Module):
     """Turns waveforms (batch, n_samples) at 16 kHz, about [-1, 1], into log-mels (batch, n_frames, n_mels).
 
@@ -57,8 +69,10 @@ class LogMel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_frames, self.mean, self.std = n_frames, mean, std
+        filters = mel_filters(n_mels)
         self.register_buffer("window", torch.hann_window(FRAME_SAMPLES, periodic=False), persistent=False)
-        self.register_buffer("filters", mel_filters(n_mels), persistent=False)
+        self.register_buffer("filters", filters, persistent=False)
+        self.bands = filter_bands(filters)
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """(batch, n_samples) float32 to (batch, n_frames, n_mels); ValueError below one frame of 25 ms."""
@@ -69,10 +83,13 @@ class LogMel(nn.Module):
                 return torch.cat([self(waveform) for waveform in waveforms.split(1)])
             frames = waveforms.unfold(-1, FRAME_SAMPLES, FRAME_HOP_SAMPLES)[:, : self.n_frames]
             frames = frames - frames.mean(-1, keepdim=True)
-            before = torch.cat([frames[..., :1], frames[..., :-1]], -1)  # each sample's left neighbour
-            frames = (frames - PREEMPHASIS * before) * self.window
-            spectrum = torch.fft.rfft(frames, FFT_SAMPLES)
-            power = spectrum.real.square() + spectrum.imag.square()
-            log_mel = (power @ self.filters).clamp_min(FLOOR).log()
-            log_mel = F.pad(log_mel, (0, 0, 0, self.n_frames - log_mel.shape[1]))
-            return (log_mel - self.mean) / (2 * self.std)
+            # The window begins with a zero, so that a frame's first sample counts as the neighbour of its second only.
+            padded = frames.new_zeros(*frames.shape[:-1], FFT_SAMPLES)
+            falls = padded[..., 1:FRAME_SAMPLES]  # as loud as rises
+            torch.mul(frames[..., :-1], PREEMPHASIS, out=falls).sub_(frames[..., 1:]).mul_(self.window[1:])
+            spectrum = torch.fft.rfft(padded)
+            power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+            energies = torch.cat([power[..., bins] @ self.filters[bins, mels] for bins, mels in self.bands], dim=-1)
+            log_mel = energies.clamp_min_(FLOOR).log_().sub_(self.mean).div_(2 * self.std)
+            silence = -self.mean / (2 * self.std)  # zero, normalised
+            return F.pad(log_mel, (0, 0, 0, self.n_frames - log_mel.shape[1]), value=silence)

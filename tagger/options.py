@@ -21,6 +21,7 @@ class TagOptions:
     existing: Existing = "keep"  # a genre somebody chose outweighs a guess
     precision: str = "auto"  # what is fastest, or known already: see store.Method
     n_snippets: int | None = 5  # evenly spread; three give 80 % of the gain over one, five 90-95 %; None: all
+    until_clear: bool = False  # two are heard first, and `n_snippets` where these two would decide differently
     aggregate: str = "mean"  # of logits: best or as good as any other in every comparison; max loses 3-4 points
     max_genres: int = 1  # half of all players show only the first
     min_confidence: float | None = None  # the checkpoint knows what its confidences are worth

@@ -18,24 +18,24 @@ class NothingDoneError(click.ClickException):
 
 
 class CountOr(click.ParamType):
-    """A count from 1, or a word that stands for none given."""
+    """A count from 1, or one of the words that stand for none given."""
 
-    def __init__(self, word: str) -> None:
-        self.word = word
-        self.name = f"N|{word}"
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.name = "|".join(("N", *words))
 
     def get_metavar(self, *_: Any, **__: Any) -> str:
         return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == self.word:
-            return self.word
+        if value in self.words:
+            return str(value)
         try:
             count = int(value)
         except (TypeError, ValueError):
             count = 0
         if count < 1 or isinstance(value, bool | float):
-            self.fail(f"{value!r} is neither a count from 1 up nor {self.word!r}.", param, ctx)
+            self.fail(f"{value!r} is neither a count from 1 up nor {' nor '.join(map(repr, self.words))}.", param, ctx)
         return count
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING
 
 from tagger import audio, tags
 from tagger.aggregate import Decision, confidence_scale, decide, unsure
+from tagger.audio import Wanted
 from tagger.description import Description
 from tagger.journal import Journal
 from tagger.library import Found
 from tagger.options import TagOptions
 from tagger.predict import Heard, hear
+from tagger.rounds import N_FIRST, Answer, Hearing, hear_in_rounds
 from tagger.store import Method, Seen, Store
 from tagger.swap import check_writable
 from tagger.workers import Failure, decode_ahead, usable_cores
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tagger.model import GenreModel
 
 #: What can become of a song. "tagged": its genre is written, or would be with --write-tags.
@@ -88,18 +92,28 @@ def tag_songs(
     if options.batch_size is not None:
         model.batch_size = options.batch_size
     # Decoded ahead: one song in each worker, and enough for the batch that is heard and for the next one.
-    n_batch_songs = 1 if options.n_snippets is None else math.ceil(model.batch_size / options.n_snippets)
-    decoded = decode_ahead(
-        ((song, _unheard(song)) for song in chain([song], looked_at)),
-        partial(audio.decode, n_snippets=options.n_snippets, snippet_samples=description.snippet_samples),
-        n_workers=n_workers,
-        look_ahead=n_workers + 2 * n_batch_songs,
-        time_limit_seconds=options.time_limit_seconds,
-    )
-    method = replace(run.method, precision=model.precision)
-    with closing(decoded), closing(hear(decoded, model, model.batch_size)) as answers:
-        for song, heard in answers:
-            if isinstance(song, _Song) and heard is not None:
+    n_first = run.rounds[0]
+    n_batch_songs = 1 if n_first is None else math.ceil(model.batch_size / n_first)
+
+    def hear_round(
+        songs: Iterable[tuple[Hearing, Wanted | None]],
+    ) -> Generator[tuple[Hearing, Answer], None, None]:
+        decoded = decode_ahead(
+            songs,
+            partial(audio.decode_wanted, snippet_samples=description.snippet_samples),
+            n_workers=n_workers,
+            look_ahead=n_workers + 2 * n_batch_songs,
+            time_limit_seconds=options.time_limit_seconds,
+        )
+        with closing(decoded), closing(hear(decoded, model, model.batch_size)) as answers:
+            yield from answers
+
+    wanted = ((song, _wanted(song, n_first)) for song in chain([song], looked_at))
+    with closing(hear_in_rounds(wanted, hear_round, run.want_more)) as hearings:
+        for hearing in hearings:
+            song, heard = hearing.item, hearing.answer
+            if isinstance(song, _Song) and hearing.wanted is not None and heard is not None:
+                method = replace(run.method, precision=model.precision, n_snippets=hearing.wanted.n_snippets)
                 store.remember(song.seen, method, heard)
             yield run.finish(song, heard)
 
@@ -118,9 +132,12 @@ class _Song:
     known: Heard | Failure | None
 
 
-def _unheard(song: SongResult | _Song) -> Path | None:
-    """Where the song is, if it has to be heard."""
-    return song.path if isinstance(song, _Song) and song.known is None else None
+def _unheard(song: SongResult | _Song) -> bool:
+    return isinstance(song, _Song) and song.known is None
+
+
+def _wanted(song: SongResult | _Song, n_snippets: int | None) -> Wanted | None:
+    return Wanted(song.path, n_snippets) if _unheard(song) else None
 
 
 @dataclass(frozen=True)
@@ -138,6 +155,25 @@ class _Run:
         model, options = self.description, self.options
         return Method(model.fingerprint, options.precision, options.n_snippets, model.snippet_samples, model.name)
 
+    @property
+    def rounds(self) -> tuple[int | None, ...]:
+        """Snippets that are heard of a song, and of one that this leaves unclear."""
+        n_snippets = self.options.n_snippets
+        return (N_FIRST, n_snippets) if self.options.until_clear else (n_snippets,)
+
+    def want_more(self, wanted: Wanted, heard: Heard) -> Wanted | None:
+        """What else is to be heard of a song; None when it is clear: each snippet alone would decide as they all do."""
+        n_snippets = self.rounds[-1]
+        n_there = int(heard.duration_seconds * audio.SAMPLE_RATE / self.description.snippet_samples)
+        if n_snippets is None or wanted.n_snippets == n_snippets or n_there <= N_FIRST:
+            return None
+        if len(heard.logits) == N_FIRST:
+            genres = self._decide(heard.logits).genres
+            if all(self._decide(row[None]).genres == genres for row in heard.logits):
+                return None
+        # In a song too short for all of them the others lie elsewhere.
+        return Wanted(wanted.path, n_snippets, heard.starts_seconds if n_there >= n_snippets else ())
+
     def look(self, found: Found) -> SongResult | _Song:
         """The song with what is known of it, or what becomes of it if it need not be heard."""
         path, options = found.path, self.options
@@ -150,7 +186,7 @@ class _Run:
             old = tags.split_genres(values, options.separator)
             if self.journal is not None and options.existing == "keep" and old:
                 return SongResult(path, "kept", old, old)
-            known = None if options.reanalyze else self.store.recall(seen, self.method, options.retry_failed)
+            known = None if options.reanalyze else self._recall(seen)
             if self.journal is not None and known is None:
                 check_writable(path, options.hardlinks)  # or it would be heard for nothing
         except tags.TagError as error:
@@ -167,7 +203,7 @@ class _Run:
         if not isinstance(heard, Heard):
             reason = heard.reason if heard else "not heard"
             return SongResult(song.path, "failed", song.old, song.old, reason=reason, known=is_known)
-        decision = unsure(heard.unsure) if heard.unsure else self._decide(heard)
+        decision = unsure(heard.unsure) if heard.unsure else self._decide(heard.logits)
         result = partial(
             SongResult,
             song.path,
@@ -195,10 +231,21 @@ class _Run:
             return result(status=_left_as(error), new=song.old, reason=error.reason)
         return result(status="tagged" if written else "unchanged", new=new, written=written)
 
-    def _decide(self, heard: Heard) -> Decision:
+    def _recall(self, seen: Seen) -> Heard | Failure | None:
+        """What was heard in the song before, if it answers: in all rounds, or in the first if that leaves it clear."""
+        for n_snippets in reversed(self.rounds):
+            method = replace(self.method, n_snippets=n_snippets)
+            known = self.store.recall(seen, method, self.options.retry_failed)
+            if isinstance(known, Heard) and self.want_more(Wanted(Path(seen.path), n_snippets), known):
+                continue
+            if known is not None:
+                return known
+        return None
+
+    def _decide(self, logits: np.ndarray) -> Decision:
         options = self.options
         return decide(
-            heard.logits,
+            logits,
             self.description.head,
             aggregate=options.aggregate,
             min_confidence=options.min_confidence,

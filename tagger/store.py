@@ -60,7 +60,7 @@ RECORD_METHOD = """
     ON CONFLICT (key) DO UPDATE SET fields = excluded.fields, last_used = excluded.last_used
 """
 TROUBLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter from a message that quotes a damaged schema
-PRECISIONS = ("fp32", "bf16", "fp16")
+SAFE_PRECISIONS = ("fp32", "bf16", "fp16")  # which "auto" may choose somewhere
 WAIT_SECONDS = 30.0  # for another run that writes; each takes a millisecond, only a prune takes seconds
 
 
@@ -70,13 +70,13 @@ class Method:
 
     The precision is part of it: bf16 logits are some 0.01 off those of fp32, and who asks for fp32 is to get it. Who
     asks for "auto" wants the fastest that is safe, and nothing is faster than what was heard before, in whatever
-    precision: so a song is looked up under all of them, without knowing (and loading torch to know) which one this
+    safe precision: so a song is looked up under all of them, without knowing (and loading torch to know) which one this
     machine would take. The device and the batch size are no part of it: they change the sixth digit.
     """
 
     #: Fingerprint of the model's files: weights, config, features.
     model: str
-    #: One of `PRECISIONS`; or "auto", to ask and never to remember by.
+    #: As `model.choose_precision` names it; or "auto", to ask and never to remember by.
     precision: str
     n_snippets: int | None
     snippet_samples: int
@@ -98,7 +98,7 @@ class Method:
     @cached_property
     def answered_by(self) -> dict[bytes, "Method"]:
         """The methods, by their keys, whose hearings answer who asks for this one."""
-        methods = [replace(self, precision=each) for each in PRECISIONS] if self.precision == "auto" else [self]
+        methods = [replace(self, precision=each) for each in SAFE_PRECISIONS] if self.precision == "auto" else [self]
         return {method.key: method for method in methods}
 
 

@@ -17,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Generic, TypeVar
 
 START_LIMIT_SECONDS = 120.0
@@ -28,6 +27,7 @@ FAULTS = frozenset(
 )
 
 Item = TypeVar("Item")
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
@@ -47,34 +47,34 @@ def usable_cores() -> int:
 
 
 def decode_ahead(
-    songs: Iterable[tuple[Item, Path | None]],
-    decode: Callable[[Path], Result],
+    songs: Iterable[tuple[Item, Task | None]],
+    decode: Callable[[Task], Result],
     *,
     n_workers: int,
     look_ahead: int,
     time_limit_seconds: float,
 ) -> Generator[tuple[Item, Result | Failure | None], None, None]:
-    """Each item with what `decode` made of its path, in the order they came; None for an item without a path.
+    """Each item with what `decode` made of its task (a path, say), in the order they came; None for one without a task.
 
-    `decode` runs in worker processes and must be picklable. At most `look_ahead` songs are decoded or being decoded
-    at any time, whatever the number of songs and of items without a path between them, of which `MOST_WAITING` are
+    `decode` runs in worker processes; both must be picklable. At most `look_ahead` songs are decoded or being decoded
+    at any time, whatever the number of songs and of items without a task between them, of which `MOST_WAITING` are
     taken ahead. A song whose decoding raises, takes longer than `time_limit_seconds` or kills its process comes back
     as a Failure.
     """
-    workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    workers: queue.SimpleQueue[_Worker[Task, Result]] = queue.SimpleQueue()
     all_workers = [_Worker(decode, time_limit_seconds) for _ in range(n_workers)]
     for worker in all_workers:
         workers.put(worker)
 
-    def run(path: Path) -> Result | Failure:
+    def run(task: Task) -> Result | Failure:
         worker = workers.get()
         try:
-            return worker.run(path)
+            return worker.run(task)
         finally:
             workers.put(worker)
 
     pending: deque[tuple[Item, Future | None]] = deque()
-    n_ahead = 0  # of the pending, those with a path
+    n_ahead = 0  # of the pending, those with a task
 
     def is_due() -> bool:
         future = pending[0][1]
@@ -88,9 +88,9 @@ def decode_ahead(
 
     threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ctrl_c)
     try:
-        for item, path in songs:
-            pending.append((item, None if path is None else threads.submit(run, path)))
-            n_ahead += path is not None
+        for item, task in songs:
+            pending.append((item, None if task is None else threads.submit(run, task)))
+            n_ahead += task is not None
             while pending and is_due():
                 yield oldest()
         while pending:
@@ -101,10 +101,10 @@ def decode_ahead(
         threads.shutdown(cancel_futures=True)
 
 
-class _Worker(Generic[Result]):
+class _Worker(Generic[Task, Result]):
     """One worker process, started when first needed and again after it died."""
 
-    def __init__(self, decode: Callable[[Path], Result], time_limit_seconds: float) -> None:
+    def __init__(self, decode: Callable[[Task], Result], time_limit_seconds: float) -> None:
         self._decode, self._time_limit_seconds = decode, time_limit_seconds
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
@@ -112,8 +112,8 @@ class _Worker(Generic[Result]):
         self._lock = threading.Lock()
         self._closed = False
 
-    def run(self, path: Path) -> Result | Failure:
-        """What `decode` makes of `path`, or why it made nothing."""
+    def run(self, task: Task) -> Result | Failure:
+        """What `decode` makes of the task, or why it made nothing."""
         try:
             connection = self._start()
             if connection is None:
@@ -123,7 +123,7 @@ class _Worker(Generic[Result]):
                     self._stop(grace_seconds=0)
                     return Failure("the decoder does not start", is_lasting=False)
                 self._ready = connection.recv()
-            connection.send(path)
+            connection.send(task)
             if not connection.poll(self._time_limit_seconds):
                 self._stop(grace_seconds=0)
                 return Failure(f"decoding took longer than {self._time_limit_seconds:g} s", is_lasting=False)
@@ -174,8 +174,8 @@ def _describe_exit(code: int | None) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _serve(connection: Connection, decode: Callable[[Path], object]) -> None:
-    """Decode the paths that come, until the other end is closed. Runs in the worker process."""
+def _serve(connection: Connection, decode: Callable[[Task], object]) -> None:
+    """Do the tasks that come, until the other end is closed. Runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError):  # the other end is gone, perhaps killed
         connection.send(True)
@@ -183,10 +183,10 @@ def _serve(connection: Connection, decode: Callable[[Path], object]) -> None:
             connection.send(_try(decode, connection.recv()))
 
 
-def _try(decode: Callable[[Path], object], path: Path) -> object:
-    """What `decode` makes of the path, or a Failure."""
+def _try(decode: Callable[[Task], object], task: Task) -> object:
+    """What `decode` makes of the task, or a Failure."""
     try:
-        return decode(path)
+        return decode(task)
     except MemoryError:
         return Failure("out of memory while decoding", is_lasting=False)
     except Exception as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +25,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
-from tagger.audio import SAMPLE_RATE, decode
-from tagger.library import find_songs
+from tagger.audio import SAMPLE_RATE, SNIPPET_SAMPLES, decode
+from tagger.library import Found, find_songs
 from tagger.options import TagOptions
 from tagger.workers import decode_ahead, usable_cores
 from tests.songs import make_song, synthesize
@@ -35,9 +38,13 @@ if TYPE_CHECKING:
     from tagger.description import Description
     from tagger.model import GenreModel
 
-FORMATS = (".mp3", ".flac", ".m4a", ".opus", ".ogg")
+#: Formats and the lengths of their songs, in minutes.
+FORMATS = {".mp3": 4, ".flac": 2, ".m4a": 6, ".opus": 3, ".ogg": 5}
 BATCHES = (1, 8, 16)
-OPTIONS = TagOptions()
+OPTIONS = TagOptions(reanalyze=True)  # the songs are copies of five, so they must not be known from one another
+UNTIL_CLEAR = replace(OPTIONS, until_clear=True)
+WATCHED = 10  # songs from one look at the memory to the next
+TOLERANCE = 2e-3  # between logits that two programs compute in float32
 
 # The process between this one and the one measured: on Linux a process inherits the peak memory of its parent.
 LAUNCHER = """import resource, subprocess, sys, time
@@ -55,14 +62,15 @@ class Size:
     """How much is measured."""
 
     n_songs: int  # a multiple of the number of formats
-    song_seconds: float
+    minute: float  # seconds in one
     n_turns: int
     product_rows: int  # of the square matrices whose product is the ceiling of the model
     n_known: int  # songs that were heard before
+    n_long_run: int  # songs of a run that is to end as it begins
 
 
-THOROUGH = Size(n_songs=40, song_seconds=180, n_turns=5, product_rows=2048, n_known=10_000)
-QUICK = Size(n_songs=5, song_seconds=15, n_turns=1, product_rows=512, n_known=100)
+THOROUGH = Size(n_songs=100, minute=60, n_turns=5, product_rows=2048, n_known=10_000, n_long_run=3_000)
+QUICK = Size(n_songs=5, minute=4, n_turns=1, product_rows=512, n_known=100, n_long_run=15)
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,10 @@ class Figure:
 
 
 def make_songs(folder: Path, size: Size) -> list[Path]:
-    """The corpus: one piece of music in each format, copied until there are enough."""
+    """The corpus: a song in each format, copied until there are enough."""
     folder.mkdir()
-    music = synthesize("music", size.song_seconds, rate=44_100, channels=2)
-    songs = [make_song(folder / f"0{suffix}", signal=music) for suffix in FORMATS]
+    music = synthesize("music", size.minute, rate=44_100, channels=2)
+    songs = [make_song(folder / f"0{suffix}", signal=np.tile(music, minutes)) for suffix, minutes in FORMATS.items()]
     for i in range(len(FORMATS), size.n_songs):
         song = songs[i % len(FORMATS)]
         songs.append(shutil.copyfile(song, folder / f"{i // len(FORMATS)}{song.suffix}"))
@@ -108,12 +116,10 @@ def median_seconds(n_turns: int, *works: Callable[[], object]) -> list[float]:
 
 def process_cost(n_turns: int, *command: object) -> tuple[float, float]:
     """Median seconds of a new `python COMMAND...` at its defaults, and peak MB of the largest of its processes."""
-    settings = {"GENRE_TAG_CONFIG": os.devnull}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GENRE_TAG_")} | settings
     words = [sys.executable, "-c", LAUNCHER, sys.executable, *map(str, command)]
     runs = []
     for _ in range(n_turns):
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, env=default_settings(), capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{' '.join(words[4:])} failed:\n{done.stderr}")
         runs.append([float(word) for word in done.stdout.split()])
@@ -121,12 +127,18 @@ def process_cost(n_turns: int, *command: object) -> tuple[float, float]:
     return seconds, peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
+def default_settings() -> dict[str, str]:
+    """The environment of a command that is to run at its defaults."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GENRE_TAG_")}
+    return own | {"GENRE_TAG_CONFIG": os.devnull}
+
+
 def decoding_times(songs: Sequence[Path], size: Size) -> Iterator[Figure]:
     """The windows of a song of each format beside the whole of it, on one core."""
-    for song in songs[: len(FORMATS)]:
+    for song, minutes in zip(songs, FORMATS.values(), strict=False):
         hear_windows, hear_all = partial(decode, song, OPTIONS.n_snippets), partial(decode, song, None)
         windows, whole = median_seconds(size.n_turns, hear_windows, hear_all)
-        name, beside = f"decode {song.suffix[1:]}", f"all {size.song_seconds:g} s"
+        name, beside = f"decode {song.suffix[1:]}", f"all {minutes * size.minute:g} s"
         yield Figure(name, 1e3 * windows, "ms per song", beside, 1e3 * whole)
 
 
@@ -186,33 +198,125 @@ def product_speed(device: str, precision: str, size: Size) -> float:
     return 2e-9 * n**3 / seconds
 
 
-def run_speeds(
-    songs: Sequence[Path], description: Description, model: GenreModel, waveforms: np.ndarray, size: Size
-) -> Iterator[Figure]:
-    """A run without its start, beside the slower of its two halves; on a CPU those share cores and never reach 1."""
-    from tagger.run import default_workers, tag_songs
-    from tagger.store import Store, store_path
+def one_of_each(songs: Sequence[Path], snippet_samples: int) -> np.ndarray:
+    """The snippets of a song of each format, (n_snippets, snippet_samples)."""
+    return np.concatenate(
+        [decode(song, OPTIONS.n_snippets, snippet_samples).waveforms for song in songs[: len(FORMATS)]]
+    )
 
-    found = list(find_songs([str(songs[0].parent)]))
-    snippets = np.tile(waveforms, (len(songs) // len(FORMATS), 1))
 
-    def run() -> None:
-        with TemporaryDirectory() as state, Store(store_path(state), sys.exit) as store:
-            for result in tag_songs(found, description, lambda: model, OPTIONS, store):
-                if result.status == "failed":
-                    sys.exit(f"{result.path} failed: {result.reason}")
+def run_speeds(songs: Sequence[Path], description: Description, model: GenreModel, size: Size) -> Iterator[Figure]:
+    """A run without its start, beside the slower of its two halves, each alone on the cores that the run gives it."""
+    from tagger.run import default_workers
+
+    n_songs = len(songs)
+    snippets = np.tile(one_of_each(songs, model.snippet_samples), (n_songs // len(FORMATS), 1))
 
     def decode_all() -> None:
-        windows = partial(decode, n_snippets=OPTIONS.n_snippets)
-        limits = {"look_ahead": len(songs), "time_limit_seconds": OPTIONS.time_limit_seconds}
+        windows = partial(decode, n_snippets=OPTIONS.n_snippets, snippet_samples=model.snippet_samples)
+        limits = {"look_ahead": n_songs, "time_limit_seconds": OPTIONS.time_limit_seconds}
         pairs = ((song, song) for song in songs)
         deque(decode_ahead(pairs, windows, n_workers=default_workers(model.device), **limits), maxlen=0)
 
-    seconds = median_seconds(min(3, size.n_turns), run, decode_all, partial(model.logits, snippets))
-    together, decoders, alone = (len(songs) / taken for taken in seconds)
+    hear, hear_some = (partial(hear_all, songs, description, model, how) for how in (OPTIONS, UNTIL_CLEAR))
+    works = (hear, hear_some, decode_all, partial(model.logits, snippets))
+    together, some, decoders, alone = (n_songs / taken for taken in median_seconds(min(3, size.n_turns), *works))
     yield Figure("run, model loaded", together, "songs/s", "slower half of it", min(decoders, alone))
     yield Figure("its decoders alone", decoders, "songs/s")
     yield Figure("its model alone", alone, "songs/s")
+    yield Figure("run, --snippets auto", some, "songs/s", "five snippets", together)
+
+
+def hear_all(songs: Sequence[Path], description: Description, model: GenreModel, options: TagOptions) -> None:
+    """A run over the songs, of which none is known."""
+    from tagger.run import tag_songs
+    from tagger.store import Store, store_path
+
+    found = [Found(song) for song in songs]
+    with TemporaryDirectory() as state, Store(store_path(state), sys.exit) as store:
+        for result in tag_songs(found, description, lambda: model, options, store):
+            if result.status == "failed":
+                sys.exit(f"{result.path} failed: {result.reason}")
+
+
+def script_speeds(songs: Sequence[Path], description: Description, model: GenreModel, size: Size) -> Iterator[Figure]:
+    """A run beside what a user would write instead: the same checkpoint in a pipeline of transformers, song by song.
+
+    The script decodes as the run does, in its own process. Ends the benchmark if their logits are not the same.
+    """
+    import torch
+    from transformers import pipeline
+
+    from tagger.model import GenreModel
+
+    classify = pipeline("audio-classification", model=str(description.folder), device=model.device)
+    columns = classify.model.config.label2id
+
+    def script(n_snippets: int | None) -> np.ndarray:
+        """Logits of the snippets of a song in each format."""
+        rows = []
+        for song in songs[: len(FORMATS)]:
+            for waveform in decode(song, n_snippets, model.snippet_samples).waveforms:
+                answers = classify(
+                    {"raw": waveform, "sampling_rate": SAMPLE_RATE}, top_k=None, function_to_apply="none"
+                )
+                rows.append([answer["score"] for answer in sorted(answers, key=lambda each: columns[each["label"]])])
+        return np.array(rows, np.float32)
+
+    def run() -> None:
+        hear_all(songs, description, model, OPTIONS)
+
+    n_threads = torch.get_num_threads()
+
+    def script_alone(n_snippets: int | None) -> None:
+        torch.set_num_threads(usable_cores())  # as torch begins
+        script(n_snippets)
+        torch.set_num_threads(n_threads)
+
+    exact = GenreModel.load(description, model.device, "fp32").logits(one_of_each(songs, model.snippet_samples))
+    difference = float(np.abs(exact - script(OPTIONS.n_snippets)).max())
+    if difference > TOLERANCE:
+        sys.exit(f"the logits of the script differ by {difference:.2g}")
+    works = (run, partial(script_alone, OPTIONS.n_snippets), partial(script_alone, None))
+    ours, same, everything = median_seconds(min(3, size.n_turns), *works)
+    speed = len(songs) / ours
+    for which, seconds in (("same", same), ("all", everything)):
+        name = f"run beside script, {which} snippets"
+        yield Figure(name, speed, "songs/s", "transformers.pipeline", len(FORMATS) / seconds)
+
+
+def growth(size: Size) -> Iterator[Figure]:
+    """The end of a long run beside its beginning; songs of 2 s, because the less is heard, the more the rest shows."""
+    times: list[float] = []
+    memory: list[float] = []
+    with TemporaryDirectory() as folder:
+        for number in range(size.n_long_run):
+            song = Path(folder, f"{number}.wav")
+            make_song(song, seconds=2, rate=8_000, channels=1, signal="noise", seed=number)
+        words = (sys.executable, "-m", "tagger", folder, "--json", "-")
+        environment = default_settings() | {"XDG_STATE_HOME": folder}
+        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+            assert run.stdout is not None
+            for number, _ in enumerate(run.stdout):
+                times.append(time.perf_counter())
+                if number % WATCHED == 0:
+                    memory.append(resident_megabytes(run.pid))
+    n_songs, half = len(times), len(times) // 2
+    if n_songs != size.n_long_run:
+        sys.exit(f"a run over {size.n_long_run} songs told of {n_songs}")
+    begin, middle, end = times[0], times[half], times[-1]
+    first, second = (middle - begin) / half, (end - middle) / (n_songs - 1 - half)
+    yield Figure(f"second half of {n_songs}", 1e3 * second, "ms per song", "first half", 1e3 * first)
+    peak = max(memory[: math.ceil(size.n_songs / WATCHED)])
+    yield Figure(f"peak memory in {n_songs}", max(memory), "MB", f"in the first {size.n_songs}", peak)
+
+
+def resident_megabytes(pid: int) -> float:
+    """What a process and its children hold in memory; 0 when they are at their end."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return sum(each.memory_info().rss for each in (process, *process.children())) / 1e6
+    return 0.0
 
 
 def second_run_time(description: Description, size: Size) -> Figure:
@@ -226,7 +330,7 @@ def second_run_time(description: Description, size: Size) -> Figure:
 
     def run() -> None:
         with Store(store_path(folder), sys.exit) as store:
-            deque(tag_songs(list(find_songs([folder])), description, no_model, OPTIONS, store), maxlen=0)
+            deque(tag_songs(list(find_songs([folder])), description, no_model, TagOptions(), store), maxlen=0)
 
     with TemporaryDirectory() as folder, Store(store_path(folder), sys.exit) as store:
         method = Method(description.fingerprint, "fp32", OPTIONS.n_snippets, description.snippet_samples)
@@ -282,25 +386,29 @@ def all_figures(songs: Sequence[Path], model: GenreModel, size: Size, full: bool
     """Every figure, one after the other."""
     from transformers import ASTConfig, ASTForAudioClassification
 
-    from tagger.checkpoint import load_checkpoint
-    from tagger.description import describe
+    from tagger.checkpoint import Checkpoint, load_checkpoint
+    from tagger.description import N_FRAMES, describe
+    from tagger.features import LogMel
     from tagger.model import default_batch_size
     from tagger.run import default_workers
 
-    one_each = [decode(song, OPTIONS.n_snippets) for song in songs[: len(FORMATS)]]
-    waveforms = np.concatenate([snippets.waveforms for snippets in one_each])
+    ten_seconds = one_of_each(songs, SNIPPET_SAMPLES)
     yield from decoding_times(songs, size)
-    yield feature_time(waveforms[:8], size)
+    yield feature_time(ten_seconds[:8], size)
     starter = load_checkpoint(describe("starter"))
-    yield from model_speeds(starter, model.device, BATCHES, waveforms, size)
+    yield from model_speeds(starter, model.device, BATCHES, one_of_each(songs, model.snippet_samples), size)
     if full:
         full_size = replace(starter.description, name="full size")
-        random = replace(starter, description=full_size, ast=ASTForAudioClassification(ASTConfig(num_labels=527)))
+        full_size = replace(full_size, features=replace(full_size.features, n_frames=N_FRAMES))
+        ast = ASTForAudioClassification(ASTConfig(num_labels=527))
+        random = Checkpoint(full_size, ast, LogMel())
         batches = [default_batch_size(random.ast.config, model.device)]
-        yield from model_speeds(random, model.device, batches, waveforms, size)
-    yield from run_speeds(songs, starter.description, model, waveforms, size)
+        yield from model_speeds(random, model.device, batches, ten_seconds, size)
+    yield from run_speeds(songs, starter.description, model, size)
+    yield from script_speeds(songs, starter.description, model, size)
     yield second_run_time(starter.description, size)
     yield from command_costs(songs, default_workers(model.device), size)
+    yield from growth(size)
 
 
 def show(facts: dict[str, object], figures: Sequence[Figure]) -> None:

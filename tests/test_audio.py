@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tagger import audio
-from tagger.audio import SAMPLE_RATE, AudioError, Snippets, decode, decode_song, snippet_starts
+from tagger.audio import SAMPLE_RATE, AudioError, Snippets, Wanted, decode, decode_song, decode_wanted, snippet_starts
 from tests.songs import FORMATS, make_song, synthesize
 
 DATA = Path(__file__).parent / "data"
@@ -90,6 +90,11 @@ def test_snippets_are_spread_evenly_and_stay_off_the_ends(duration, n_snippets):
     assert gaps[0] > 0
 
 
+@pytest.mark.parametrize("duration", [50.0, 61.7, 240.1, 10_800.3])
+def test_two_snippets_are_two_of_five(duration):
+    assert snippet_starts(duration, 2) == snippet_starts(duration, 5)[1::2]
+
+
 @pytest.mark.parametrize("duration", [10.001, 19.99, 20.0, 20.01, 61.7, 240.0])
 def test_all_snippets_cover_the_song(duration):
     starts = snippet_starts(duration, None)
@@ -146,6 +151,29 @@ def test_a_whole_song_is_what_its_snippets_are_cut_from(tmp_path, kind):
             assert np.abs(waveform[: len(expected)] - expected).max() < 1e-3
 
 
+@pytest.mark.parametrize("n_expected", [3, 2])
+@pytest.mark.parametrize("suffix", [".flac", ".wma"])
+def test_what_is_known_is_not_decoded_again(tmp_path, suffix, n_expected):
+    path = make_song(tmp_path / f"song{suffix}", 40, channels=1)
+    expected = decode(path, 5, 32_000)
+    known, left = (expected.starts_seconds[: 5 - n_expected], expected.starts_seconds[5 - n_expected :])
+    snippets = decode_wanted(Wanted(path, 5, known), 32_000)
+    assert snippets.starts_seconds == left
+    assert np.array_equal(snippets.waveforms, expected.waveforms[5 - n_expected :])
+    everything = decode_wanted(Wanted(path, 5, expected.starts_seconds), 32_000)
+    assert everything.starts_seconds == expected.starts_seconds  # nothing is left: the asker was mistaken
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 32_000, 44_100, 44_101, 48_000, 96_000])
+def test_windows_begin_on_the_sample_at_every_rate(tmp_path, roads, rate):
+    path = make_song(tmp_path / "song.flac", 30, rate=rate, channels=1, signal="noise")
+    song = whole_song(path)
+    snippets = decode(path, 5, 16_000)
+    assert roads == [True]
+    for start, waveform in zip(snippets.starts_seconds, snippets.waveforms, strict=True):
+        assert np.abs(waveform - song[round(start * SAMPLE_RATE) :][:16_000]).max() < 1e-6
+
+
 def test_noise_substitution_of_aac_does_not_shift_it(tmp_path, roads):
     path = make_song(tmp_path / "song.m4a", seconds=40, signal="noise", channels=1, bit_rate=48_000)
     song = whole_song(path)
@@ -178,6 +206,7 @@ def test_a_seek_that_lands_too_late_is_noticed(tmp_path, roads, monkeypatch):
     path = make_song(tmp_path / "song.flac", seconds=40)
     expected = decode(path, 3, 32_000)
     monkeypatch.setattr(audio, "LEAD_SECONDS", -3.0)
+    monkeypatch.setattr(audio, "LEADS_SECONDS", {})
     assert np.array_equal(decode(path, 3, 32_000).waveforms, expected.waveforms)
     assert roads == [True, False]
 

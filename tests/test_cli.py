@@ -16,6 +16,7 @@ import pytest
 
 from tagger import tags
 from tagger.cli import main
+from tagger.cli_tag import tag_options
 from tagger.options import TagOptions
 from tagger.predict import ModelError
 from tests.fakes import FakeModel, make_tone
@@ -449,6 +450,14 @@ def test_every_option_reaches_the_run(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("snippets", "n_snippets", "until_clear"), [("auto", 5, True), ("all", None, False), (3, 3, False)]
+)
+def test_snippets_are_a_count_or_one_of_two_words(snippets: object, n_snippets: int | None, until_clear: bool) -> None:
+    options = tag_options({"snippets": snippets}, {})
+    assert (options.n_snippets, options.until_clear) == (n_snippets, until_clear)
+
+
 def test_other_commands_do_not_mind_the_settings(genre_tag: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("nonsense")
     assert genre_tag("undo").code == 0
@@ -548,7 +557,7 @@ def test_the_embedded_model_hears_real_files_in_a_fresh_process(music: Path) -> 
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     records = [json.loads(line) for line in out.splitlines()]
-    assert all(record["written"] and record["scale"] == "softmax" for record in records)
+    assert all(record["written"] and record["scale"] == "calibrated" for record in records)
     for record in records:
         assert abs(sum(record["scores"].values()) - 1) < 0.01
         assert tags.read_genres(Path(record["path"])) == (record["heard"],)

@@ -295,7 +295,7 @@ def cache_model(hub: Path, hub_id: str, ignore: Callable | None = None) -> None:
 
 def test_the_model_that_is_built_in(hub: Path) -> None:
     model, audioset = doctor.model("starter")
-    assert model == Check("ok", "model", "starter: 13 genres, snippets of 10 s")
+    assert model == Check("ok", "model", "starter: 15 genres, snippets of 5 s")
     assert audioset.state == "ok" and "is not on this machine; --model audioset fetches it" in audioset.says
 
 
@@ -305,7 +305,7 @@ def test_a_model_of_the_hub_is_looked_for_in_the_cache_alone(hub: Path, name: st
     assert (check.state, check.says) == ("warning", f"{name} is not on this machine")
     cache_model(hub, {"audioset": "MIT/ast-finetuned-audioset-10-10-0.4593"}.get(name, name))
     check = next(doctor.model(name))
-    assert check == Check("ok", "model", f"{name}: 13 genres, snippets of 10 s")
+    assert check == Check("ok", "model", f"{name}: 15 genres, snippets of 5 s")
 
 
 def test_half_a_model_in_the_cache_is_none(hub: Path) -> None:
@@ -447,7 +447,7 @@ def test_a_model_that_cannot_be_loaded(
         (
             "",
             {"GENRE_TAG_MODEL": "starter", "GENRE_TAG_SNIPPETS": "few"},
-            "nor 'all'. (from the environment)\n{indent}→ mend GENRE_TAG_SNIPPETS",
+            "nor 'all' nor 'auto'. (from the environment)\n{indent}→ mend GENRE_TAG_SNIPPETS",
         ),
         ("modle = 'starter'", {}, "unknown setting 'modle'"),
         ("= [", {}, "not valid TOML"),

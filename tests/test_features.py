@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES, SAMPLE_RATE, LogMel, mel_filters
+from tagger.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES, SAMPLE_RATE, LogMel, filter_bands, mel_filters
 
 
 def waveforms() -> dict[str, np.ndarray]:
@@ -96,6 +96,18 @@ def test_between_the_outermost_centres_every_bin_counts_fully() -> None:
     covered = filters.sum(dim=1)[4:-16]  # 125 Hz to 7.5 kHz: between the centres of the outermost triangles
     torch.testing.assert_close(covered, torch.ones_like(covered), rtol=0, atol=1e-4)
     assert (filters[-1] == 0).all()
+
+
+@pytest.mark.parametrize("n_mels", [1, 3, 40, 64, 128])
+def test_the_bands_hold_every_filter_and_leave_only_zeros_out(n_mels: int) -> None:
+    filters = mel_filters(n_mels)
+    inside = torch.zeros_like(filters)
+    for bins, mels in filter_bands(filters):
+        inside[bins, mels] += 1
+    assert (inside[filters > 0] == 1).all() and inside.max() == 1
+    assert (inside.sum(dim=0) > 0).all()  # each filter has its place in the log-mel
+    if n_mels == 128:
+        assert inside.mean() < 0.3
 
 
 def test_needs_no_torchaudio() -> None:

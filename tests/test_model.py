@@ -307,6 +307,7 @@ def test_a_gpu_too_many(machine: Callable[..., None]) -> None:
         ("cpu", {"instructions": ["avx512_f", "avx2"]}, "fp32"),
         ("cpu", {"instructions": ["avx512_bf16"]}, "bf16"),
         ("cpu", {"instructions": ["amx_bf16"]}, "bf16"),
+        ("cpu", {"instructions": ["avx512_vnni"]}, "fp32"),  # int8 only for who asks for it
     ],
 )
 def test_auto_takes_the_fastest_precision(
@@ -318,16 +319,20 @@ def test_auto_takes_the_fastest_precision(
 
 
 @pytest.mark.parametrize(
-    ("precision", "device"), [("fp32", "cpu"), ("bf16", "cpu"), ("fp16", "cuda"), ("fp16", "mps"), ("bf16", "mps")]
+    ("precision", "device"),
+    [("fp32", "cpu"), ("bf16", "cpu"), ("int8", "cpu"), ("fp16", "cuda"), ("fp16", "mps"), ("bf16", "mps")],
 )
 def test_a_precision_by_name(machine: Callable[..., None], precision: str, device: str) -> None:
-    machine(n_cuda=1, mps=True, capability=(7, 5))
+    machine(n_cuda=1, mps=True, capability=(7, 5), instructions=["avx_vnni"])
     assert choose_precision(precision, device) == Precision(precision, "as asked for")
 
 
-@pytest.mark.parametrize(("precision", "device"), [("fp16", "cpu"), ("bf16", "cuda"), ("int8", "cpu"), ("", "cuda")])
+@pytest.mark.parametrize(
+    ("precision", "device"),
+    [("fp16", "cpu"), ("bf16", "cuda"), ("int8", "cpu"), ("int8", "cuda"), ("int4", "cpu"), ("", "cuda")],
+)
 def test_a_precision_that_is_refused(machine: Callable[..., None], precision: str, device: str) -> None:
-    machine(n_cuda=1, capability=(7, 5))
+    machine(n_cuda=1, capability=(7, 5), instructions=["avx2", "avx512_bf16"])
     with pytest.raises(ModelError) as caught:
         choose_precision(precision, device)
     assert "auto" in caught.value.reason

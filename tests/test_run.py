@@ -19,6 +19,7 @@ from tagger.store import Store, store_path
 from tagger.undo import list_runs, undo
 from tagger.workers import Failure
 from tests.fakes import GENRES, FakeModel, make_tone
+from tests.songs import make_song
 from tests.tag_files import id3v2, text
 
 
@@ -151,8 +152,6 @@ def bytes_of_files(folder: Path) -> dict[str, bytes]:
 
 
 def test_silence_and_moments_are_unsure_not_failed(tmp_path: Path) -> None:
-    from tests.songs import make_song
-
     make_song(tmp_path / "silence.wav", seconds=12, signal="silence")
     make_song(tmp_path / "moment.wav", seconds=0.4)
     results = run(tmp_path)
@@ -194,6 +193,90 @@ def test_options_for_snippets_reach_the_decoder(tmp_path: Path) -> None:
     assert len(run(tmp_path)["long.wav"].starts_seconds) == 5
     assert len(run(tmp_path, n_snippets=2)["long.wav"].starts_seconds) == 2
     assert run(tmp_path, n_snippets=None)["long.wav"].starts_seconds == (0, 10, 20, 30, 40, 50, 55)
+
+
+# --- two snippets first
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Three songs of 70 s: one of one genre, one that changes in its middle, one whose second half is silent."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name, halves in (("clear", (0.8, 0.8)), ("mixed", (0.8, 0.05)), ("half", (0.8, 0.0))):
+        wave = np.sin(2 * np.pi * 440 * np.arange(35 * 16_000) / 16_000, dtype=np.float32)
+        signal = np.concatenate([level * wave for level in halves])[None]
+        make_song(folder / f"{name}.flac", rate=16_000, signal=signal)
+    return folder
+
+
+def test_five_snippets_are_heard_only_where_two_differ(mixed: Path) -> None:
+    model = FakeModel()
+    results = run(mixed, model, until_clear=True)
+    assert {name: result.starts_seconds for name, result in results.items()} == {
+        "clear.flac": (20, 40),
+        "mixed.flac": (10, 20, 30, 40, 50),
+        "half.flac": (10, 20, 30),  # of the two one is silent, so nothing agrees with it
+    }
+    assert model.n_heard == 2 + 5 + 3
+    shutil.rmtree(mixed.parent / "state")
+    full = run(mixed)
+    for name in ("mixed.flac", "half.flac"):
+        assert heard_as(results)[name] == heard_as(full)[name]
+    assert results["clear.flac"].new == full["clear.flac"].new
+
+
+def test_what_differs_in_confidence_only_is_heard_in_full_where_that_decides(mixed: Path) -> None:
+    several = GenreHead(GENRES, "softmax", thresholds=(0.5, 0.5, 0.5))
+    make_tone(mixed / "clear.flac", "Rock", seconds=70)
+
+    class Doubting(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            rows = super().logits(waveforms)
+            rows[1::2] *= 0.3  # the second of two is less sure
+            return rows
+
+    for least, n_heard in ((0.6, 2), (0.95, 5)):
+        shutil.rmtree(mixed.parent / "state", ignore_errors=True)
+        results = run(mixed, Doubting(head=several), until_clear=True, min_confidence=least)
+        assert len(results["clear.flac"].starts_seconds) == n_heard
+
+
+@pytest.mark.parametrize(("seconds", "n_heard", "n_decoded"), [(9, 1, 1), (25, 2, 2), (35, 3, 5), (45, 4, 6)])
+def test_a_song_too_short_for_five_is_heard_as_without(
+    tmp_path: Path, seconds: float, n_heard: int, n_decoded: int
+) -> None:
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    wave = np.sin(2 * np.pi * 440 * np.arange(int(seconds * 16_000)) / 16_000, dtype=np.float32)
+    wave *= np.where(np.arange(len(wave)) < 0.45 * len(wave), 0.8, 0.05).astype(np.float32)
+    make_song(folder / "song.flac", rate=16_000, signal=wave[None])
+    model = FakeModel()
+    result = run(folder, model, until_clear=True)["song.flac"]
+    assert (len(result.starts_seconds), model.n_heard) == (n_heard, n_decoded)
+    shutil.rmtree(tmp_path / "state")
+    assert result == run(folder)["song.flac"]
+
+
+def test_two_snippets_of_before_answer_where_they_are_clear(mixed: Path) -> None:
+    run(mixed, n_snippets=2)
+    model = FakeModel()
+    assert run(mixed, model, until_clear=True)["clear.flac"].known
+    assert model.n_heard == 5 + 3
+    assert all(result.known for result in run(mixed, load=no_model, until_clear=True).values())
+
+
+def test_five_snippets_of_before_answer_always(mixed: Path) -> None:
+    first = run(mixed)
+    second = run(mixed, load=no_model, until_clear=True)
+    assert heard_as(second) == heard_as(first)
+
+
+def test_in_full_means_in_full_after_a_run_that_stopped_early(mixed: Path) -> None:
+    run(mixed, until_clear=True)
+    model = FakeModel()
+    results = run(mixed, model)
+    assert model.n_heard == 5 and not results["clear.flac"].known and results["mixed.flac"].known
 
 
 def test_every_write_is_recorded_and_a_run_without_writes_leaves_no_journal(library: Path) -> None:

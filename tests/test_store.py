@@ -20,7 +20,7 @@ import pytest
 from tagger import store as store_module
 from tagger.identity import identify
 from tagger.predict import Heard
-from tagger.store import APPLICATION_ID, PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
+from tagger.store import APPLICATION_ID, SAFE_PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
 from tagger.tags import retag
 from tagger.workers import Failure
 from tests.tag_files import build
@@ -188,20 +188,27 @@ def test_the_name_of_a_model_is_no_method(store: Store, song: Path) -> None:
 AUTO = replace(METHOD, precision="auto")
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", SAFE_PRECISIONS)
 def test_who_asks_for_no_precision_gets_any(store: Store, song: Path, precision: str) -> None:
     assert store.recall(store.look(song), AUTO) is None
     store.remember(store.look(song), replace(METHOD, precision=precision), heard())
     assert same(store.recall(store.look(song), AUTO), heard())
-    for other in PRECISIONS:
+    for other in SAFE_PRECISIONS:
         if other != precision:
             assert store.recall(store.look(song), replace(METHOD, precision=other)) is None
     assert [each.method.precision for each in store.contents().hearings] == [precision]  # none was made up
 
 
-def test_every_precision_there_is_can_be_recalled() -> None:
+def test_what_was_heard_in_int8_answers_only_who_asks_for_int8(store: Store, song: Path) -> None:
+    int8 = replace(METHOD, precision="int8")
+    store.remember(store.look(song), int8, heard())
+    assert store.recall(store.look(song), AUTO) is None
+    assert same(store.recall(store.look(song), int8), heard())
+
+
+def test_every_precision_there_is_is_safe_or_int8() -> None:
     model = pytest.importorskip("tagger.model")
-    assert set(PRECISIONS) == model.DTYPES.keys()
+    assert {*SAFE_PRECISIONS, "int8"} == model.DTYPES.keys()
 
 
 def test_of_several_precisions_the_latest_hearing_counts(store: Store, song: Path) -> None:

@@ -108,6 +108,16 @@ def test_workers_do_not_import_torch() -> None:
     assert "torch" not in modules.split()
 
 
+def test_a_decoder_starts_with_numpy_and_av_alone() -> None:
+    code = (
+        "import sys; before = {*sys.modules}; import tagger.workers, tagger.audio\n"
+        "names = {name.split('.')[0] for name in {*sys.modules} - before}\n"
+        "print(*sorted(name for name in names - sys.stdlib_module_names if not name.startswith('_')))"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {*child.stdout.split()} - {"cython_runtime"} == {"av", "numpy", "tagger"}
+
+
 def test_no_more_songs_are_taken_than_the_look_ahead_allows() -> None:
     taken: list[int] = []
 

@@ -1,0 +1,109 @@
+"""Songs that are heard again come back in their place, with all that was heard of them."""
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagger.audio import Wanted
+from tagger.predict import Heard
+from tagger.rounds import Answer, Hearing, hear_in_rounds
+from tagger.workers import Failure
+
+STARTS = {2: (20.0, 40.0), 5: (10.0, 20.0, 30.0, 40.0, 50.0)}
+
+
+class Ear:
+    """Hears each wanted snippet as its start, `delay` songs later than it is asked to; notes what it is asked."""
+
+    def __init__(self, delay: int = 3) -> None:
+        self.delay = delay
+        self.asked: list[Wanted | None] = []
+        self.n_rounds = 0
+
+    def __call__(self, songs: Iterable[tuple[Hearing, Wanted | None]]) -> Generator[tuple[Hearing, Answer], None, None]:
+        self.n_rounds += 1
+        late: list[tuple[Hearing, Wanted | None]] = []
+        for song, wanted in songs:
+            self.asked.append(wanted)
+            late.append((song, wanted))
+            if len(late) > self.delay:
+                yield self.answer(*late.pop(0))
+        for each in late:
+            yield self.answer(*each)
+
+    def answer(self, song: Hearing, wanted: Wanted | None) -> tuple[Hearing, Answer]:
+        if wanted is None:
+            return song, None
+        if wanted.path.name == "broken" or (wanted.path.name == "breaks" and wanted.n_snippets == 5):
+            return song, Failure("broken")
+        starts = [start for start in STARTS[wanted.n_snippets or 0] if start not in wanted.without]
+        return song, Heard(np.float32([[start] for start in starts]), tuple(starts), 70.0, "")
+
+
+def more_of(*names: str, without: tuple[float, ...] = STARTS[2]):  # type: ignore[no-untyped-def]
+    def want_more(wanted: Wanted, heard: Heard) -> Wanted | None:
+        again = wanted.n_snippets == 2 and wanted.path.name in names
+        return Wanted(wanted.path, 5, without) if again else None
+
+    return want_more
+
+
+def hear(names: str, ear: Ear, want_more) -> dict[str, Answer]:  # type: ignore[no-untyped-def]
+    songs = ((name, None if name == "-" else Wanted(Path(name), 2)) for name in names.split())
+    hearings = list(hear_in_rounds(songs, ear, want_more))
+    assert [hearing.item for hearing in hearings] == names.split()
+    return {hearing.item: hearing.answer for hearing in hearings}
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3, 100])
+@pytest.mark.parametrize("again", ["", "a", "f", "a c f", "a b c d e f"])
+def test_songs_keep_their_order_and_their_snippets(delay: int, again: str) -> None:
+    for name, heard in hear("a b c - broken d e f", Ear(delay), more_of(*again.split())).items():
+        if name == "-":
+            assert heard is None
+        elif name == "broken":
+            assert heard == Failure("broken")
+        else:
+            assert isinstance(heard, Heard)
+            assert heard.starts_seconds == STARTS[5 if name in again.split() else 2]
+            assert heard.logits.ravel().tolist() == list(heard.starts_seconds)
+
+
+def test_a_song_heard_again_goes_before_those_that_wait_and_hears_only_the_rest() -> None:
+    ear = Ear(delay=1)
+    hear("a b c d", ear, more_of("a"))
+    assert [(wanted.path.name, wanted.n_snippets) for wanted in ear.asked if wanted] == [
+        ("a", 2), ("b", 2), ("a", 5), ("c", 2), ("d", 2)
+    ]  # fmt: skip
+    assert ear.asked[2] == Wanted(Path("a"), 5, STARTS[2])
+    assert ear.n_rounds == 1
+
+
+def test_the_last_songs_have_a_round_of_their_own() -> None:
+    ear = Ear(delay=100)
+    hear("a b c", ear, more_of("b", "c"))
+    assert ear.n_rounds == 2
+
+
+def test_a_second_hearing_of_everything_replaces_the_first() -> None:
+    heard = hear("a", Ear(), more_of("a", without=()))["a"]
+    assert isinstance(heard, Heard) and heard.starts_seconds == STARTS[5]
+
+
+def test_a_song_that_fails_the_second_time_has_failed() -> None:
+    assert hear("breaks a", Ear(), more_of("breaks"))["breaks"] == Failure("broken")
+
+
+def test_songs_are_done_while_others_still_come_in() -> None:
+    taken = 0
+
+    def songs():  # type: ignore[no-untyped-def]
+        nonlocal taken
+        for number in range(3000):
+            taken += 1
+            yield number, Wanted(Path("a" if number % 3 else "b"), 2)
+
+    for hearing in hear_in_rounds(songs(), Ear(5), more_of("a")):
+        assert taken - hearing.item <= 20

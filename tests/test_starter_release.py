@@ -1,0 +1,112 @@
+"""When a genre is written, and what is told of it, by recordings that are made up."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from training.starter.corpus import NO_MUSIC
+from training.starter.labels import Song
+from training.starter.release import Decision, Heard, decide, report, score, ship, without_its_source, written
+
+GENRES = ("Blues", "Jazz", "Rock")
+
+
+def heard(*answers: tuple[str, str, float], split: str = "test") -> Heard:
+    """Songs that are of one genre and are heard as one, by so many logits more than the others; each of its own
+    artist."""
+    songs, logits = [], []
+    for i, (genre, named, margin) in enumerate(answers):
+        songs.append(Song(Path(f"{i}.ogg"), genre, f"artist {i}", "", split))
+        logits.append([margin * (named == each) for each in GENRES])
+    return Heard(tuple(songs), np.array(logits))
+
+
+WELL_HEARD = heard(
+    *[("Blues", "Blues", 6.0)] * 20,
+    *[("Rock", "Rock", 6.0)] * 2,
+    *[("Jazz", "Rock", 1.0)] * 10,
+    *[("Jazz", "Jazz", 1.0)] * 9,
+)
+
+
+def test_a_genre_is_written_that_was_right_often_enough() -> None:
+    decision = decide(WELL_HEARD, GENRES)
+    assert list(decision.min_confidence) == ["Blues", "Jazz"]  # Rock was right of two recordings only
+    assert 0.9 < decision.min_confidence["Blues"] < 1
+    assert "Blues was right 20 of 20 times" in decision.reason
+    labels = written(WELL_HEARD, GENRES, decision)
+    assert labels.tolist() == [0] * 20 + [-1] * 12 + [1] * 9
+
+
+def test_a_genre_that_is_often_named_wrongly_stays_silent() -> None:
+    some = heard(*[("Blues", "Blues", 6.0)] * 30, *[("Rock", "Rock", 6.0)] * 6, *[("Jazz", "Rock", 6.0)] * 2)
+    assert list(decide(some, GENRES).min_confidence) == ["Blues"]
+
+
+def test_nothing_is_written_by_what_guesses() -> None:
+    rng = np.random.default_rng(5)
+    songs = heard(*[(GENRES[rng.integers(3)], GENRES[rng.integers(3)], 5.0) for _ in range(60)])
+    decision = decide(songs, GENRES)
+    assert decision.min_confidence == {}
+    assert (written(songs, GENRES, decision) == -1).all()
+
+
+def test_no_song_judges_a_threshold_that_it_chose() -> None:
+    answers = [("Blues", "Blues", 6.0)] * 20 + [("Jazz", "Jazz", 6.0)] * 9
+    songs = heard(*answers)
+    together = Heard(
+        tuple(
+            Song(song.path, song.genre, "the trio" if song.genre == "Jazz" else song.artist, "", "test")
+            for song in songs.songs
+        ),
+        songs.logits,
+    )
+    assert (written(together, GENRES, decide(together, GENRES)) >= 0).all()
+    assert without_its_source(together, GENRES).tolist() == [0] * 20 + [-1] * 9
+
+
+def test_scores_count_the_second_answer() -> None:
+    songs = heard(("Blues", "Blues", 2.0), ("Jazz", "Rock", 2.0), ("Rock", "Rock", 2.0), ("Rock", "Blues", 2.0))
+    found = score(songs, GENRES)
+    assert (found.n_songs, found.top_1, found.macro_recall) == (4, 0.5, pytest.approx((1 + 0 + 0.5) / 3))
+    assert found.top_2 >= found.top_1
+    assert found.top_1_interval.low <= 0.5 <= found.top_1_interval.high
+
+
+def test_the_report_tells_of_music_and_of_what_is_none() -> None:
+    noise = Heard((Song(Path("n.wav"), NO_MUSIC, "", "noises", "test"),), np.array([[9.0, 0, 0]]))
+    validate = heard(*[("Blues", "Blues", 6.0)] * 3, split="validate")
+    parts = (WELL_HEARD, validate, noise)
+    everything = Heard(
+        tuple(song for part in parts for song in part.songs), np.concatenate([part.logits for part in parts])
+    )
+    text = report(everything, GENRES, Decision(1.0, {"Blues": 0.5}, "because"))
+    assert "test: 41 recordings, top-1 0.756" in text
+    assert "validate: 3 recordings, top-1 1.000" in text
+    assert "no music: 1 of 1 written" in text
+    assert "| Jazz | 19 | 9 | 9 |" in text
+
+
+def test_what_is_shipped_is_half_as_large_and_decides_as_was_decided(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    weights = {"a": np.linspace(-1, 1, 50, dtype=np.float32)}
+    save_file(weights, checkpoint / "model.safetensors")
+    for name in ("config.json", "preprocessor_config.json"):
+        (checkpoint / name).write_text("{}", encoding="utf-8")
+    ship(tmp_path / "run", tmp_path / "model", Decision(2.0, {"Blues": 0.7, "Rock": 0.8}, "of 30, 28 were right"))
+    shipped = load_file(tmp_path / "model" / "model.safetensors")
+    assert shipped["a"].dtype == np.float16
+    assert np.allclose(shipped["a"], weights["a"], atol=1e-3)
+    training = json.loads((tmp_path / "model" / "training.json").read_text(encoding="utf-8"))
+    assert training == {
+        "temperature": 2.0,
+        "min_confidence": {"Blues": 0.7, "Rock": 0.8},
+        "min_confidence_reason": "of 30, 28 were right",
+    }
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "config.json", "model.safetensors", "preprocessor_config.json", "training.json",
+    }  # fmt: skip

@@ -1,0 +1,224 @@
+"""From a training run to the embedded checkpoint: judged on real recordings, and told as it is.
+
+    python -m training.starter.release runs/starter recordings/songs.csv --out tagger/models/starter
+
+What is written has to be right, so the thresholds are fitted on recordings that people labelled and training did not
+hear; and judged on them too, for want of more, once as they are and once without the recordings of each one's source.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from tagger.aggregate import AGGREGATORS, softmax
+from tagger.audio import AudioError, decode
+from tagger.model import GenreModel
+from tagger.options import TagOptions
+from tagger.params import NothingDoneError
+from tagger.scores import Interval, confusion, interval, macro_recall
+from training.calibrate import fit_temperature
+from training.starter.corpus import NO_MUSIC
+from training.starter.labels import Song, read_songs
+
+PRECISION = 0.8  # of what is written, at least
+FEWEST_RIGHT = 5  # recordings of a genre that have to be written rightly before it is written at all
+JUDGED = ("validate", "test")
+SCORES = "SCORES.md"
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """Songs with what the model answered, one row each."""
+
+    songs: tuple[Song, ...]
+    logits: np.ndarray  # (n_songs, n_genres): mean of the snippets
+
+    def chosen(self, keep: Iterable[bool]) -> Heard:
+        """Some of the songs."""
+        rows = np.flatnonzero(list(keep))
+        return Heard(tuple(self.songs[row] for row in rows), self.logits[rows])
+
+
+@dataclass(frozen=True)
+class Decision:
+    """When a genre is written."""
+
+    temperature: float
+    #: Genre → the least confidence at which it is written; the others never are.
+    min_confidence: dict[str, float]
+    reason: str
+
+
+def hear(model: GenreModel, songs: Sequence[Song], n_snippets: int) -> Heard:
+    """What the model answers to songs as the product hears them; those without sound are left out."""
+    heard, logits = [], []
+    for song in tqdm(songs, unit="song", disable=None):
+        try:
+            snippets = decode(song.path, n_snippets, model.snippet_samples)
+        except AudioError as error:
+            click.echo(str(error), err=True)
+            continue
+        if not snippets.unsure:
+            heard.append(song)
+            logits.append(AGGREGATORS["mean"](model.logits(snippets.waveforms)))
+    return Heard(tuple(heard), np.array(logits))
+
+
+def decide(heard: Heard, genres: Sequence[str]) -> Decision:
+    """When to write a genre so that `PRECISION` of what is written is right, by recordings that people labelled.
+
+    A genre's threshold is the least, in steps of .01, above which the next one can be expected to be right that often:
+    by the rule of succession (n_right + 1) / (n_named + 2), since the share itself would be that of the luckiest of
+    many thresholds. Genres of which fewer than `FEWEST_RIGHT` are right stay silent.
+    """
+    labels = np.array([genres.index(song.genre) for song in heard.songs])
+    temperature = fit_temperature(heard.logits, labels)
+    probabilities = softmax(heard.logits / temperature)
+    predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    least, told = {}, []
+    for label, genre in enumerate(genres):
+        for value in np.unique(np.floor(confidences[predicted == label] * 100) / 100).tolist():
+            is_named = (predicted == label) & (confidences >= value)
+            n_named, n_right = int(is_named.sum()), int((labels[is_named] == label).sum())
+            if n_right >= FEWEST_RIGHT and (n_right + 1) / (n_named + 2) >= PRECISION:
+                least[genre] = round(float(value), 2)
+                told.append(f"{genre} was right {n_right} of {n_named} times")
+                break
+    if not least:
+        return Decision(temperature, {}, "this model was not right often enough on real recordings to write any genre")
+    reason = (
+        f"this model writes only {' and '.join(least)} by default; its other answers were wrong too often on real"
+        f" recordings, or too seldom tested ({', '.join(told)})"
+    )
+    return Decision(temperature, least, reason)
+
+
+def written(heard: Heard, genres: Sequence[str], decision: Decision) -> np.ndarray:
+    """The label that each song would get, (n_songs,); -1 for one that the model is unsure of."""
+    probabilities = softmax(heard.logits / decision.temperature)
+    labels = probabilities.argmax(axis=1)
+    least = np.array([decision.min_confidence.get(genre, np.inf) for genre in genres])
+    return np.where(probabilities.max(axis=1) >= least[labels], labels, -1)
+
+
+def without_its_source(heard: Heard, genres: Sequence[str]) -> np.ndarray:
+    """What `written` gives when the decision is made without the recordings of each song's own source, so that no
+    song judges a threshold that it helped to choose, (n_songs,)."""
+    labels = np.empty(len(heard.songs), np.int64)
+    sources = np.array([_source(song) for song in heard.songs])
+    for source in np.unique(sources):
+        is_held_out = sources == source
+        labels[is_held_out] = written(heard.chosen(is_held_out), genres, decide(heard.chosen(~is_held_out), genres))
+    return labels
+
+
+def _source(song: Song) -> str:
+    return song.artist or song.album
+
+
+def ship(run: Path, folder: Path, decision: Decision) -> None:
+    """Write the checkpoint of a run to a folder, in float16 and with the decision; the card is another matter."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(run / "checkpoint" / name, folder)
+    weights = load_file(run / "checkpoint" / "model.safetensors")
+    half = {name: values.astype(np.float16) for name, values in weights.items()}
+    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+    training = {
+        "temperature": decision.temperature,
+        "min_confidence": decision.min_confidence,
+        "min_confidence_reason": decision.reason,
+    }
+    (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Score:
+    """How often a genre is right, among the first one or two that are named."""
+
+    n_songs: int
+    top_1: float
+    top_1_interval: Interval
+    top_2: float
+    macro_recall: float
+
+
+def score(heard: Heard, genres: Sequence[str]) -> Score:
+    """Scores of songs that people labelled."""
+    labels = np.array([genres.index(song.genre) for song in heard.songs])
+    order = np.argsort(-heard.logits, axis=1)
+    is_right = order[:, 0] == labels
+    is_second = order[:, 1] == labels
+    return Score(
+        len(labels),
+        float(is_right.mean()),
+        interval(is_right, seed=0),
+        float((is_right | is_second).mean()),
+        macro_recall(is_right, labels),
+    )
+
+
+def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
+    """All that the card says of real recordings, as Markdown."""
+    lines = []
+    for split in JUDGED:
+        some = heard.chosen(song.split == split and song.genre != NO_MUSIC for song in heard.songs)
+        found = score(some, genres)
+        low, high = found.top_1_interval
+        lines.append(
+            f"{split}: {found.n_songs} recordings, top-1 {found.top_1:.3f} ({low:.2f} to {high:.2f}),"
+            f" top-2 {found.top_2:.3f}, macro recall {found.macro_recall:.3f}"
+        )
+    music = heard.chosen(song.genre != NO_MUSIC for song in heard.songs)
+    labels = np.array([genres.index(song.genre) for song in music.songs])
+    for name, written_labels in (
+        ("with thresholds fitted on them", written(music, genres, decision)),
+        ("with thresholds fitted without their own source", without_its_source(music, genres)),
+    ):
+        n_written, n_right = int((written_labels >= 0).sum()), int((written_labels == labels).sum())
+        share = f"{n_right / n_written:.2f}" if n_written else "–"
+        lines.append(f"{name}: {n_written} of {len(labels)} written, {n_right} rightly ({share})")
+    others = heard.chosen(song.genre == NO_MUSIC for song in heard.songs)
+    if len(others.songs):
+        lines.append(f"no music: {int((written(others, genres, decision) >= 0).sum())} of {len(others.songs)} written")
+    predicted = music.logits.argmax(axis=1)
+    matrix = confusion(labels, predicted, len(genres))
+    lines += ["", "| genre | recordings | right | named so |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {genre} | {matrix[i].sum()} | {matrix[i, i]} | {matrix[:, i].sum()} |" for i, genre in enumerate(genres)
+    ]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("recordings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
+def release(run: Path, recordings: Path, out: Path) -> None:
+    """Judge the checkpoint of RUN on the songs of a table that people labelled and training never heard; write it to
+    FOLDER, and beside it SCORES.md."""
+    songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre]
+    if not songs:
+        raise NothingDoneError(f"{recordings}: no song that is labelled and held out")
+    model = GenreModel.load(str(run), "cpu", "fp32")
+    genres = model.head.genres
+    heard = hear(model, songs, TagOptions().n_snippets or 1)
+    decision = decide(heard.chosen(song.genre != NO_MUSIC for song in heard.songs), genres)
+    ship(run, out, decision)
+    text = report(heard, genres, decision)
+    (out / SCORES).write_text(text + "\n", encoding="utf-8")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    release()
