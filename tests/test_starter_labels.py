@@ -121,11 +121,11 @@ def test_nothing_is_asked_twice(tmp_path: Path) -> None:
 
 def test_the_command_writes_what_training_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = [f"{number}.ogg" for number in range(20)]
-    for name in ("one.ogg", "two.ogg", "noise.ogg", *others):
+    for name in ("one.ogg", "two.ogg", "noise.ogg", "rain.ogg", *others):
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "songs.csv").write_text(
         "path,genre,artist,source,split\none.ogg,,Ann,debian:x,train\ntwo.ogg,Folk,,debian:y,test\nnoise.ogg,,,,train\n"
-        + "".join(f"{name},,,,train\n" for name in others),
+        f"rain.ogg,{NO_MUSIC},,,test\n" + "".join(f"{name},,,,train\n" for name in others),
         encoding="utf-8",
     )
     (tmp_path / "yamnet_class_map.csv").write_text(
@@ -138,7 +138,9 @@ def test_the_command_writes_what_training_reads(tmp_path: Path, monkeypatch: pyt
     assert done.exit_code == 0, done.output
     assert "noise.ogg: silent" in done.stderr
     with (out / "songs.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[:2]
+        rows = list(csv.DictReader(file))
+    assert "rain.ogg" not in {Path(row["path"]).name for row in rows}  # it has no genre to be judged by
+    rows = rows[:2]
     assert [(Path(row["path"]).name, row["genre"], row["album"], row["split"]) for row in rows] == [
         ("one.ogg", "Electronic", "", "train"),
         ("two.ogg", "Folk", "debian:y", "test"),

@@ -90,6 +90,12 @@ def test_the_report_tells_of_music_and_of_what_is_none() -> None:
     assert "| Jazz | 19 | 9 | 9 |" in text
 
 
+def test_a_split_without_recordings_is_not_told_of() -> None:
+    text = report(WELL_HEARD, GENRES, Decision(1.0, {}, ""))
+    assert "test: 41 recordings" in text
+    assert "validate" not in text
+
+
 def test_what_is_shipped_is_half_as_large_and_decides_as_was_decided(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run" / "checkpoint"
     checkpoint.mkdir(parents=True)

@@ -188,9 +188,12 @@ def write_soft_labels(path: Path, classes: Sequence[str], labelled: Sequence[tup
 def labels(tables: tuple[Path, ...], folder: Path, out: Path, snippets: int, snippet_seconds: int) -> None:
     """Let the teachers hear the songs of TABLES; write soft_labels.parquet, and songs.csv with a genre for each.
 
+    The classes of the teachers are measured against their means over the training songs of the first table.
     Needs ai-edge-litert (pip install 'genre-tag[starter]') and a folder with the teachers' weights.
     """
-    songs = list(read_songs(tables))
+    # What is no music has no genre to be judged by: it is heard in training, and then by `release` alone.
+    songs = [song for song in read_songs(tables) if song.genre != NO_MUSIC or song.split == "train"]
+    corpus = {song for song in read_songs(tables[:1]) if song.genre != NO_MUSIC and song.split == "train"}
     heard: list[tuple[Song, Answers]] = []
     asked = ask_teachers(songs, Teachers(folder), out / "answers", snippets, snippet_seconds * SAMPLE_RATE)
     for song, answers in tqdm(asked, total=len(songs), unit="song", disable=None):
@@ -198,10 +201,10 @@ def labels(tables: tuple[Path, ...], folder: Path, out: Path, snippets: int, sni
             click.echo(str(answers), err=True)
         else:
             heard.append((song, answers))
-    if not heard:
-        raise NothingDoneError("no song could be heard")
+    if not any(song in corpus for song, _ in heard):
+        raise NothingDoneError(f"{tables[0]}: no music to train with could be heard")
     classes = yamnet_classes(folder)
-    judge = Judge(classes, (answers for song, answers in heard if song.genre != NO_MUSIC))
+    judge = Judge(classes, (answers for song, answers in heard if song in corpus))
     labelled = [(song, answers, judge.genres(song, answers)) for song, answers in heard]
     write_soft_labels(out / "soft_labels.parquet", classes, labelled)
     with (out / TABLE).open("w", encoding="utf-8", newline="") as file:

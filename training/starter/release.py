@@ -173,6 +173,8 @@ def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
     lines = []
     for split in JUDGED:
         some = heard.chosen(song.split == split and song.genre != NO_MUSIC for song in heard.songs)
+        if not some.songs:
+            continue
         found = score(some, genres)
         low, high = found.top_1_interval
         lines.append(
@@ -207,11 +209,11 @@ def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
 def release(run: Path, recordings: Path, out: Path) -> None:
     """Judge the checkpoint of RUN on the songs of a table that people labelled and training never heard; write it to
     FOLDER, and beside it SCORES.md."""
-    songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre]
-    if not songs:
-        raise NothingDoneError(f"{recordings}: no song that is labelled and held out")
     model = GenreModel.load(str(run), "cpu", "fp32")
     genres = model.head.genres
+    songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre in {*genres, NO_MUSIC}]
+    if not songs:
+        raise NothingDoneError(f"{recordings}: no song that is held out and labelled with a genre of the model")
     heard = hear(model, songs, TagOptions().n_snippets or 1)
     decision = decide(heard.chosen(song.genre != NO_MUSIC for song in heard.songs), genres)
     ship(run, out, decision)
