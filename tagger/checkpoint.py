@@ -1,24 +1,42 @@
-"""The network of a checkpoint: loaded by transformers, and checked before it may hear a song."""
+"""The network of a checkpoint, read from its safetensors and checked before it may hear a song."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tagger.description import WEIGHTS, Description, check_features, one_line, read_table
+from tagger.description import WEIGHTS, Description, one_line, read_table
 from tagger.features import LogMel
 from tagger.predict import ModelError
+from tagger.transformer import Architecture, Transformer
 
-if TYPE_CHECKING:
-    from transformers import ASTConfig, ASTForAudioClassification
+FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-HEAD = "classifier.dense."  # the layer that has a row for each label
+# What a weight is called in a `Transformer`, where its name in a file matches. Files have the names of transformers 4,
+# which transformers 5 goes on writing, though its own are those after the bar.
+NAMES = (
+    (r"^audio_spectrogram_transformer\.(embeddings\.)?", ""),
+    (r"^patch_embeddings\.projection\.", "patches."),
+    (r"^cls_token$", "class_token"),
+    (r"^position_embeddings$", "positions"),
+    (r"^(encoder\.layer|layers)\.", "layers."),
+    (r"\.attention\.(attention\.query|q_proj)\.", ".queries."),
+    (r"\.attention\.(attention\.key|k_proj)\.", ".keys."),
+    (r"\.attention\.(attention\.value|v_proj)\.", ".values."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".merge."),
+    (r"\.(intermediate\.dense|mlp\.fc1)\.", ".widen."),
+    (r"\.(output\.dense|mlp\.fc2)\.", ".narrow."),
+    (r"\.layernorm_(before|after)\.", r".\1."),
+    (r"^layernorm\.", "norm."),
+    (r"^classifier\.layernorm\.", "head_norm."),
+    (r"^classifier\.dense\.", "head."),
+)
+HEAD = "head."  # the layer with a row for each label
 
 
 @dataclass(frozen=True)
@@ -26,118 +44,98 @@ class Checkpoint:
     """A trained network, the features it was trained on, and what its files say."""
 
     description: Description
-    ast: ASTForAudioClassification
+    architecture: Architecture
+    #: By their names in `Transformer`, on the CPU in float32.
+    weights: Mapping[str, torch.Tensor]
     log_mel: LogMel
 
 
 def load_checkpoint(description: Description) -> Checkpoint:
-    """The checkpoint that was described, on the CPU in float32. Raises ModelError."""
+    """The checkpoint that was described. Raises ModelError."""
     name, folder = description.name, description.folder
-    with quiet_transformers():
-        config = read_config(name, folder)
-        return Checkpoint(description, read_network(name, folder, config), read_features(name, folder, config))
+    architecture = read_architecture(name, folder)
+    weights = read_weights(name, folder, architecture)
+    return Checkpoint(description, architecture, weights, LogMel(**asdict(description.features)))
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keeps log messages and progress bars of transformers off the terminal: what matters becomes a ModelError.
-
-    Raises ModelError where transformers cannot be imported. The import takes seconds, so it happens in functions only.
-    """
+def read_architecture(name: str, folder: Path) -> Architecture:
+    """The network that config.json describes. Raises ModelError."""
+    table = read_table(name, folder)
+    values = {field.name: table[field.name] for field in fields(Architecture) if field.name in table}
     try:
-        from transformers import ASTConfig, ASTForAudioClassification  # noqa: F401 (imports all that may fail)
-        from transformers.utils import logging
-    except (ImportError, OSError, RuntimeError) as error:
-        pair = "torch and torchaudio must be built for each other: reinstall genre-tag"
-        raise ModelError("transformers", f"cannot be imported ({one_line(error)}); {pair}") from error
-    verbosity, progress_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if progress_bars:
-            logging.enable_progress_bar()
-
-
-# Bad values make transformers stumble anywhere, with any error: below, each `except Exception` is around one such call.
-
-
-def read_config(name: str, folder: Path) -> ASTConfig:
-    """config.json as transformers understands it. Raises ModelError."""
-    from transformers import ASTConfig
-
-    read_table(name, folder)
-    try:
-        return ASTConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
+        if "id2label" in table:
+            values["num_labels"] = len(table["id2label"])
+        architecture = Architecture(**values)
+        Transformer.shapes(architecture)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch has no tensors of some sizes
         raise ModelError(name, f"config.json cannot be used ({one_line(error)})") from error
+    return architecture
 
 
-def check_shards(name: str, folder: Path) -> None:
-    """Raise ModelError where the index of the shards names anything but safetensors of this folder.
+def read_weights(
+    name: str, folder: Path, architecture: Architecture, new_head: bool = False
+) -> dict[str, torch.Tensor]:
+    """The weights of a `Transformer`, in float32: they fit the architecture, and were trained. Raises ModelError.
 
-    transformers reads whatever file it names, a pickle too.
+    With `new_head`, the head may be of other labels, and is left out.
     """
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except Exception as error:
-        raise ModelError(name, f"{index.name} cannot be read ({one_line(error)})") from error
-    for shard in shards - {file.name for file in folder.glob(WEIGHTS)}:
-        raise ModelError(name, f"{index.name} names {shard!r}, no {WEIGHTS} of this folder: only safetensors are read")
-
-
-def read_network(name: str, folder: Path, config: ASTConfig, new_head: bool = False) -> ASTForAudioClassification:
-    """The network in float32, its weights checked: they fit `config`, and were trained. Raises ModelError.
-
-    With `new_head`, the head may be of other labels, and is then not trained at all.
-    """
-    from safetensors import safe_open
-    from transformers import ASTForAudioClassification
-
-    check_shards(name, folder)
-    for file in sorted(folder.glob(WEIGHTS)):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except Exception as error:
-            raise ModelError(name, f"{file.name} is damaged or cut off ({one_line(error)}): fetch it again") from error
-    try:
-        loaded: Any = ASTForAudioClassification.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below, in fewer words
-        )
-    except Exception as error:
-        raise ModelError(name, f"cannot be loaded ({one_line(error)})") from error
-    ast: ASTForAudioClassification
-    ast, info = loaded
-    misfits = sorted({*info["missing_keys"], *info["unexpected_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    shapes = Transformer.shapes(architecture)
+    weights: dict[str, torch.Tensor] = {}
+    misfits = []
+    for stored, tensor in read_tensors(name, folder).items():
+        own = own_name(stored)
+        if own in weights or tensor.shape != shapes.get(own) or not tensor.is_floating_point():
+            misfits.append(stored)
+        weights[own] = tensor.to(torch.float32, copy=True)  # or it would be a view of the file, which may change
+    misfits += shapes.keys() - weights.keys()
     if new_head:
-        misfits = [key for key in misfits if not key.startswith(HEAD)]
-    for key, stored, named in info["mismatched_keys"]:
-        if key == f"{HEAD}bias" and not new_head and len(misfits) <= 2:
-            raise ModelError(name, f"config.json names {named[0]} labels, the weights have {stored[0]}")
+        misfits = [each for each in misfits if not own_name(each).startswith(HEAD)]
+        weights = {own: weight for own, weight in weights.items() if not own.startswith(HEAD)}
+    bias = weights.get(f"{HEAD}bias")
+    if bias is not None and bias.numel() != architecture.num_labels and len(misfits) <= 2:
+        named, n_outputs = architecture.num_labels, bias.numel()
+        raise ModelError(name, f"config.json names {named} labels, the weights have {n_outputs}")
     if misfits:
-        raise ModelError(name, f"the weights do not fit config.json: {len(misfits)} tensors, such as {misfits[0]}")
-    if not ast.audio_spectrogram_transformer.embeddings.position_embeddings.any():
+        raise ModelError(name, f"the weights do not fit config.json: {len(misfits)} tensors, such as {min(misfits)}")
+    if not weights["positions"].any():
         raise ModelError(
             name, "its position embeddings are all zero, as after a change of input length: train it again"
         )
-    if not all(weight.isfinite().all() for weight in ast.parameters()):
+    if not all(weight.isfinite().all() for weight in weights.values()):
         raise ModelError(name, "some weights are no finite numbers: train it again")
-    return ast
+    return weights
 
 
-def read_features(name: str, folder: Path, config: ASTConfig) -> LogMel:
-    """The features the network was trained on, by preprocessor_config.json. Raises ModelError."""
-    return LogMel(**asdict(check_features(name, folder, config.num_mel_bins, config.max_length)))
+def read_tensors(name: str, folder: Path) -> dict[str, torch.Tensor]:
+    """All that the safetensors of a folder hold. Raises ModelError."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for file in [FILE] if (folder / FILE).exists() else read_index(name, folder):
+        try:
+            tensors |= load_file(folder / file)
+        except Exception as error:
+            raise ModelError(name, f"{file} is damaged or cut off ({one_line(error)}): fetch it again") from error
+    return tensors
+
+
+def read_index(name: str, folder: Path) -> list[str]:
+    """The shards that the weights are spread over. Raises ModelError where the index names anything but such files."""
+    try:
+        shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    except Exception as error:
+        raise ModelError(name, f"{INDEX} cannot be read ({one_line(error)})") from error
+    for shard in set(shards) - {file.name for file in folder.glob(WEIGHTS)}:
+        raise ModelError(name, f"{INDEX} names {shard!r}, no {WEIGHTS} of this folder: only safetensors are read")
+    return shards
+
+
+def own_name(stored: str) -> str:
+    """What a weight is called in a `Transformer`, or a name that none has.
+
+    >>> own_name("audio_spectrogram_transformer.encoder.layer.0.attention.attention.query.weight")
+    'layers.0.queries.weight'
+    """
+    for pattern, name in NAMES:
+        stored = re.sub(pattern, name, stored)
+    return stored

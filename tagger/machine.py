@@ -21,7 +21,7 @@ from importlib import import_module
 from tagger.checks import Check, guarded, in_a_line, reinstall
 from tagger.workers import usable_cores
 
-LIMIT_SECONDS = 180.0  # torch and transformers may come from a slow disk
+LIMIT_SECONDS = 180.0  # torch may come from a slow disk
 MARK = "check: "  # begins a line that is meant for `Machine`: libraries print too
 
 
@@ -68,16 +68,17 @@ def repair() -> str:
 
 
 def checks(device: str, precision: str) -> Iterator[Check]:
-    """Whether torch, torchaudio and transformers work together, and the device and precision a run would take."""
-    versions = []
-    for name in ("torch", "torchaudio"):
-        try:
-            versions.append(str(import_module(name).__version__))
-        except Exception as error:
-            yield Check("problem", name, f"cannot be imported: {in_a_line(error)}", repair())
-            return
-    yield pair(*versions)
-    yield from guarded("transformers", transformers)
+    """Whether torch works, and torchaudio beside it, and the device and precision a run would take."""
+    try:
+        torch = str(import_module("torch").__version__)
+    except Exception as error:
+        yield Check("problem", "torch", f"cannot be imported: {in_a_line(error)}", repair())
+        return
+    try:
+        yield pair(torch, str(import_module("torchaudio").__version__))
+    except Exception as error:
+        says = f"cannot be imported: {in_a_line(error)}; only training needs it"
+        yield Check("warning", "torchaudio", says, repair())
     yield from guarded("device", lambda: choice(device, precision))
 
 
@@ -89,18 +90,6 @@ def pair(torch: str, torchaudio: str) -> Check:
     if len(releases) > 1 or len({first_build, second_build} - {""}) > 1:
         return Check("warning", "torch", f"{both} were not built for each other", repair())
     return Check("ok", "torch", f"{both} fit together")
-
-
-def transformers() -> Iterator[Check]:
-    """Whether the classes of the model can be imported: transformers looks for torch and torchaudio in its own way."""
-    from tagger.checkpoint import quiet_transformers
-    from tagger.predict import ModelError
-
-    try:
-        with quiet_transformers():
-            yield Check("ok", "transformers", "has the classes of the model")
-    except ModelError as error:
-        yield Check("problem", "transformers", error.reason, repair())
 
 
 def choice(device: str, precision: str) -> Iterator[Check]:

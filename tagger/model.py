@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -11,11 +10,8 @@ import torch
 from tagger.checkpoint import Checkpoint, load_checkpoint
 from tagger.description import STARTER, Description, describe
 from tagger.predict import ModelError
-from tagger.transformer import DTYPES, Transformer
+from tagger.transformer import DTYPES, N_SPECIAL, Architecture, Transformer, count_patches
 from tagger.workers import usable_cores
-
-if TYPE_CHECKING:
-    from transformers import ASTConfig
 
 ACCELERATOR_BATCH = 64
 CPU_BATCH = 8  # more are slower: their buffers outgrow the cache and the allocator
@@ -38,14 +34,14 @@ class GenreModel:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str, precision: Precision) -> None:
-        config, description = checkpoint.ast.config, checkpoint.description
+        architecture, description = checkpoint.architecture, checkpoint.description
         self.name, self.head, self.device = description.name, description.head, device
         self.precision, self.precision_reason = precision.name, precision.reason
-        self.n_outputs = cast("int", config.num_labels)
+        self.n_outputs = architecture.num_labels
         self.snippet_samples = description.snippet_samples
-        self.batch_size = default_batch_size(config, device)
+        self.batch_size = default_batch_size(architecture, device)
         try:
-            self._transformer = Transformer(checkpoint.ast, precision.name).to(device)
+            self._transformer = Transformer.of(architecture, checkpoint.weights, precision.name).to(device)
             self._log_mel = checkpoint.log_mel.to(device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -163,28 +159,29 @@ def computes_int8(device: str) -> bool:
     return any(instructions.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
-def default_batch_size(config: ASTConfig, device: str) -> int:
+def default_batch_size(architecture: Architecture, device: str) -> int:
     """Snippets that go to the device at once unless the user knows better."""
     if device != "cpu":
         return ACCELERATOR_BATCH
-    return min(CPU_BATCH, max(1, int(CPU_BATCH_GFLOP * 1e9 / flops_per_snippet(config))))
+    return min(CPU_BATCH, max(1, int(CPU_BATCH_GFLOP * 1e9 / flops_per_snippet(architecture))))
 
 
-def flops_per_snippet(config: ASTConfig) -> int:
+def flops_per_snippet(architecture: Architecture, as_computed: bool = False) -> int:
     """Floating point operations of one forward pass of one snippet, a multiply-add counting as two.
 
     Matrix products, attention and the patch convolution, as `torch.utils.flop_counter` counts them: 261 GFLOP for
-    the AudioSet checkpoint. The often quoted 103 GMAC leave out the two products inside attention.
+    the AudioSet checkpoint. The often quoted 103 GMAC leave out the two products inside attention. `as_computed`, it
+    is what a `Transformer` spends, which computes of the last layer only what is read: 242 GFLOP.
     """
-    width, patch, n_labels = config.hidden_size, cast("int", config.patch_size), cast("int", config.num_labels)
-    n_mel_patches = (config.num_mel_bins - patch) // config.frequency_stride + 1
-    n_time_patches = (config.max_length - patch) // config.time_stride + 1
-    n_patches = n_mel_patches * n_time_patches
-    n_tokens = n_patches + 2  # the class and the distillation token
-    linear = n_tokens * (4 * width**2 + 2 * width * config.intermediate_size)
-    attention = 2 * n_tokens**2 * width
-    embed, classify = n_patches * patch**2 * width, width * n_labels
-    return 2 * (config.num_hidden_layers * (linear + attention) + embed + classify)
+    width, inner, n_patches = architecture.hidden_size, architecture.intermediate_size, count_patches(architecture)
+    n_tokens = n_patches + N_SPECIAL
+
+    def layer(n_kept: int) -> int:
+        linear = n_tokens * 2 * width**2 + n_kept * (2 * width**2 + 2 * width * inner)
+        return linear + 2 * n_tokens * n_kept * width
+
+    layers = (architecture.num_hidden_layers - 1) * layer(n_tokens) + layer(N_SPECIAL if as_computed else n_tokens)
+    return 2 * (layers + n_patches * architecture.patch_size**2 * width + width * architecture.num_labels)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

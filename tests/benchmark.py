@@ -164,37 +164,55 @@ def feature_time(waveforms: np.ndarray, size: Size) -> Figure:
 def model_speeds(
     checkpoint: Checkpoint, device: str, batches: Sequence[int], waveforms: np.ndarray, size: Size
 ) -> Iterator[Figure]:
-    """The automatic precision beside fp32 at each batch size, then the fastest of them beside a bare matrix product."""
-    from tagger.model import GenreModel, choose_precision, flops_per_snippet
+    """The automatic precision and int8 beside fp32 at each batch size, then the fastest of each beside its ceiling.
 
-    precisions = [choose_precision(name, device) for name in ("auto", "fp32")]
+    Operations are counted as published (nominal), and as spent: in the last layer only what the head reads.
+    """
+    from tagger.model import GenreModel, choose_precision, computes_int8, flops_per_snippet
+
+    names = ("auto", "fp32", *(["int8"] if computes_int8(device) else []))
+    precisions = [choose_precision(name, device) for name in names]
     models = {precision.name: GenreModel(checkpoint, device, precision) for precision in precisions}
+    auto, name = precisions[0].name, checkpoint.description.name
     fastest = dict.fromkeys(models, 0.0)
     for batch in batches:
         for model in models.values():
             model.batch_size = batch
         block = np.resize(waveforms, (batch, waveforms.shape[1]))
         seconds = median_seconds(size.n_turns, *(partial(model.logits, block) for model in models.values()))
-        speeds = {name: batch / taken for name, taken in zip(models, seconds, strict=True)}
-        fastest = {name: max(fastest[name], speed) for name, speed in speeds.items()}
-        auto, name = precisions[0].name, checkpoint.description.name
+        speeds = {precision: batch / taken for precision, taken in zip(models, seconds, strict=True)}
+        fastest = {precision: max(fastest[precision], speed) for precision, speed in speeds.items()}
         yield Figure(f"{name}, batch {batch}", speeds[auto], "snippets/s", "fp32", speeds["fp32"])
-    gflop = 1e-9 * flops_per_snippet(checkpoint.ast.config)
+        if "int8" in speeds:
+            yield Figure(f"{name} int8, batch {batch}", speeds["int8"], "snippets/s", "fp32", speeds["fp32"])
+    nominal, spent = (1e-9 * flops_per_snippet(checkpoint.architecture, each) for each in (False, True))
     for precision, speed in fastest.items():
-        ceiling = product_speed(device, precision, size)
-        name = f"{checkpoint.description.name} {precision}, fastest"
-        yield Figure(name, gflop * speed, "GFLOP/s", "matrix product", ceiling)
+        ceiling, which = product_speed(device, precision, size), f"{name} {precision}, fastest"
+        yield Figure(f"{which}, nominal", nominal * speed, "GFLOP/s", "matrix product", ceiling)
+        yield Figure(f"{which}, as computed", spent * speed, "GFLOP/s", "matrix product", ceiling)
+        yield Figure(f"{which}, share of ceiling", 100 * spent * speed / ceiling, "% as computed")
 
 
 def product_speed(device: str, precision: str, size: Size) -> float:
     """GFLOP a second of a large matrix product, which no model exceeds."""
     import torch
 
-    from tagger.model import DTYPES
+    from tagger.transformer import DTYPES, Int8Linear
 
     n = size.product_rows * (1 if device == "cpu" else 4)
-    matrix = torch.randn(n, n, device=device).to(DTYPES[precision])
-    (seconds,) = median_seconds(size.n_turns, lambda: (matrix @ matrix)[0, 0].item())  # item waits for the device
+    if precision == "int8":
+        levels, linear = torch.randint(256, (n, n), dtype=torch.uint8), Int8Linear(torch.nn.Linear(n, n, bias=False))
+
+        def multiply() -> torch.Tensor:
+            return linear.multiply(levels, 0.01, 128)
+
+    else:
+        matrix = torch.randn(n, n, device=device).to(DTYPES[precision])
+
+        def multiply() -> torch.Tensor:
+            return matrix @ matrix
+
+    (seconds,) = median_seconds(size.n_turns, lambda: multiply()[0, 0].item())  # item waits for the device
     return 2e-9 * n**3 / seconds
 
 
@@ -358,6 +376,8 @@ def command_costs(songs: Sequence[Path], n_workers: int, size: Size) -> Iterator
     load_seconds, _ = process_cost(size.n_turns, "-c", LOAD_MODEL)
     torch_seconds, _ = process_cost(size.n_turns, "-c", IMPORT_TORCH)
     yield Figure("start to loaded model", load_seconds, "s", "import torch", torch_seconds)
+    one_seconds, _ = process_cost(size.n_turns, "-m", "tagger", songs[0], "--json", os.devnull, "--reanalyze")
+    yield Figure("genre-tag SONG", one_seconds, "s", "start to loaded model", load_seconds)
     _, decoder_mb = process_cost(1, "-c", DECODE_ALL, *songs)
     yield Figure("peak memory, main process", run_mb, "MB")
     yield Figure("peak memory, with decoders", run_mb + n_workers * decoder_mb, "MB")
@@ -384,13 +404,12 @@ def machine_facts(model: GenreModel) -> dict[str, object]:
 
 def all_figures(songs: Sequence[Path], model: GenreModel, size: Size, full: bool) -> Iterator[Figure]:
     """Every figure, one after the other."""
-    from transformers import ASTConfig, ASTForAudioClassification
-
     from tagger.checkpoint import Checkpoint, load_checkpoint
-    from tagger.description import N_FRAMES, describe
+    from tagger.description import N_AUDIOSET_LABELS, N_FRAMES, describe
     from tagger.features import LogMel
     from tagger.model import default_batch_size
     from tagger.run import default_workers
+    from tagger.transformer import Architecture, Transformer
 
     ten_seconds = one_of_each(songs, SNIPPET_SAMPLES)
     yield from decoding_times(songs, size)
@@ -400,9 +419,9 @@ def all_figures(songs: Sequence[Path], model: GenreModel, size: Size, full: bool
     if full:
         full_size = replace(starter.description, name="full size")
         full_size = replace(full_size, features=replace(full_size.features, n_frames=N_FRAMES))
-        ast = ASTForAudioClassification(ASTConfig(num_labels=527))
-        random = Checkpoint(full_size, ast, LogMel())
-        batches = [default_batch_size(random.ast.config, model.device)]
+        architecture = Architecture(N_AUDIOSET_LABELS)
+        random = Checkpoint(full_size, architecture, Transformer(architecture).state_dict(), LogMel())
+        batches = [default_batch_size(architecture, model.device)]
         yield from model_speeds(random, model.device, batches, ten_seconds, size)
     yield from run_speeds(songs, starter.description, model, size)
     yield from script_speeds(songs, starter.description, model, size)

@@ -21,16 +21,20 @@ HOMES: dict[str, tuple[set[str], set[str]]] = {
             "augment.py",
             "cache.py",
             "loader.py",
+            "mixes.py",
             "muon.py",
             "musicnn.py",
             "network.py",
+            "pretrained.py",
             "teachers.py",
             "train.py",
             "trainer.py",
         },
     ),
-    "torchaudio": (set(), {"musicnn.py"}),
-    "transformers": ({"checkpoint.py", "description.py", "model.py"}, {"network.py", "train.py", "trainer.py"}),
+    "torchaudio": (set(), {"mixes.py", "musicnn.py"}),
+    "transformers": (set(), {"network.py", "pretrained.py", "train.py", "trainer.py"}),
+    "safetensors": ({"checkpoint.py"}, {"release.py"}),
+    "huggingface_hub": ({"description.py", "doctor.py"}, set()),
     "click": (
         {
             "cli.py",
@@ -43,13 +47,22 @@ HOMES: dict[str, tuple[set[str], set[str]]] = {
             "params.py",
             "terminal.py",
         },
-        {"cli.py", "cli_prepare.py", "corpus.py", "labels.py", "release.py", "synthesize.py"},
+        {"cli.py", "cli_prepare.py", "corpus.py", "labels.py", "mixes.py", "release.py", "synthesize.py", "tones.py"},
     ),
     "rich": ({"confusion_text.py", "explain_text.py", "report_text.py", "terminal.py"}, {"cli_prepare.py"}),
     "sqlite3": ({"store.py"}, set()),
     "tqdm": (
         {"terminal.py"},
-        {"cli_prepare.py", "corpus.py", "data.py", "labels.py", "release.py", "synthesize.py", "trainer.py"},
+        {
+            "cli_prepare.py",
+            "corpus.py",
+            "data.py",
+            "labels.py",
+            "mixes.py",
+            "release.py",
+            "synthesize.py",
+            "trainer.py",
+        },
     ),
     "tomllib": ({"config.py"}, set()),
     "pyarrow": (set(), {"labels.py", "soft_labels.py"}),
@@ -122,6 +135,12 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = modules_after("from tagger.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
     heavy = {"torch", "numpy", "av", "mutagen", "rich", "transformers", "torchaudio", "datasets", "wandb"}
     assert not loaded & heavy
+
+
+def test_a_model_is_loaded_without_what_only_training_needs() -> None:
+    loaded = modules_after("from tagger.model import GenreModel; GenreModel.load(device='cpu')")
+    slow = {"transformers", "torchaudio", "torch._dynamo", "sympy", "scipy", "sklearn", "pandas", "datasets", "pyarrow"}
+    assert "torch" in loaded and not loaded & (slow | {"matplotlib", "rich", "huggingface_hub"})
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:

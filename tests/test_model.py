@@ -19,6 +19,7 @@ from tagger.model import (
     flops_per_snippet,
     is_out_of_memory,
 )
+from tagger.transformer import Architecture, Transformer
 from tests.checkpoints import AUDIOSET, edit_json, make_checkpoint
 
 
@@ -34,12 +35,6 @@ def model(folder: str) -> GenreModel:
 
 def snippets(n_snippets: int, n_samples: int = SAMPLE_RATE) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, (n_snippets, n_samples)).astype(np.float32)
-
-
-def config_of(**values: Any) -> Any:
-    from transformers import ASTConfig
-
-    return ASTConfig(**values)
 
 
 # Numbers
@@ -72,6 +67,11 @@ def test_the_starter_hears_what_the_pipeline_of_transformers_hears() -> None:
         {"mean": -3.0, "std": 2.0},
         {"time_stride": 10, "frequency_stride": 10},
         {"labels": AUDIOSET, "multi_label": True},
+        {"qkv_bias": False},
+        {"hidden_act": "relu"},
+        {"hidden_act": "gelu_new", "layer_norm_eps": 0.1},
+        {"hidden_size": 36, "num_attention_heads": 3, "intermediate_size": 50, "num_hidden_layers": 3},
+        {"labels": [f"Genre {index}" for index in range(13)], "patch_size": 8, "frequency_stride": 9},
     ],
 )
 def test_so_does_any_checkpoint(tmp_path: Path, sizes: dict[str, Any]) -> None:
@@ -219,35 +219,37 @@ def test_name_and_head_come_with_the_model(folder: str, model: GenreModel) -> No
 
 
 @pytest.mark.parametrize("strides", [{}, {"time_stride": 16, "frequency_stride": 16}])
-def test_flops_are_those_that_torch_counts(strides: dict[str, int]) -> None:
+def test_flops_are_those_that_torch_counts(strides: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.utils.flop_counter import FlopCounterMode
-    from transformers import ASTForAudioClassification
+    from transformers import ASTConfig, ASTForAudioClassification
 
-    config = config_of(
-        **strides,
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        intermediate_size=80,
-        max_length=256,
-        num_labels=7,
-        attn_implementation="eager",  # torch does not count the fused attention of a CPU
-    )
-    network = ASTForAudioClassification(config).eval()
+    sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 80}
+    sizes |= strides | {"max_length": 256, "num_labels": 7}
+    network = ASTForAudioClassification(ASTConfig(**sizes, attn_implementation="eager")).eval()
+    architecture, log_mels = Architecture(**sizes), torch.zeros(1, 256, 128)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 256, 128))
-    assert flops_per_snippet(config) == counter.get_total_flops()
+        network(log_mels)
+    assert flops_per_snippet(architecture) == counter.get_total_flops()
+
+    def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return (queries @ keys.transpose(2, 3)) @ values  # torch does not count the fused attention of a CPU
+
+    monkeypatch.setattr("tagger.transformer.attend", attend)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        Transformer(architecture)(log_mels)
+    assert flops_per_snippet(architecture, as_computed=True) == counter.get_total_flops()
 
 
 def test_the_audioset_checkpoint_takes_261_gflop() -> None:
-    assert round(flops_per_snippet(config_of(num_labels=527)) / 1e9) == 261
+    assert round(flops_per_snippet(Architecture(527)) / 1e9) == 261
+    assert round(flops_per_snippet(Architecture(527), as_computed=True) / 1e9) == 242
 
 
 def test_the_default_batch_suits_the_device() -> None:
-    tiny = config_of(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
-    middling = config_of(hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_hidden_layers=3)
-    assert [default_batch_size(config, "cpu") for config in (tiny, middling, config_of())] == [8, 2, 1]
-    assert default_batch_size(config_of(), "cuda:1") == default_batch_size(tiny, "mps") == 64
+    tiny = Architecture(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
+    middling = Architecture(hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_hidden_layers=3)
+    assert [default_batch_size(each, "cpu") for each in (tiny, middling, Architecture())] == [8, 2, 1]
+    assert default_batch_size(Architecture(), "cuda:1") == default_batch_size(tiny, "mps") == 64
 
 
 # Device and precision

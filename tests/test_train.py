@@ -330,7 +330,7 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
         f"run = begun(Path({str(tmp_path / 'two')!r}), Path({str(knowing)!r}), epochs=0, precision='fp32')\n"
         "train_run(run, make_prepared({'train': 4, 'validate': 5, 'test': 3}), device='cpu', tell=quiet)\n"
     )
-    launch_two(code)
+    launch_two(code, tmp_path)
     first, second = (read_predictions(tmp_path / name / "predictions.jsonl") for name in ("one", "two"))
     assert list(first.songs) == list(second.songs)
     np.testing.assert_allclose(first.logits, second.logits, atol=1e-5)
@@ -347,31 +347,37 @@ def test_two_processes_train_together(tmp_path: Path, checkpoint: Path) -> None:
         f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), **options)\n"
         "train_run(run, make_prepared(), device='cpu', tell=quiet)\n"
     )
-    launch_two(code)
+    launch_two(code, tmp_path)
     state = [json.loads(path.read_text()) for path in (tmp_path / "run" / "trainer").glob("*/trainer_state.json")]
     assert max(each["global_step"] for each in state) == 2 * 5  # 36 rows in batches of 8 over both
     assert GenreModel.load(str(tmp_path / "run"), "cpu", "fp32").head.genres == GENRES
 
 
-def launch_two(code: str) -> None:
-    """Run it in two processes that are one training, as torchrun would."""
+def launch_two(code: str, folder: Path) -> None:
+    """Run it on two machines that are one training, as torchrun starts it on each: both of them are this one."""
+    (folder / "script.py").write_text(code)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        port = str(probe.getsockname()[1])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", port]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code],
+            [*torchrun, "--node-rank", str(rank), str(folder / "script.py")],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )
         for rank in range(2)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:  # one that fails leaves the other waiting for it
+            process.terminate()
 
 
 def test_runs_are_begun_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

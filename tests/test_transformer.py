@@ -1,12 +1,13 @@
 from collections.abc import Callable
-from copy import deepcopy
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 
+from tagger.checkpoint import own_name
 from tagger.model import computes_int8
-from tagger.transformer import Int8Linear, Transformer, attend
+from tagger.transformer import ACTIVATIONS, Architecture, Int8Linear, Transformer, attend
 
 needs_int8 = pytest.mark.skipif(not computes_int8("cpu"), reason="needs a CPU that multiplies int8")
 PRECISIONS = ["fp32", "bf16", pytest.param("int8", marks=needs_int8)]
@@ -26,6 +27,15 @@ def network(**config: Any) -> Any:
     return ast
 
 
+def weights_of(ast: Any) -> dict[str, torch.Tensor]:
+    return {own_name(name): weight for name, weight in ast.state_dict().items()}
+
+
+def transformer_of(ast: Any, precision: str = "fp32") -> Transformer:
+    architecture = Architecture(**{field.name: getattr(ast.config, field.name) for field in fields(Architecture)})
+    return Transformer.of(architecture, weights_of(ast), precision)
+
+
 def log_mels(batch: int = 3, n_frames: int = 64) -> torch.Tensor:
     return torch.randn(batch, n_frames, 32, generator=torch.Generator().manual_seed(1))
 
@@ -41,7 +51,11 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
         {"num_hidden_layers": 1},
         {"qkv_bias": False},
         {"hidden_act": "relu"},
+        {"hidden_act": "gelu_new"},
         {"frequency_stride": 16, "time_stride": 16, "max_length": 48},
+        {"frequency_stride": 3, "time_stride": 11, "patch_size": 8},
+        {"hidden_size": 60, "num_attention_heads": 1, "intermediate_size": 50, "num_labels": 1},
+        {"hidden_size": 30, "num_attention_heads": 10, "num_labels": 13},
         {"layer_norm_eps": 0.1},
     ],
 )
@@ -50,14 +64,14 @@ def test_answers_what_transformers_answers(config: dict[str, Any]) -> None:
     ast, inputs = network(**config), log_mels(n_frames=config.get("max_length", 64))
     expected = ast(inputs).logits
     assert (expected[0] - expected[1]).abs().max() > 0.03
-    torch.testing.assert_close(Transformer(ast, "fp32")(inputs), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(transformer_of(ast)(inputs), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("precision", "most"), [("bf16", 0.03), pytest.param("int8", 0.1, marks=needs_int8)])
 @torch.inference_mode()
 def test_fewer_digits_answer_nearly_so(precision: str, most: float) -> None:
     ast, inputs = network(), log_mels()
-    logits = Transformer(ast, precision)(inputs)
+    logits = transformer_of(ast, precision)(inputs)
     assert logits.dtype == torch.float32
     assert 0 < relative_error(logits, ast(inputs).logits) < most
 
@@ -65,19 +79,28 @@ def test_fewer_digits_answer_nearly_so(precision: str, most: float) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @torch.inference_mode()
 def test_the_rest_of_the_batch_does_not_change_an_answer(precision: str) -> None:
-    transformer, inputs = Transformer(network(), precision), log_mels()
+    transformer, inputs = transformer_of(network(), precision), log_mels()
     inputs[1] *= 100
     alone = torch.cat([transformer(each[None]) for each in inputs])
     torch.testing.assert_close(transformer(inputs), alone, rtol=0, atol=1e-4 if precision == "fp32" else 0.02)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_network_it_is_made_of_stays_as_it_was(precision: str) -> None:
+def test_the_weights_it_is_made_of_stay_as_they_were(precision: str) -> None:
     ast = network()
-    before = deepcopy(ast.state_dict())
-    Transformer(ast, precision)
-    for name, weight in ast.state_dict().items():
+    weights = weights_of(ast)
+    before = {name: weight.clone() for name, weight in weights.items()}
+    transformer_of(ast, precision)
+    for name, weight in weights.items():
         assert weight.dtype == before[name].dtype and torch.equal(weight, before[name]), name
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_those_of_transformers(name: str) -> None:
+    from transformers.activations import ACT2FN
+
+    inputs = torch.linspace(-6, 6, 1001)
+    torch.testing.assert_close(ACTIVATIONS[name](inputs), ACT2FN[name](inputs), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_queries", [2, 10])
@@ -89,6 +112,45 @@ def test_attention_by_heads_is_the_fused_one(n_queries: int) -> None:
     found = attend(queries.bfloat16(), keys.bfloat16(), values.bfloat16())
     assert found.dtype == torch.bfloat16
     assert 0 < relative_error(found.float(), expected) < 0.02
+
+
+# Architecture
+
+
+def test_what_is_left_out_is_as_in_transformers() -> None:
+    from transformers import ASTConfig
+
+    config = ASTConfig()
+    for field in fields(Architecture):
+        assert getattr(Architecture(), field.name) == getattr(config, field.name), field.name
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hidden_size": "768"},
+        {"hidden_size": 768.0},
+        {"hidden_size": True},
+        {"num_hidden_layers": 0},
+        {"num_labels": 0},
+        {"time_stride": -1},
+        {"patch_size": [16, 16]},
+        {"patch_size": 129},
+        {"num_attention_heads": 7},
+        {"layer_norm_eps": "1e-12"},
+        {"layer_norm_eps": -1e-12},
+        {"layer_norm_eps": float("nan")},
+        {"layer_norm_eps": None},
+        {"qkv_bias": 1},
+        {"hidden_act": "gelu_python"},
+        {"hidden_act": ["gelu"]},
+    ],
+)
+def test_what_no_network_can_be_built_from(values: dict[str, Any]) -> None:
+    (name,) = values
+    words = {"num_attention_heads": "7 attention heads do not divide", "patch_size": "patch"}
+    with pytest.raises(ValueError, match=words.get(name, f"{name} is ")):
+        Architecture(**values)
 
 
 # Int8Linear

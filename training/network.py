@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from tagger.audio import SAMPLE_RATE
-from tagger.checkpoint import quiet_transformers, read_config, read_features, read_network
 from tagger.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.features import LogMel
 from training.augment import Mixup, Patchout, augmentation
 from training.config import NEW_MODELS, Shape, TrainConfig
+from training.pretrained import quiet_transformers, read_config, read_features, read_network
 from training.waveforms import FULL_SCALE
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from transformers import ASTFeatureExtractor
 from transformers.trainer_utils import get_last_checkpoint
 
 from tagger.audio import SAMPLE_RATE
-from tagger.checkpoint import quiet_transformers
 from tagger.description import snippet_seconds
 from tagger.features import LogMel
 from tagger.model import choose_device, is_out_of_memory
@@ -33,6 +32,7 @@ from training.loader import SnippetDataset
 from training.metrics import balanced_class_weights
 from training.network import Network, begin, device_batch
 from training.outcome import Outcome, contents, score_split, write_outcome
+from training.pretrained import quiet_transformers
 from training.runs import Run, TrainingError, is_first_process, n_processes
 from training.soft_labels import SoftLabels, digest, read_soft_labels
 from training.songs import DatasetError
