@@ -41,7 +41,7 @@ bench-train: $(VENV)/installed
 	$(BIN)/python -m tests.benchmark_train $(OPTIONS)
 
 # What takes longer than a test may, to show that writing is safe. OPTIONS=--help says what can be chosen.
-campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost
+campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost campaign-cluster
 
 campaign-%: $(VENV)/installed
 	$(BIN)/python -m tests.campaign_$* $(OPTIONS)
@@ -54,7 +54,7 @@ starter: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[starter]'
 	$(BIN)/python -m training.starter.corpus $(STARTER)/recordings $(OPTIONS)
 	$(BIN)/python -m training.starter.labels $(STARTER)/recordings/songs.csv --teachers $(TEACHERS) --out $(STARTER)/labels
-	$(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --snippet-seconds 5 --snippets 12
+	$(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --snippet-seconds 5 --snippets 12 --drop-small
 	$(BIN)/genre-tag train --data $(STARTER)/dataset --soft-labels $(STARTER)/labels/soft_labels.parquet --soft-weight 1 \
 		--recipe v2 --model new-mini --optimizer muon --lr 0.001 --batch-size 32 --epochs $(EPOCHS) --warmup-epochs 0.5 \
 		--patchout 0.75 --frequency-patchout 0 --mixup 0.25 --label-smoothing 0 --effect-p 0.3 --noise 0 --equalizer 4 \

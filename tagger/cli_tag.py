@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tagger.description import Description
     from tagger.library import Found
     from tagger.model import GenreModel
+    from tagger.run import SongResult
     from tagger.terminal import Screen
 
 #: What must be asked for on the command line, each time: never set by a file or the environment.
@@ -127,6 +129,23 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     default=TagOptions.separator,
     help="For players that read one genre only: write several as one, joined by this, as in '; '.",
 )
+@option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="Where songs are heard: in this process, or on a cluster (the extra 'ray').",
+)
+@option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="The cluster: auto, HOST:PORT or ray://HOST:PORT. [default: one of this machine's cores]",
+)
+@option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where --engine ray keeps what it heard, as Parquet. [default: beside the store]",
+)
 @click.option("--reanalyze", is_flag=True, help="Hear all songs again, also those that were heard before.")
 @click.option("--retry-failed", is_flag=True, help="Hear songs again that could not be heard before.")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures and the summary.")
@@ -135,7 +154,8 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 def tag(ctx: click.Context, paths: tuple[str, ...], **settings: Any) -> None:
     """Hear the songs at each PATH and show their genre; with --write-tags, write it.
 
-    PATH is a song, a folder, a playlist (.m3u, .m3u8), or - for paths on standard input, one a line or NUL-separated.
+    PATH is a song, a folder, a playlist (.m3u, .m3u8), or - for paths on standard input, one a line or NUL-separated;
+    with --engine ray also a manifest (.parquet, .csv with a column uri or path) or a URI.
 
     \b
     Exit codes: 0 fine, 1 some files failed, 2 wrong usage, 3 nothing could be done, 130 interrupted.
@@ -159,21 +179,34 @@ def _check_usage(ctx: click.Context, paths: Sequence[str], settings: dict[str, A
         raise click.UsageError("--json and --csv cannot both go to the same place.", ctx)
     if settings["quiet"] and settings["verbose"]:
         raise click.UsageError("--quiet and --verbose contradict each other.", ctx)
+    if settings["engine"] == "ray":
+        _check_ray(settings)
+    else:
+        for name in ("ray_address", "results"):
+            if settings[name]:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for --engine ray.", ctx)
+
+
+def _check_ray(settings: Mapping[str, Any]) -> None:
+    """Raise UsageError where Ray is not there, or for what it cannot do."""
+    if find_spec("ray") is None:
+        raise click.UsageError("--engine ray needs Ray: pip install 'genre-tag[ray]'")
+    if isinstance(settings["snippets"], str):
+        raise click.UsageError(f"--engine ray hears a number of snippets of each song, not {settings['snippets']}.")
+    if settings["device"] == "mps":
+        raise click.UsageError("--engine ray knows --device cpu and cuda, not mps.")
 
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
-    from tagger.journal import Journal, JournalError
-    from tagger.library import find_songs
+    from tagger.journal import JournalError
+    from tagger.parts import ClusterError, ResultsError
     from tagger.predict import ModelError
     from tagger.records import RecordError, csv_rows, json_lines
-    from tagger.run import tag_songs
-    from tagger.store import Store, store_path
     from tagger.terminal import Screen, printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
-    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
-    songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+    songs = _find(paths, settings)
     if not songs:
         click.echo(f"No songs found in {printable(', '.join(paths))}.", err=True)
     screen = Screen(
@@ -192,12 +225,8 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
                 if target
             ]
             stack.enter_context(screen)
-            journal = Journal.open(_library_root(paths, songs), command_line()) if settings["write_tags"] else None
-            if journal is not None:
-                stack.enter_context(journal)
-            store = stack.enter_context(Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")))
-            load_model = partial(_load_model, description, settings, options, screen)
-            results = tag_songs(songs, description, load_model, options, store, journal)
+            tag_songs = _tag_on_ray if settings["engine"] == "ray" else _tag_here
+            results = tag_songs(songs, _library_root(paths, songs), description, options, settings, screen, stack)
             is_begun = True
             for result in stack.enter_context(closing(results)):
                 with finish_first():
@@ -206,7 +235,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
                     screen.show(result)
     except RecordError as error:
         raise (NothingDoneError if is_begun else click.UsageError)(str(error)) from error
-    except (JournalError, ModelError) as error:
+    except (JournalError, ModelError, ClusterError, ResultsError) as error:
         if screen.counts:
             click.echo(screen.summary(interrupted=True), err=True)
         hint = ": nothing is written without a record of it" if isinstance(error, JournalError) else ""
@@ -220,6 +249,54 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     if songs and all(found.problem and found.failed for found in songs):
         return USAGE
     return SOME_FAILED if screen.counts["failed"] else 0
+
+
+def _find(paths: Sequence[str], settings: Mapping[str, Any]) -> list[Found]:
+    """What is at the paths, as far as the engine can hear it."""
+    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
+    if settings["engine"] == "ray":
+        from tagger.manifest import find_everywhere
+
+        return limited(find_everywhere(paths, settings["exclude"], stdin), settings["limit"])
+    from tagger.library import find_songs
+
+    return limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+
+
+def _tag_here(
+    songs: Sequence[Found], root: str, description: Description, options: TagOptions, settings: Mapping[str, Any],
+    screen: Screen, stack: ExitStack,
+) -> Generator[SongResult, None, None]:  # fmt: skip
+    """What becomes of the songs, heard in this process; what is opened for it is closed by `stack`."""
+    from tagger.journal import Journal
+    from tagger.run import tag_songs
+    from tagger.store import Store, store_path
+
+    journal = stack.enter_context(Journal.open(root, command_line())) if settings["write_tags"] else None
+    store = stack.enter_context(Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")))
+    load_model = partial(_load_model, description, settings, options, screen)
+    return tag_songs(songs, description, load_model, options, store, journal)
+
+
+def _tag_on_ray(
+    songs: Sequence[Found], root: str, description: Description, options: TagOptions, settings: Mapping[str, Any],
+    screen: Screen, stack: ExitStack,
+) -> Generator[SongResult, None, None]:  # fmt: skip
+    """The same, heard on a cluster, which reads the model under its name; the results are kept in a folder."""
+    from tagger.cluster import tag_songs
+    from tagger.journal import new_run
+    from tagger.parts import Plan, load_model
+    from tagger.results import Results
+    from tagger.store import store_path
+
+    model, device = settings["model"], settings["device"]
+    model = os.path.abspath(model) if os.path.isdir(model) else model
+    load = partial(load_model, model, description.fingerprint, device, options.precision)
+    run = new_run() if settings["write_tags"] else None
+    plan = Plan(description, load, options, device, run, root, tuple(command_line()))
+    results = stack.enter_context(Results(settings["results"] or store_path().with_name("results"), plan.method))
+    screen.tell(f"Results: {results.folder}")
+    return tag_songs(songs, plan, results, settings["ray_address"])
 
 
 def limited(found: Iterable[Found], limit: int | None) -> list[Found]:
@@ -237,7 +314,7 @@ def limited(found: Iterable[Found], limit: int | None) -> list[Found]:
 def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
     """The folder that holds all that was asked for: what has moved when the user says that the library has."""
     folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths if path != "-"]
-    folders += [os.path.dirname(found.path) for found in songs if not found.problem]
+    folders += [os.path.dirname(found.path) for found in songs if not (found.problem or found.uri)]
     try:
         return os.path.commonpath([os.path.abspath(folder) for folder in folders])
     except ValueError:  # several drives
@@ -282,7 +359,9 @@ def _check_separator(options: TagOptions, genres: Sequence[str]) -> None:
             raise click.UsageError(f"--separator {options.separator!r} is part of the genre {genre!r}: try '; '.")
 
 
-def _load_model(description: Description, settings: dict[str, Any], options: TagOptions, screen: Screen) -> GenreModel:
+def _load_model(
+    description: Description, settings: Mapping[str, Any], options: TagOptions, screen: Screen
+) -> GenreModel:
     """The model that is asked for; raises ModelError."""
     from tagger.model import GenreModel
     from tagger.terminal import describe_machine

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain, groupby
 
 import click
 
@@ -51,20 +53,21 @@ def _undo(
 
     runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))
     if only_list or run_id is None:
-        for run in runs:
-            click.echo(run_line(run))
+        for _, journals in groupby(runs, key=lambda run: run.id):  # on a cluster, each process that writes has its own
+            first, *others = journals
+            n_writes = first.n_writes + sum(other.n_writes for other in others)
+            click.echo(run_line(replace(first, n_writes=n_writes)))
         click.echo("Take one back: genre-tag undo RUN" if runs else "No run has written anything yet.", err=True)
         return 0
     if run_id == "last":
-        chosen = [run for run in runs if "undo" not in run.argv[1:2]][:1]
-    else:
-        chosen = [run for run in runs if run.id == run_id]
+        run_id = next((run.id for run in runs if "undo" not in run.argv[1:2]), run_id)
+    chosen = [run for run in runs if run.id == run_id]
     if not chosen:
         raise click.UsageError(f"no run {run_id!r}: see genre-tag undo --list")
     n_left = n_songs = 0
     with ExitStack() as stack:
         journal = None if dry_run else stack.enter_context(Journal.open(root or chosen[0].root, command_line()))
-        for undone in take_back(chosen[0], journal, paths=paths, root=root, force=force):
+        for undone in chain(*(take_back(run, journal, paths=paths, root=root, force=force) for run in chosen)):
             with finish_first():
                 n_songs += 1
                 n_left += undone.result in ("conflict", "missing", "failed")

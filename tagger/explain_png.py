@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 
 from matplotlib import style
@@ -46,7 +47,9 @@ def explanation_figure(explanation: Explanation) -> Figure:
             label = f"needed for {_shortened(decision.ranking[0][0])}"
             axes.axhline(least, color="black", linestyle=":", linewidth=1, label=label)
         outcome = "; ".join(decision.genres) or f"unsure: {decision.reason}"
-        axes.set_title(f"{_shortened(result.path.name)}\n{_shortened(outcome, 90)}", parse_math=False, size=11)
+        axes.set_title(
+            f"{_shortened(os.path.basename(result.path))}\n{_shortened(outcome, 90)}", parse_math=False, size=11
+        )
         apart = next((apart for apart in TICKS if (result.duration_seconds or 0) / apart <= 12), TICKS[-1])
         axes.xaxis.set_major_locator(MultipleLocator(apart))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: time_text(seconds)))

@@ -42,6 +42,11 @@ def journal_folder(state: str | PathLike[str] | None = None) -> Path:
     return Path(state if state is not None else user_state_path("genre-tag")) / "journal"
 
 
+def new_run() -> str:
+    """An identifier for a run that begins now; they sort by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}"
+
+
 class Journal:
     """The record of one run: `with Journal.open(root) as journal: journal.write_genres(path, genres)`.
 
@@ -54,12 +59,21 @@ class Journal:
 
     @classmethod
     def open(
-        cls, root: str | PathLike[str], argv: Sequence[str] = (), state: str | PathLike[str] | None = None
+        cls,
+        root: str | PathLike[str],
+        argv: Sequence[str] = (),
+        state: str | PathLike[str] | None = None,
+        *,
+        run: str | None = None,
+        writer: str = "",
     ) -> "Journal":
-        """Begin a journal for songs below `root`; `argv` is what the user typed. Raises JournalError."""
+        """Begin a journal for songs below `root`; `argv` is what the user typed. Raises JournalError.
+
+        A `run` in which several processes write has a journal of each, which the name of the `writer` tells apart.
+        """
         now = datetime.now(timezone.utc)
-        run = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}"  # sorts by time
-        path = journal_folder(state) / f"{run}.jsonl"
+        run = run or new_run()
+        path = journal_folder(state) / f"{run}{writer and '.'}{writer}.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

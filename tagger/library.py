@@ -49,6 +49,13 @@ class Found:
     failed: bool = False
     #: (device, inode) of a song: one file under two names is one song. None where the file system numbers no files.
     file: tuple[int, int] | None = None
+    #: What a song is known by that is no file; `path` leads nowhere then.
+    uri: str = ""
+
+    @property
+    def where(self) -> Path | str:
+        """The path of the song, or its URI."""
+        return self.uri or self.path
 
 
 def find_songs(paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryIO | None = None) -> Iterator[Found]:

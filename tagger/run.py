@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tagger import audio, tags
 from tagger.aggregate import Decision, confidence_scale, decide, unsure
@@ -37,7 +37,7 @@ STATUSES = ("tagged", "unchanged", "kept", "unsure", "skipped", "failed")
 class SongResult:
     """What became of one song."""
 
-    path: Path
+    path: Path | str  # a URI, on a cluster
     status: str
     #: Genres in the file before, and after; equal when nothing is (to be) written.
     old: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def tag_songs(
     are written, and recorded, in `journal`; without one nothing is written. ModelError and JournalError pass through
     and end the run; whatever is wrong with a song is a result with its reason.
     """
-    run = _Run(description, options, store, journal)
+    run = Tagging(description, options, store, (lambda: journal) if journal is not None else None)
     looked_at = map(run.look, songs)
     for song in looked_at:
         if _unheard(song):
@@ -112,17 +112,33 @@ def tag_songs(
     with closing(hear_in_rounds(wanted, hear_round, run.want_more)) as hearings:
         for hearing in hearings:
             song, heard = hearing.item, hearing.answer
-            if isinstance(song, _Song) and hearing.wanted is not None and heard is not None:
+            if isinstance(song, Song) and hearing.wanted is not None and heard is not None:
                 method = replace(run.method, precision=model.precision, n_snippets=hearing.wanted.n_snippets)
                 store.remember(song.seen, method, heard)
             yield run.finish(song, heard)
 
 
+class Memory(Protocol):
+    """What is known of songs from earlier runs: a Store, or what stands for one."""
+
+    def look(self, path: Path) -> Seen:
+        """The file as it is now; raises OSError."""
+
+    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
+        """What was heard in the song by this method; None when it is to be heard."""
+
+    def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
+        """Keep the genres that were read in the tag."""
+
+    def rewritten(self, seen: Seen) -> Seen | None:
+        """The song in the version this program made of it; None if it is another song."""
+
+
 @dataclass(frozen=True)
-class _Song:
+class Song:
     """A song that is to be decided on, and what is known of it."""
 
-    path: Path
+    path: Path | str  # a URI, which is heard and never written
     seen: Seen
     #: What its tag holds for a genre, value by value.
     values: tuple[str, ...]
@@ -132,22 +148,23 @@ class _Song:
     known: Heard | Failure | None
 
 
-def _unheard(song: SongResult | _Song) -> bool:
-    return isinstance(song, _Song) and song.known is None
+def _unheard(song: SongResult | Song) -> bool:
+    return isinstance(song, Song) and song.known is None
 
 
-def _wanted(song: SongResult | _Song, n_snippets: int | None) -> Wanted | None:
-    return Wanted(song.path, n_snippets) if _unheard(song) else None
+def _wanted(song: SongResult | Song, n_snippets: int | None) -> Wanted | None:
+    return Wanted(Path(song.path), n_snippets) if _unheard(song) else None
 
 
 @dataclass(frozen=True)
-class _Run:
+class Tagging:
     """What becomes of a song before and after it is heard."""
 
     description: Description
     options: TagOptions
-    store: Store
-    journal: Journal | None
+    store: Memory
+    #: Gives the journal that writes are recorded in; None: nothing is written.
+    open_journal: Callable[[], Journal] | None
 
     @cached_property
     def method(self) -> Method:
@@ -174,7 +191,7 @@ class _Run:
         # In a song too short for all of them the others lie elsewhere.
         return Wanted(wanted.path, n_snippets, heard.starts_seconds if n_there >= n_snippets else ())
 
-    def look(self, found: Found) -> SongResult | _Song:
+    def look(self, found: Found) -> SongResult | Song:
         """The song with what is known of it, or what becomes of it if it need not be heard."""
         path, options = found.path, self.options
         if found.problem:
@@ -184,18 +201,18 @@ class _Run:
             seen = self.store.look(path)
             values = self._read_genres(seen)
             old = tags.split_genres(values, options.separator)
-            if self.journal is not None and options.existing == "keep" and old:
+            if self.open_journal is not None and options.existing == "keep" and old:
                 return SongResult(path, "kept", old, old)
             known = None if options.reanalyze else self._recall(seen)
-            if self.journal is not None and known is None:
+            if self.open_journal is not None and known is None:
                 check_writable(path, options.hardlinks)  # or it would be heard for nothing
         except tags.TagError as error:
             return SongResult(path, _left_as(error), old, old, reason=error.reason)
         except OSError as error:
             return SongResult(path, "failed", reason=error.strerror or str(error))
-        return _Song(path, seen, values, old, known)
+        return Song(path, seen, values, old, known)
 
-    def finish(self, song: SongResult | _Song, heard: Heard | Failure | None = None) -> SongResult:
+    def finish(self, song: SongResult | Song, heard: Heard | Failure | None = None) -> SongResult:
         """Decide on a song by what was heard in it, now or before, and write it if that is asked for."""
         if isinstance(song, SongResult):
             return song
@@ -222,11 +239,14 @@ class _Run:
         new = tags.merge(song.old, decision.genres, self.options.existing)
         if new == song.old:
             return result(status="unchanged", new=new)
+        if isinstance(song.path, str):
+            heard_as = f"{'; '.join(decision.genres)} {decision.confidence:.2f}"
+            return result(status="skipped", new=song.old, reason=f"{heard_as}: analysed, not written, as it is no file")
         try:
-            if self.journal is None:
+            if self.open_journal is None:
                 check_writable(song.path, self.options.hardlinks)
                 return result(status="tagged", new=new)
-            written = self._write(song, new, self.journal)
+            written = self._write(song, new, self.open_journal())
         except tags.TagError as error:
             return result(status=_left_as(error), new=song.old, reason=error.reason)
         return result(status="tagged" if written else "unchanged", new=new, written=written)
@@ -253,7 +273,7 @@ class _Run:
             names=options.names,
         )
 
-    def _write(self, song: _Song, genres: tuple[str, ...], journal: Journal) -> bool:
+    def _write(self, song: Song, genres: tuple[str, ...], journal: Journal) -> bool:
         """Whether the file was changed to have these genres; False if it has them. Raises TagError."""
         options = self.options
         if not song.seen.is_same_song():

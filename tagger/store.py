@@ -135,6 +135,13 @@ class Seen:
         return replace(self, known_identity=None).identity == self.identity
 
 
+def see(path: str | PathLike[str]) -> Seen:
+    """The file as it is now, of which nothing is known; raises OSError when it is not there."""
+    path = os.path.abspath(path)
+    status = os.stat(path)
+    return Seen(path, _stamp(status), str(status.st_dev))
+
+
 @dataclass(frozen=True)
 class Hearings:
     """How many songs were heard by one method, and on what day (UTC) it was last asked for."""
@@ -203,15 +210,15 @@ class Store:
 
     def look(self, path: str | PathLike[str]) -> Seen:
         """The file as it is now, with what is known of this version of it; raises OSError when it is not there."""
-        path = os.path.abspath(path)
-        status = os.stat(path)
-        stamp, device = _stamp(status), str(status.st_dev)
-        rows = self._rows("SELECT identity, genres FROM files WHERE path = ? AND stamp = ?", os.fsencode(path), stamp)
-        for identity, genres in rows:
-            data = _unseal(genres, os.fsencode(path), stamp.encode())
+        seen = see(path)
+        file = os.fsencode(seen.path)
+        for identity, genres in self._rows(
+            "SELECT identity, genres FROM files WHERE path = ? AND stamp = ?", file, seen.stamp
+        ):
+            data = _unseal(genres, file, seen.stamp.encode())
             known_genres = None if data is None else _unpack_genres(data)
-            return Seen(path, stamp, device, known_genres, identity if isinstance(identity, bytes) else None)
-        return Seen(path, stamp, device)
+            return replace(seen, genres=known_genres, known_identity=identity if isinstance(identity, bytes) else None)
+        return seen
 
     def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
         """What was heard in the song by this method, the latest if several answer it; None when it is to be heard."""

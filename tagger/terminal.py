@@ -97,9 +97,9 @@ class Screen:
     def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
         self._rows, self._progress, self._verbose, self._write_tags = rows, progress, verbose, write_tags
         self._total = len(songs)
-        self._root = _common_folder([str(found.path) for found in songs])
+        self._root = _common_folder([str(found.where) for found in songs])
         self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
-        longest = max((cell_len(self._name(found.path)) for found in songs), default=0)
+        longest = max((cell_len(self._name(found.where)) for found in songs), default=0)
         self._name_cells = min(longest, 60 if self._columns is None else max(20, self._columns // 2))
         self.counts: Counter[str] = Counter()
         #: Why the model's thresholds are what they are; told when they left songs unsure.
@@ -153,7 +153,7 @@ class Screen:
             row = set_cell_size(row, self._columns - 1).rstrip() + "…"
         return click.style(row, fg=_COLOURS.get(result.status))
 
-    def _name(self, path: Path) -> str:
+    def _name(self, path: Path | str) -> str:
         return printable(str(path).removeprefix(self._root))
 
     def _print(self, line: str, file: TextIO) -> None:

@@ -61,8 +61,8 @@ def decode_ahead(
     taken ahead. A song whose decoding raises, takes longer than `time_limit_seconds` or kills its process comes back
     as a Failure.
     """
-    workers: queue.SimpleQueue[_Worker[Task, Result]] = queue.SimpleQueue()
-    all_workers = [_Worker(decode, time_limit_seconds) for _ in range(n_workers)]
+    workers: queue.SimpleQueue[Worker[Task, Result]] = queue.SimpleQueue()
+    all_workers = [Worker(decode, time_limit_seconds) for _ in range(n_workers)]
     for worker in all_workers:
         workers.put(worker)
 
@@ -101,7 +101,7 @@ def decode_ahead(
         threads.shutdown(cancel_futures=True)
 
 
-class _Worker(Generic[Task, Result]):
+class Worker(Generic[Task, Result]):
     """One worker process, started when first needed and again after it died."""
 
     def __init__(self, decode: Callable[[Task], Result], time_limit_seconds: float) -> None:

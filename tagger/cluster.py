@@ -1,0 +1,233 @@
+"""The engine for many machines: Ray Data streams a library, in parts of a few songs, through decoders and models.
+
+    parts → look, decode (a task each) → log-mel, model (actors) → decide, write (a task each) → one row per song
+
+What is done to a song is what `tagger.run` does. A part is one row of a Ray dataset, so that what is on its way is
+counted, held back and moved as a whole; when a worker or a node is lost, Ray does its parts again. Rows end in the
+process that started the run, which knows what it asked for: that no song is missing or there twice is up to it alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.data
+import ray.exceptions
+
+from tagger.library import Found
+from tagger.manifest import name_of
+from tagger.options import TagOptions
+from tagger.parts import Answer, ClusterError, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
+from tagger.predict import Heard
+from tagger.results import Results
+from tagger.run import SongResult
+from tagger.store import see
+from tagger.workers import Failure, usable_cores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PART_BYTES = 64 << 20  # of snippets in a part: 40 songs of five snippets of 5 s
+PARTS_PER_DECODER = 16  # at least, where there are songs enough: so that none waits long for the first and the last
+MODEL_BATCHES = 4  # that a GPU is given parts for at once: only the last of them is not full
+# A decoder leaves a place for who finishes its songs; and differs from a model, or Ray would put both in one process.
+DECODER_CORES = 0.99
+AGAIN = "run the same command again, it goes on from here"
+GPU_BATCH = 64  # where none is asked for: as model.ACCELERATOR_BATCH, which only nodes with torch know
+
+
+# --- the process that starts the run
+
+
+def tag_songs(
+    songs: Iterable[Found], plan: Plan, results: Results, address: str | None = None
+) -> Generator[SongResult, None, None]:
+    """What became of each of `songs`, as soon as it is known; kept in `results`, which answer the next run.
+
+    Songs that are known come first, then all others as nodes are done with them. Without an `address` a cluster is
+    started on this machine, for this run alone, and only if there is a song to look at. Raises ClusterError,
+    ModelError, JournalError and ResultsError, which end the run.
+    """
+    asked: dict[str, Path | str] = {}
+    for found in songs:
+        if found.problem:
+            yield SongResult(found.where, "failed" if found.failed else "skipped", reason=found.problem)
+        else:
+            asked.setdefault(name_of(found.where), found.where)
+    waiting: dict[str, OnTheWay] = {}
+    for row in results:
+        where = asked.pop(row.name, None)
+        if where is not None and _answers(row, plan):
+            yield _as_it_is_now(row.result, plan.options)
+        elif where is not None:
+            waiting[row.name] = OnTheWay(where, _remembered(row), row.precision)
+    waiting |= {name: OnTheWay(where) for name, where in asked.items()}
+    if not waiting:
+        return
+    with _connected(address), _closing(_streamed(list(waiting.values()), plan)) as answers:
+        try:
+            for answer in answers:
+                if waiting.pop(answer.name, None) is not None:
+                    results.keep(answer)
+                    yield answer.result
+        except ray.exceptions.RayError as error:
+            raise ClusterError(address or "ray", f"cannot go on ({_one_line(error)}): {AGAIN}") from error
+    if waiting:
+        raise ClusterError(address or "ray", f"{len(waiting)} songs did not come back: {AGAIN}")
+
+
+def _answers(row: Answer, plan: Plan) -> bool:
+    """Whether what is known of a song is what would come out again."""
+    options, result = plan.options, row.result
+    if options.reanalyze or row.asked != plan.asked:
+        return False
+    if result.status == "failed" and (options.retry_failed or not row.is_lasting):
+        return False
+    if isinstance(result.path, str):
+        return True  # what a URI names is taken to stay as it is
+    try:
+        return result.status != "skipped" and see(result.path).stamp == row.stamp
+    except OSError:
+        return False
+
+
+def _as_it_is_now(result: SongResult, options: TagOptions) -> SongResult:
+    """What an earlier run made of a song, as this run finds it."""
+    if not result.written:
+        return result
+    return replace(result, status="kept" if options.existing == "keep" else "unchanged", old=result.new, written=False)
+
+
+def _remembered(row: Answer) -> Remembered:
+    result = row.result
+    failed = result.status == "failed" and row.is_lasting
+    return Remembered(row.identity, row.stamp, Failure(result.reason) if failed else result.heard, result.old)
+
+
+#: Ray is to say nothing to the terminal that its exceptions do not say, and nothing to anybody else.
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """A cluster: the one that is connected, the one at that address, or else one of this machine's cores."""
+    if ray.is_initialized():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    here = {"address": "local", "num_cpus": usable_cores(), "include_dashboard": False}
+    try:
+        _knock(address)
+        with _silence():
+            ray.init(**({"address": address} if address else here), log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ClusterError(address or "ray", f"cannot be reached ({_one_line(error)})") from error
+    try:
+        for number, handler in handlers.items():  # Ray has taken them
+            signal.signal(number, handler)
+        yield
+    finally:
+        with _silence():
+            ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray would try for two minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+@contextmanager
+def _closing(answers: Generator[Answer, None, None]) -> Iterator[Generator[Answer, None, None]]:
+    try:
+        yield answers
+    finally:
+        with _silence():
+            answers.close()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from the terminal what no setting keeps from it: how Ray begins to log, and ends what is still running."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _one_line(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error).strip()
+    return (reason or type(error).__name__).splitlines()[0][:200]
+
+
+def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[Answer, None, None]:
+    """What nodes make of the songs, in the order in which they are done."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    resources = ray.cluster_resources()
+    n_cores, n_gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
+    on_gpus = n_gpus > 0 and plan.device != "cpu"
+    n_decoders = plan.options.n_workers or max(1, n_cores - n_gpus if on_gpus else n_cores // 2)
+    n_models = n_gpus if on_gpus else max(1, n_cores - n_decoders)
+    n_most = max(1, PART_BYTES // (4 * plan.description.snippet_samples * (plan.options.n_snippets or 1)))
+    n_part = min(n_most, math.ceil(len(songs) / (n_decoders * PARTS_PER_DECODER)))
+    n_snippets = n_part * (plan.options.n_snippets or 1)
+    n_at_once = max(1, MODEL_BATCHES * (plan.options.batch_size or GPU_BATCH) // n_snippets) if on_gpus else 1
+    parts = [{"part": pickle.dumps(songs[i : i + n_part])} for i in range(0, len(songs), n_part)]
+    answered = (
+        ray.data.from_items(parts, override_num_blocks=len(parts))
+        .map(partial(_listen, plan=plan), num_cpus=DECODER_CORES, concurrency=n_decoders)
+        .map_batches(
+            _Model,
+            fn_constructor_args=(plan, any(not isinstance(each.remembered.answer, Heard) for each in songs)),
+            batch_size=n_at_once,
+            num_cpus=None if on_gpus else 1,
+            num_gpus=1 if on_gpus else None,
+            concurrency=(1, n_models),
+        )
+        .map(partial(_finish, plan=plan), num_cpus=1 - DECODER_CORES, concurrency=max(1, n_decoders // 4))
+    )
+    for row in answered.iter_rows():
+        part = pickle.loads(row["part"])
+        if isinstance(part, Stop):
+            raise part.error(part.name, part.reason)
+        yield from part
+
+
+# --- the stages, as Ray calls them
+
+
+def _listen(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    return {"part": listen(row["part"], plan)}
+
+
+class _Model:
+    def __init__(self, plan: Plan, load_now: bool) -> None:
+        self._hearer = Hearer(plan, load_now)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        return {"part": self._hearer.hear(list(batch["part"]))}
+
+
+def _finish(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    return {"part": finish(row["part"], plan)}

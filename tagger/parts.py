@@ -1,0 +1,295 @@
+"""What a node of a cluster does to a part of a library: a few songs, heard and decided on as `tagger.run` does it.
+
+    listen (look, decode) → Hearer (log-mel, model) → finish (decide, write)
+
+A part goes from stage to stage as bytes, perhaps from node to node. None of them raises for what is wrong with a song.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tagger import audio
+from tagger.audio import Snippets, Wanted
+from tagger.description import Description
+from tagger.journal import Journal, JournalError
+from tagger.library import Found
+from tagger.manifest import fetch, name_of, suffix_of
+from tagger.options import TagOptions
+from tagger.predict import Heard, ModelError, hear
+from tagger.run import Song, SongResult, Tagging
+from tagger.store import Method, Seen, see
+from tagger.workers import Failure, Worker, usable_cores
+
+if TYPE_CHECKING:
+    from tagger.model import GenreModel
+
+# Options that decide what becomes of a song that was heard, and so whether its row still answers.
+DECIDING = (
+    "existing", "aggregate", "max_genres", "min_confidence", "names", "hardlinks", "separator", "id3v23_multi",
+)  # fmt: skip
+
+
+class ClusterError(Exception):
+    """A cluster that cannot be reached, or does not go on: its `address` and the `reason`."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: {reason}")
+        self.address, self.reason = address, reason
+
+
+class ResultsError(Exception):
+    """Results that cannot be read or written: `path`, `reason`."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a node is told: how songs are heard and decided on, and the run that writes are journalled under."""
+
+    description: Description
+    load_model: Callable[[], GenreModel]
+    options: TagOptions
+    device: str = "auto"
+    #: None: nothing is written.
+    run: str | None = None
+    root: str = ""
+    argv: tuple[str, ...] = ()
+
+    def tagging(self, remembered: Remembered) -> Tagging:
+        """What becomes of a song of which that is known."""
+        journal = partial(_journal, self.run, self.root, self.argv) if self.run else None
+        return Tagging(self.description, self.options, remembered, journal)
+
+    @property
+    def method(self) -> Method:
+        """What results are filed under: the precision as it is asked for."""
+        model, options = self.description, self.options
+        return Method(model.fingerprint, options.precision, options.n_snippets, model.snippet_samples, model.name)
+
+    @property
+    def asked(self) -> str:
+        """A digest of all that decides what becomes of a song once it is heard."""
+        values = {name: getattr(self.options, name) for name in DECIDING}
+        values |= {"names": dict(self.options.names), "writes": self.run is not None}
+        return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What an earlier run heard in one song: on a node, this is all the store there is."""
+
+    identity: bytes | None = None
+    stamp: str = ""
+    answer: Heard | Failure | None = None
+    old: tuple[str, ...] = ()  # genres in its tag then
+
+    def look(self, path: Path) -> Seen:
+        return see(path)
+
+    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
+        if isinstance(self.answer, Failure):
+            return None if retry_failed or seen.stamp != self.stamp else self.answer
+        return self.answer if self.answer is not None and seen.identity == self.identity else None
+
+    def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
+        pass
+
+    def rewritten(self, seen: Seen) -> Seen | None:
+        with suppress(OSError):
+            new = see(seen.path)
+            return new if new.identity == seen.identity else None
+        return None
+
+
+@dataclass
+class OnTheWay:
+    """A song on its way through the stages."""
+
+    where: Path | str
+    remembered: Remembered = field(default_factory=Remembered)
+    precision: str = ""  # that it was heard in
+    song: SongResult | Song | None = None
+    decoded: Snippets | Failure | None = None
+    heard: Heard | Failure | None = None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Comes back in the place of a part where a node cannot go on, and ends the run."""
+
+    error: type[ModelError] | type[JournalError]
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a song on a cluster: a row of the results."""
+
+    name: str  # see manifest.name_of
+    result: SongResult
+    identity: bytes | None = None
+    stamp: str = ""
+    precision: str = ""  # that it was heard in
+    is_lasting: bool = False  # whether a failure would come again
+    asked: str = ""  # see Plan.asked
+
+
+def listen(data: bytes, plan: Plan) -> bytes:
+    """A part with its songs looked at and, those that are to be heard, decoded."""
+    part: list[OnTheWay] = pickle.loads(data)
+    decoder = _decoder(plan.options.time_limit_seconds)
+    for each in part:
+        remembered = each.remembered
+        if isinstance(each.where, str) and isinstance(remembered.answer, Heard) and not plan.options.reanalyze:
+            seen = Seen(each.where, "", "", known_identity=remembered.identity)  # not fetched again to be looked at
+            each.song = Song(each.where, seen, (), remembered.old, remembered.answer)
+            continue
+        with _at_hand(each.where, decoder) as path:
+            _listen_to(each, path, plan, decoder)
+    return pickle.dumps(part)
+
+
+def _listen_to(each: OnTheWay, path: Path | Failure, plan: Plan, decoder: Worker) -> None:
+    looked = path if isinstance(path, Failure) else decoder.run(partial(_look, path, each.where, plan, each.remembered))
+    if isinstance(looked, Failure):
+        looked = SongResult(each.where, "failed", reason=looked.reason)
+    each.song = looked
+    if isinstance(looked, Song) and looked.known is None and isinstance(path, Path):
+        wanted = Wanted(path, plan.options.n_snippets)
+        each.decoded = decoder.run(partial(audio.decode_wanted, wanted, plan.description.snippet_samples))
+
+
+def _look(path: Path, where: Path | str, plan: Plan, remembered: Remembered) -> SongResult | Song:
+    """What is known of the song; of one that was fetched no more is asked than what is in it."""
+    looked = (plan if isinstance(where, Path) else replace(plan, run=None)).tagging(remembered).look(Found(path))
+    if isinstance(looked, Song):
+        _ = looked.seen.identity  # here, where a file that kills its reader fails alone
+    return replace(looked, path=where)
+
+
+@contextmanager
+def _at_hand(where: Path | str, decoder: Worker) -> Iterator[Path | Failure]:
+    """The file of a song; for a URI a copy, for as long as it is needed."""
+    if isinstance(where, Path):
+        yield where
+        return
+    with tempfile.TemporaryDirectory(prefix="genre-tag-") as folder:
+        path = Path(folder, f"song{suffix_of(where)}")
+        failure = decoder.run(partial(fetch, where, str(path)))
+        yield replace(failure, reason=f"cannot be fetched: {failure.reason}", is_lasting=False) if failure else path
+
+
+class Hearer:
+    """A model on a node, which hears parts."""
+
+    def __init__(self, plan: Plan, load_now: bool = True) -> None:
+        """`load_now`: while the first part is decoded; else if a part comes that is to be heard."""
+        self._plan = plan
+        self._model: GenreModel | None = None
+        self._stop: Stop | None = None
+        if load_now:
+            with self._stopping():
+                self._load()
+
+    def hear(self, data: Sequence[bytes]) -> list[bytes]:
+        """Parts with what was heard in their songs; batches of the model are filled from all of them."""
+        parts: list[list[OnTheWay]] = [pickle.loads(part) for part in data]
+        songs = [each for part in parts for each in part]
+        with self._stopping():
+            if self._stop is None and any(each.decoded is not None for each in songs):
+                model = self._load()
+                decoded = ((each, each.decoded) for each in songs)
+                for each, heard in hear(decoded, model, model.batch_size):
+                    each.heard, each.decoded = heard, None
+                    if heard is not None:
+                        each.precision = model.precision
+        if self._stop is not None:
+            return [pickle.dumps(self._stop)]
+        return [pickle.dumps(part) for part in parts]
+
+    def _load(self) -> GenreModel:
+        if self._model is None:
+            self._model = self._plan.load_model()
+            self._model.leave_cores(usable_cores() - 1)  # there is a model for every core that decoders leave
+            if self._plan.options.batch_size is not None:
+                self._model.batch_size = self._plan.options.batch_size
+        return self._model
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        try:
+            yield
+        except ModelError as error:
+            self._stop = Stop(ModelError, error.name, error.reason)
+
+
+def finish(data: bytes, plan: Plan) -> bytes:
+    """The answers to a part: its songs decided on and, if that is asked for, written."""
+    part: list[OnTheWay] | Stop = pickle.loads(data)
+    if isinstance(part, Stop):
+        return data
+    try:
+        return pickle.dumps([_answer(each, plan) for each in part])
+    except JournalError as error:
+        return pickle.dumps(Stop(JournalError, os.fspath(error.path), error.reason))
+
+
+def _answer(each: OnTheWay, plan: Plan) -> Answer:
+    assert each.song is not None
+    result = plan.tagging(each.remembered).finish(each.song, each.heard)
+    answer = Answer(name_of(each.where), result, precision=each.precision, asked=plan.asked)
+    if not isinstance(each.song, Song):
+        return answer
+    seen = each.song.seen
+    if result.written:
+        seen = each.remembered.rewritten(seen) or seen
+    failure = each.heard or each.song.known
+    is_lasting = isinstance(failure, Failure) and failure.is_lasting
+    stamp = seen.stamp if isinstance(each.where, Path) else ""
+    return replace(answer, identity=each.song.seen.identity, stamp=stamp, is_lasting=is_lasting)
+
+
+# What a process of a node keeps from part to part.
+
+
+@cache
+def _decoder(time_limit_seconds: float) -> Worker[Callable[[], Any], Any]:
+    """A process in which files are opened: one that crashes it, or keeps it busy, fails alone."""
+    return Worker(_call, time_limit_seconds)
+
+
+def _call(task: Callable[[], Any]) -> Any:
+    return task()
+
+
+def load_model(model: str, fingerprint: str, device: str, precision: str) -> GenreModel:
+    """The model of that name as this node has it; raises ModelError if it is not the one the run was started with."""
+    from tagger.description import describe
+    from tagger.model import GenreModel
+
+    description = describe(model)
+    if description.fingerprint != fingerprint:
+        raise ModelError(model, f"differs on {socket.gethostname()}: every node needs the same model and genre-tag")
+    return GenreModel.load(description, device, precision)
+
+
+@cache
+def _journal(run: str, root: str, argv: tuple[str, ...]) -> Journal:
+    """The journal of this process in a run that has one on each node."""
+    return Journal.open(root, argv, run=run, writer=f"{socket.gethostname()}-{os.getpid()}")

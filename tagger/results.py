@@ -1,0 +1,211 @@
+"""What a cluster heard, as Parquet: one row for each song, in whatever order it came, and each song once.
+
+    RESULTS/method=0123.../20261123T101500.123456Z-00000.parquet
+
+One process writes, the one that started the run: so that no song is there twice whatever happens to the others, and of
+its own end none but the latest rows are lost. A song that is heard again, or decided on anew, gets its new row in the
+file of the old one, which is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tagger.aggregate import Decision
+from tagger.manifest import locate
+from tagger.parts import Answer, ResultsError
+from tagger.predict import Heard
+from tagger.run import SongResult
+from tagger.store import Method
+
+FILE_ROWS = 16_384  # some 10 MB: as many files for 100 million songs as a folder can hold with ease
+FLUSH_SECONDS = 30.0  # what a run that is killed has to do again, at most
+
+SCHEMA = pa.schema([
+    ("path", pa.string()),  # or URI: see manifest.name_of
+    ("identity", pa.string()),  # tagger.identity, in hex; null where there is none
+    ("status", pa.string()),
+    ("genres", pa.list_(pa.string())),  # decided on, best first; empty: unsure, failed, or not heard
+    ("confidence", pa.float64()),  # of the best genre, decided on or not
+    ("probabilities", pa.map_(pa.string(), pa.float64())),  # every genre's confidence
+    ("logits", pa.list_(pa.list_(pa.float32()))),  # (n_snippets, n_outputs)
+    ("starts_seconds", pa.list_(pa.float64())),
+    ("duration_seconds", pa.float64()),
+    ("unsure", pa.string()),  # why there was nothing to hear
+    ("error", pa.string()),  # why it could not be heard, read or written; null when all is well
+    ("is_lasting", pa.bool_()),  # whether it would fail again
+    ("reason", pa.string()),
+    ("old", pa.list_(pa.string())),  # genres in its tag before
+    ("new", pa.list_(pa.string())),  # and after
+    ("written", pa.bool_()),
+    ("scale", pa.string()),
+    ("precision", pa.string()),
+    ("stamp", pa.string()),  # the version of the file: size, times, inode; "" for a URI
+    ("asked", pa.string()),  # digest of the options that it was decided and written by
+])  # fmt: skip
+
+
+class Results:
+    """`with Results(folder, method) as results:` is alone in writing them. Raises ResultsError throughout."""
+
+    def __init__(self, folder: Path, method: Method) -> None:
+        self.folder = folder / f"method={method.key.hex()}"
+        self._run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%fZ}"
+        self._n_files = 0
+        self._new: list[dict[str, Any]] = []
+        self._file_of: dict[str, Path] = {}  # that holds the row of a song
+        self._replaced: dict[Path, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self._flushed = time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+            about = json.dumps(asdict(method), indent=1).encode()
+            _write(self.folder / ".method.json", lambda file: file.write(about))
+        except OSError as error:
+            raise ResultsError(self.folder, error.strerror or str(error)) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise ResultsError(self.folder, "another run writes there: wait for it, or name other --results") from None
+        except OSError:  # a file system that knows no locks
+            pass
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        finally:
+            os.close(self._lock)
+
+    def __iter__(self) -> Iterator[Answer]:
+        """What is there from earlier runs, file after file."""
+        for path in sorted(self.folder.glob("*.parquet")):
+            for row in self._read(path).to_pylist():
+                self._file_of[row["path"]] = path
+                yield _as_answer(row)
+
+    def keep(self, answer: Answer) -> None:
+        """Put a row into the place of that song, or behind all others; on the disk within half a minute."""
+        row = _as_row(answer)
+        file = self._file_of.get(answer.name)
+        if file is None:
+            self._new.append(row)
+        else:
+            self._replaced[file][answer.name] = row
+        n_pending = len(self._new) + sum(map(len, self._replaced.values()))
+        if n_pending >= FILE_ROWS or time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have all on the disk."""
+        for path, rows in self._replaced.items():
+            old = self._read(path)
+            stays = [name not in rows for name in old.column("path").to_pylist()]
+            self._save(path, pa.concat_tables([old.filter(pa.array(stays)), _as_table(list(rows.values()))]))
+        self._replaced.clear()
+        if self._new:
+            self._save(self.folder / f"{self._run}-{self._n_files:05}.parquet", _as_table(self._new))
+            self._n_files += 1
+            self._new = []
+        self._flushed = time.monotonic()
+
+    def _read(self, path: Path) -> pa.Table:
+        try:
+            table = pq.ParquetFile(path).read()
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(path, f"cannot be read ({error}): move it away, its songs are heard again") from error
+        if table.schema.names != SCHEMA.names:
+            raise ResultsError(path, "not as this version of genre-tag writes them: name other --results")
+        return table
+
+    def _save(self, path: Path, table: pa.Table) -> None:
+        try:
+            _write(path, lambda file: pq.write_table(table, file, compression="zstd"))
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(path, f"cannot be written ({error})") from error
+
+
+def _write(path: Path, write: Any) -> None:
+    """Give the file new contents; at every moment it has all of the old or all of the new ones."""
+    temporary = path.with_name(f".{path.name}.tmp")  # datasets pass over names that begin with a dot
+    with open(temporary, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _as_table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _as_row(answer: Answer) -> dict[str, Any]:
+    result = answer.result
+    decision, heard = result.decision, result.heard
+    return {
+        "path": answer.name,
+        "identity": answer.identity.hex() if answer.identity else None,
+        "status": result.status,
+        "genres": list(decision.genres) if decision else [],
+        "confidence": decision.confidence if decision and decision.ranking else None,
+        "probabilities": list(decision.ranking) if decision else None,
+        "logits": heard.logits.tolist() if heard else None,
+        "starts_seconds": list(heard.starts_seconds) if heard else None,
+        "duration_seconds": heard.duration_seconds if heard else None,
+        "unsure": heard.unsure if heard else None,
+        "error": result.reason if result.status == "failed" else None,
+        "is_lasting": answer.is_lasting,
+        "reason": result.reason,
+        "old": list(result.old),
+        "new": list(result.new),
+        "written": result.written,
+        "scale": result.scale,
+        "precision": answer.precision,
+        "stamp": answer.stamp,
+        "asked": answer.asked,
+    }
+
+
+def _as_answer(row: dict[str, Any]) -> Answer:
+    heard = decision = None
+    if row["logits"] is not None:
+        logits = np.array(row["logits"], np.float32) if row["logits"] else np.empty((0, 0), np.float32)
+        heard = Heard(logits, tuple(row["starts_seconds"]), row["duration_seconds"], row["unsure"])
+    if row["probabilities"] is not None:
+        unsure = row["reason"] if not row["genres"] else ""
+        decision = Decision(tuple(row["genres"]), tuple(map(tuple, row["probabilities"])), unsure)
+    result = SongResult(
+        locate(row["path"]),
+        row["status"],
+        tuple(row["old"]),
+        tuple(row["new"]),
+        decision,
+        row["reason"],
+        row["written"],
+        known=True,
+        duration_seconds=row["duration_seconds"],
+        starts_seconds=tuple(row["starts_seconds"] or ()),
+        scale=row["scale"],
+        heard=heard,
+    )
+    identity = bytes.fromhex(row["identity"]) if row["identity"] else None
+    return Answer(row["path"], result, identity, row["stamp"], row["precision"], row["is_lasting"], row["asked"])

@@ -1,0 +1,166 @@
+"""What a Ray cluster loses and costs: `make campaign-cluster`, or `python -m tests.campaign_cluster --help`.
+
+Two nodes are emulated on this machine. The songs of a folder (by default synthesised ones) are heard in one process, on
+both nodes, and with a node taken away in mid-run; then the run is cut off by Ctrl-C and goes on. At last the engines
+run in turns, as a user runs them, and what Ray costs is told in seconds and in seconds of the processors.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import ray
+from ray.cluster_utils import Cluster
+
+from tagger.cluster import tag_songs
+from tagger.description import describe
+from tagger.library import Found, find_songs
+from tagger.model import GenreModel
+from tagger.options import TagOptions
+from tagger.parts import Plan, load_model
+from tagger.results import Results
+from tagger.run import tag_songs as tag_here
+from tagger.store import Store, store_path
+from tests.songs import make_song, synthesize
+
+N_SONGS = 300
+
+
+def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("music", nargs="?", help="a folder of songs; without one they are synthesised")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each engine runs (default 3; 0: none)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        music = Path(given.music) if given.music else synthesized(work / "music")
+        songs = [found for found in find_songs([str(music)]) if not found.problem]
+        expected = heard_here(songs, work)
+        print(f"{len(songs)} songs, heard in one process")
+        with two_nodes() as cluster:
+            check(songs, expected, work / "both")
+            print("two nodes: the same decisions, each song once")
+            check(songs, expected, work / "removed", lose=partial(remove_last, cluster))
+            print("a node removed in mid-run: the same decisions, each song once")
+        interrupted(music, songs, work)
+        print("cut off by Ctrl-C and started again: each song once")
+        for number in range(given.rounds):
+            costs = [cost(music, engine, work / f"{engine}{number}") for engine in ("local", "ray")]
+            (wall, cpu), (ray_wall, ray_cpu) = costs
+            load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+            print(
+                f"local {wall:.0f} s, {cpu:.0f} s of processors; ray {ray_wall:.0f} s, {ray_cpu:.0f} s:"
+                f" {ray_wall / wall:.2f} and {ray_cpu / cpu:.2f} times as much (load {load})"
+            )
+
+
+def synthesized(folder: Path) -> Path:
+    """Songs of half a minute, with some that cannot be heard."""
+    folder.mkdir()
+    wave = synthesize("music", 140, 44_100, 2)
+    for number in range(N_SONGS):
+        path = folder / f"{number:03}.{('mp3', 'ogg', 'm4a')[number % 3]}"
+        if number % 100 == 99:
+            path.write_bytes(bytes(1000))
+        else:
+            make_song(path, signal=wave[:, 15_000 * number :][:, : 44_100 * 30])
+    return folder
+
+
+def heard_here(songs: list[Found], work: Path) -> dict[str, tuple]:
+    description = describe("starter")
+    model = GenreModel.load(description, "cpu")
+    with Store(store_path(work / "state"), print) as store:
+        results = tag_here(songs, description, lambda: model, TagOptions(min_confidence=0.3), store)
+        return {str(each.path): (each.status, each.new) for each in results}
+
+
+@contextmanager
+def two_nodes() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def remove_last(cluster: Cluster) -> None:
+    cluster.remove_node(max(cluster.worker_nodes, key=lambda node: node.node_id), allow_graceful=False)
+
+
+def check(songs: list[Found], expected: dict[str, tuple], folder: Path, lose: partial[None] | None = None) -> None:
+    description = describe("starter")
+    load = partial(load_model, "starter", description.fingerprint, "cpu", "auto")
+    plan = Plan(description, load, TagOptions(min_confidence=0.3), "cpu")
+    got = []
+    with Results(folder, plan.method) as results:
+        for each in tag_songs(songs, plan, results):
+            got.append((str(each.path), (each.status, each.new)))
+            if lose is not None and len(got) == len(songs) // 4:
+                lose()
+    assert len(got) == len(dict(got)) == len(songs), f"{len(got)} answers, {len(dict(got))} songs of {len(songs)}"
+    assert dict(got) == expected, {path: (expected[path], now) for path, now in got if expected[path] != now}
+    check_rows(folder, songs)
+
+
+def check_rows(folder: Path, songs: list[Found]) -> None:
+    paths = [path for file in folder.glob("method=*/*.parquet") for path in pq.read_table(file)["path"].to_pylist()]
+    assert sorted(paths) == sorted(str(found.path) for found in songs), f"{len(paths)} rows, {len(set(paths))} songs"
+
+
+def command(music: Path, engine: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    arguments = [sys.executable, "-m", "tagger", str(music), "--quiet", "--reanalyze", "--engine", engine]
+    return arguments, os.environ | {"XDG_STATE_HOME": str(folder)}
+
+
+def interrupted(music: Path, songs: list[Found], work: Path) -> None:
+    """Stop a run as a user does, when the first rows are on the disk or a while after it began; then run it again."""
+    arguments, environment = command(music, "ray", work / "stopped")
+    arguments.remove("--reanalyze")
+    process = subprocess.Popen([*arguments, "--json", str(work / "stopped.json")], env=environment)
+    while not (work / "stopped.json").exists() or not (work / "stopped.json").stat().st_size:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, process.returncode
+    n_done = len((work / "stopped.json").read_text().splitlines())
+    done = subprocess.run([*arguments, "--json", "-"], env=environment, stdout=subprocess.PIPE, text=True)
+    n_known = done.stdout.count('"known": true')
+    assert n_known >= n_done > 0, (n_known, n_done)
+    check_rows(work / "stopped" / "genre-tag" / "results", songs)
+    print(f"{n_done} songs were done and {n_known} of {len(songs)} known to the second run;", end=" ")
+
+
+def cost(music: Path, engine: str, folder: Path) -> tuple[float, float]:
+    """Seconds a run takes, and seconds of processors that it and all its processes take."""
+    arguments, environment = command(music, engine, folder)
+    began = time.monotonic()
+    process = psutil.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    used: dict[int, float] = {}
+    while process.poll() is None:
+        for each in [process, *process.children(recursive=True)]:
+            try:
+                times = each.cpu_times()
+                used[each.pid] = times.user + times.system
+            except psutil.Error:  # it has ended
+                continue
+        time.sleep(0.25)
+    return time.monotonic() - began, sum(used.values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""Songs heard on a Ray cluster: as in one process, each once, whatever dies on the way."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PosixPath
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+ray = pytest.importorskip("ray")
+
+from tagger import tags  # noqa: E402
+from tagger.audio import decode_song  # noqa: E402
+from tagger.cluster import tag_songs  # noqa: E402
+from tagger.description import describe  # noqa: E402
+from tagger.identity import identify  # noqa: E402
+from tagger.journal import JournalError, new_run  # noqa: E402
+from tagger.library import Found, find_songs  # noqa: E402
+from tagger.manifest import find_everywhere, locate, name_of  # noqa: E402
+from tagger.model import GenreModel  # noqa: E402
+from tagger.options import TagOptions  # noqa: E402
+from tagger.parts import Plan, ResultsError, load_model  # noqa: E402
+from tagger.predict import ModelError  # noqa: E402
+from tagger.results import Results  # noqa: E402
+from tagger.run import SongResult  # noqa: E402
+from tagger.run import tag_songs as tag_here  # noqa: E402
+from tagger.store import Store, store_path  # noqa: E402
+from tagger.undo import list_runs, undo  # noqa: E402
+from tests.fakes import FakeModel, make_tone  # noqa: E402
+from tests.songs import make_song  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster of two cores for all tests; the folder for state of its processes."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield folder / "genre-tag"
+    ray.shutdown()
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """Twelve songs that FakeModel hears as their names say."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for genre, suffix in (("Blues", ".flac"), ("Classical", ".mp3"), ("Rock", ".ogg")):
+        for number, seconds in enumerate((11.0, 12.0, 13.0, 14.0)):
+            make_tone(folder / f"{genre}{number}{suffix}", genre, seconds)
+    return folder
+
+
+def plan_of(load: Callable[[], object] = FakeModel, **options: object) -> Plan:
+    return Plan(FakeModel(), load, TagOptions(**options))  # type: ignore[arg-type]
+
+
+def run(songs: list[Found], plan: Plan, folder: Path) -> dict[str, SongResult]:
+    """What becomes of the songs, by their names; each once."""
+    with Results(folder, plan.method) as results:
+        answers = list(tag_songs(songs, plan, results))
+    assert len({str(answer.path) for answer in answers}) == len(answers) == len(songs)
+    return {str(each.path) if isinstance(each.path, str) else each.path.name: each for each in answers}
+
+
+def rows(folder: Path) -> list[dict]:
+    """What is in the results, as other programs read them."""
+    return [
+        row for file in sorted(folder.glob("method=*/*.parquet")) for row in pq.ParquetFile(file).read().to_pylist()
+    ]
+
+
+def no_model() -> FakeModel:
+    raise ModelError("fake", "was loaded")
+
+
+# --- as in one process
+
+
+def test_the_same_songs_give_the_same_decisions(tmp_path: Path) -> None:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    samples = [found.path for found in find_songs([str(ROOT / "tagger" / "samples")])]
+    wave = np.concatenate([decode_song(path)[:320_000] for path in samples if path.stem != "Silence"])[None]
+    wave = np.concatenate([wave, wave], axis=1)
+    for number in range(197):  # of all lengths that matter: shorter than a snippet, and up to three snippets
+        first, seconds = 15_000 * number, 3 + number % 16
+        signal_ = wave[:, first : first + seconds * 16_000] * (1 - number / 300)
+        make_song(folder / f"{number:03}.{('flac', 'wav', 'mp3')[number % 3]}", rate=16_000, signal=signal_)
+    make_song(folder / "silent.flac", seconds=12, signal="silence")
+    (folder / "text.mp3").write_text("not music")
+    (folder / "empty.ogg").touch()
+    description = describe("starter")
+    songs = list(find_songs([str(folder)]))
+    options = TagOptions(n_workers=1, min_confidence=0.3)
+    model = GenreModel.load(description, "cpu")
+    with Store(store_path(tmp_path / "here"), pytest.fail) as store:
+        here = {str(each.path): each for each in tag_here(songs, description, lambda: model, options, store)}
+    load = partial(load_model, "starter", description.fingerprint, "cpu", "auto")
+    there = run(songs, Plan(description, load, options), tmp_path / "results")
+    assert len(there) == 200
+    for path, expected in here.items():
+        got = there[os.path.basename(path)]
+        assert (got.status, got.old, got.new, got.starts_seconds, got.duration_seconds) == (
+            expected.status, expected.old, expected.new, expected.starts_seconds, expected.duration_seconds,
+        )  # fmt: skip
+        if expected.decision and expected.decision.ranking:
+            assert got.decision and got.decision.genres == expected.decision.genres
+            assert got.decision.ranking[0][0] == expected.decision.ranking[0][0]
+            assert got.decision.confidence == pytest.approx(expected.decision.confidence, abs=0.02)
+        else:
+            assert got.reason == expected.reason
+    best = {each.decision.ranking[0][0] for each in here.values() if each.decision and each.decision.ranking}
+    assert len(best) > 3  # else they would be equal whatever is heard
+    written = {row["path"]: row for row in rows(tmp_path / "results")}
+    assert written.keys() == {str(found.path) for found in songs}
+    row = written[str(folder / "000.flac")]
+    assert row["identity"] == identify(folder / "000.flac").hex()
+    assert len(row["logits"][0]) == len(description.head.genres) == len(row["probabilities"])
+    assert written[str(folder / "text.mp3")]["error"] and written[str(folder / "text.mp3")]["logits"] is None
+
+
+# --- once heard
+
+
+def test_a_rerun_hears_only_what_is_not_done(music: Path, tmp_path: Path) -> None:
+    songs, results = list(find_songs([str(music)])), tmp_path / "results"
+    first = run(songs[:5], plan_of(), results)
+    assert not any(each.known for each in first.values())
+    both = run(songs, plan_of(), results)
+    assert {name for name, each in both.items() if each.known} == first.keys()
+    again = run(songs, plan_of(no_model), results)
+    assert all(each.known for each in again.values())
+    assert {name: each.decision for name, each in again.items()} == {
+        name: replace(each.decision, needed=())
+        for name, each in both.items()  # type: ignore[type-var]
+    }
+    assert sorted(row["path"] for row in rows(results)) == sorted(str(found.path) for found in songs)
+
+
+def test_a_changed_file_is_heard_again_and_a_touched_one_is_not(music: Path, tmp_path: Path) -> None:
+    songs, results = list(find_songs([str(music)])), tmp_path / "results"
+    run(songs, plan_of(), results)
+    os.utime(music / "Blues0.flac", ns=(1, 1))
+    make_tone(music / "Blues1.flac", "Rock", 12.0)
+    answers = run(songs, plan_of(), results)
+    assert {name for name, each in answers.items() if not each.known} == {"Blues1.flac"}
+    assert answers["Blues1.flac"].new == ("Rock",)
+    assert len(rows(results)) == 12
+    by_path = {row["path"]: row["genres"] for row in rows(results)}
+    assert by_path[str(music / "Blues1.flac")] == ["Rock"]
+
+
+def test_other_options_decide_again_without_the_model(music: Path, tmp_path: Path) -> None:
+    songs, results = list(find_songs([str(music)])), tmp_path / "results"
+    run(songs, plan_of(), results)
+    answers = run(songs, plan_of(no_model, names={"Rock": "Beat"}), results)
+    assert {each.new for each in answers.values()} == {("Blues",), ("Classical",), ("Beat",)}
+    assert all(each.known for each in answers.values())
+    assert sorted(row["genres"][0] for row in rows(results)) == ["Beat"] * 4 + ["Blues"] * 4 + ["Classical"] * 4
+
+
+def test_failures_that_last_are_retried_when_asked_for(tmp_path: Path) -> None:
+    broken, results = make_song(tmp_path / "broken.flac", 12), tmp_path / "results"
+    data = broken.read_bytes()
+    broken.write_bytes(data[:200] + bytes(len(data) - 200))  # its tag is whole, none of its frames is
+    songs = [Found(broken), Found(tmp_path / "gone.mp3")]
+    first = run(songs, plan_of(), results)
+    assert {each.status for each in first.values()} == {"failed"}
+    make_tone(tmp_path / "gone.mp3", "Rock")
+    second = run(songs, plan_of(), results)
+    assert second["broken.flac"].known and second["gone.mp3"].new == ("Rock",)
+    assert not run(songs, plan_of(retry_failed=True), results)["broken.flac"].known
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
+    method = plan_of().method
+    with Results(tmp_path, method), pytest.raises(ResultsError, match="another run"):
+        Results(tmp_path, method)
+    with Results(tmp_path, method):
+        pass
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run(music: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="was loaded"):
+        run(list(find_songs([str(music)])), plan_of(no_model), tmp_path / "results")
+
+
+def test_a_node_with_another_model_refuses_it() -> None:
+    with pytest.raises(ModelError, match="differs on"):
+        load_model("starter", "0123", "cpu", "auto")
+
+
+# --- what dies on the way
+
+
+class Poison(PosixPath):
+    """A path that ends the process that opens it, if that is one of those that decode."""
+
+    def __fspath__(self) -> str:
+        if multiprocessing.parent_process() is not None:
+            os._exit(7)
+        return super().__fspath__()
+
+
+def test_a_file_that_kills_its_decoder_fails_alone(music: Path, tmp_path: Path) -> None:
+    songs = list(find_songs([str(music)]))
+    songs[3] = replace(songs[3], path=Poison(songs[3].path))
+    answers = run(songs, plan_of(), tmp_path / "results")
+    failed = {name: each.reason for name, each in answers.items() if each.status == "failed"}
+    assert failed == {songs[3].path.name: "the decoder crashed (exit code 7)"}
+
+
+def test_killed_workers_lose_no_song_and_double_none(music: Path, tmp_path: Path) -> None:
+    songs = list(find_songs([str(music)]))
+    plan = plan_of()
+    answers = []
+    with Results(tmp_path / "results", plan.method) as results, closing(tag_songs(songs, plan, results)) as stream:
+        answers.append(next(stream))
+        killed = kill_workers()
+        answers += stream
+    assert killed >= 2
+    assert sorted(str(each.path) for each in answers) == sorted(str(found.path) for found in songs)
+    assert {each.status for each in answers} == {"tagged"}
+    assert len(rows(tmp_path / "results")) == len(songs)
+
+
+def kill_workers() -> int:
+    """SIGKILL every process of Ray that decodes, hears or writes; their number."""
+    killed = 0
+    for process in psutil.Process().children(recursive=True):
+        name = " ".join(process.cmdline())
+        if name.startswith("ray::") and not any(each in name for each in ("Agent", "StatsActor", "Autosc", "Locat")):
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+    return killed
+
+
+# --- writing
+
+
+def test_writes_are_journalled_and_undone(music: Path, tmp_path: Path, state: Path) -> None:
+    songs, before = list(find_songs([str(music)])), {path: path.read_bytes() for path in music.iterdir()}
+    plan = replace(plan_of(), run=new_run(), root=str(music), argv=("genre-tag", "music"))
+    answers = run(songs, plan, tmp_path / "results")
+    assert all(each.written for each in answers.values())
+    assert tags.read_genres(music / "Rock0.ogg") == ("Rock",)
+    again = run(songs, replace(plan, load_model=no_model), tmp_path / "results")
+    assert {(each.status, each.old, each.written) for each in again.values()} == {
+        ("kept", (genre,), False) for genre in ("Blues", "Classical", "Rock")
+    }
+    journals = [each for each in list_runs(state) if each.id == plan.run]
+    assert sum(each.n_writes for each in journals) == 12
+    assert all(each.journal.name.startswith(f"{plan.run}.") for each in journals)
+    undone = [each for journal in journals for each in undo(journal, None)]
+    assert {each.result for each in undone} == {"bytes"}
+
+    arguments = [sys.executable, "-m", "tagger", "undo", "last"]
+    done = subprocess.run(
+        arguments, env=os.environ | {"XDG_STATE_HOME": str(state.parent)}, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in music.iterdir()} == before
+
+
+def test_a_journal_that_cannot_be_written_ends_the_run(music: Path, tmp_path: Path, state: Path) -> None:
+    aside = state / "journal-aside"
+    had = (state / "journal").exists()
+    if had:
+        (state / "journal").rename(aside)
+    (state / "journal").touch()
+    try:
+        plan = replace(plan_of(), run=new_run(), root=str(music))
+        with pytest.raises(JournalError):
+            run(list(find_songs([str(music)])), plan, tmp_path / "results")
+    finally:
+        (state / "journal").unlink()
+        if had:
+            aside.rename(state / "journal")
+    assert tags.read_genres(music / "Rock0.ogg") == ()
+
+
+# --- songs from everywhere
+
+
+def test_what_lies_behind_a_uri_is_analysed_and_not_written(music: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "songs.zip", "w") as archive:
+        archive.write(music / "Rock0.ogg", "Rock0.ogg")
+    here, gone = (f"zip://{name}::file://{tmp_path}/songs.zip" for name in ("Rock0.ogg", "gone.ogg"))
+    (tmp_path / "list.csv").write_text(f"uri,more\n{here},1\n{gone},2\nfile://{music}/Blues0.flac,3\n")
+    songs = list(find_everywhere([str(tmp_path / "list.csv")]))
+    plan = replace(plan_of(), run=new_run(), root=str(music))
+    answers = run(songs, plan, tmp_path / "results")
+    assert (answers[here].status, answers[here].new) == ("skipped", ())
+    assert answers[here].reason == "Rock 1.00: analysed, not written, as it is no file"
+    assert answers[gone].status == "failed" and "cannot be fetched" in answers[gone].reason
+    assert answers["Blues0.flac"].written
+    again = run(songs[:1], replace(plan, load_model=no_model), tmp_path / "results")
+    assert [each.known for each in again.values()] == [True]
+    anew = run(songs[:1], plan_of(no_model, names={"Rock": "Beat"}), tmp_path / "results")
+    assert [each.reason.split()[0] for each in anew.values()] == ["Beat"]
+
+
+def test_manifests_playlists_and_folders_of_uris(music: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    pq.write_table(pa.table({"path": ["music/Rock0.ogg", "s3://bucket/a b.mp3", None]}), tmp_path / "list.parquet")
+    found = list(find_everywhere([str(tmp_path / "list.parquet")]))
+    assert [each.where for each in found] == [music / "Rock0.ogg", "s3://bucket/a b.mp3"]
+    (tmp_path / "party.m3u").write_text("music/Rock1.ogg\n")
+    assert [each.where for each in find_everywhere([str(tmp_path / "party.m3u")])] == [music / "Rock1.ogg"]
+    with zipfile.ZipFile(tmp_path / "songs.zip", "w") as archive:
+        archive.writestr("a/one.mp3", b"x")
+        archive.writestr("a/notes.txt", b"x")
+    listed = [each.where for each in find_everywhere([f"zip://a::file://{tmp_path}/songs.zip"])]
+    assert len(listed) == 1 and str(listed[0]).startswith("zip://a/one.mp3")
+    (none,) = find_everywhere(["nonsense://a/b"])
+    assert none.failed and none.problem.startswith("cannot be listed")
+    (tmp_path / "bad.csv").write_text("title\nx\n")
+    (bad,) = find_everywhere([str(tmp_path / "bad.csv")])
+    assert bad.failed and "neither a column uri nor path" in bad.problem
+
+
+def test_names_of_any_bytes_are_found_again(tmp_path: Path) -> None:
+    for path in (tmp_path / "a%20b#c.mp3", Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.mp3"))):
+        name_of(path).encode()
+        assert locate(name_of(path)) == path
+    assert locate("s3://bucket/a//b") == "s3://bucket/a//b"
+
+
+# --- without Ray
+
+
+def test_nothing_but_the_engine_loads_ray() -> None:
+    code = "import sys, tagger.cli_tag, tagger.parts, tagger.manifest; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"ray", "fsspec", "pyarrow"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--results", "x"], "--results is for --engine ray."),
+        (["--ray-address", "auto"], "--ray-address is for --engine ray."),
+        (["--engine", "ray", "--snippets", "all"], "not all"),
+        (["--engine", "ray", "--device", "mps"], "not mps"),
+    ],
+)
+def test_what_does_not_go_together(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in refused(arguments, capsys)
+
+
+def test_without_the_extra_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tagger.cli_tag.find_spec", lambda name: None)
+    assert refused(["--engine", "ray"], capsys) == "genre-tag: --engine ray needs Ray: pip install 'genre-tag[ray]'\n"
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    from tagger.cli import main
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(SystemExit) as exit_:
+        main(["tag", "music", *arguments])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert exit_.value.code == 2
+    return capsys.readouterr().err
