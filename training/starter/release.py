@@ -3,12 +3,14 @@
     python -m training.starter.release runs/starter recordings/songs.csv --out tagger/models/starter
 
 What is written has to be right, so the thresholds are fitted on recordings that people labelled and training did not
-hear; and judged on them too, for want of more, once as they are and once without the recordings of each one's source.
+hear, music and what is none; and judged on them too, for want of more, once as they are and once without the recordings
+of each one's source.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from training.starter.labels import Song, read_songs
 PRECISION = 0.8  # of what is written, at least
 FEWEST_RIGHT = 5  # recordings of a genre that have to be written rightly before it is written at all
 JUDGED = ("validate", "test")
+COVERAGES = (0.1, 0.2, 0.4)  # shares of all recordings that are told of, the surest first
 SCORES = "SCORES.md"
 
 
@@ -78,10 +81,11 @@ def decide(heard: Heard, genres: Sequence[str]) -> Decision:
 
     A genre's threshold is the least, in steps of .01, above which the next one can be expected to be right that often:
     by the rule of succession (n_right + 1) / (n_named + 2), since the share itself would be that of the luckiest of
-    many thresholds. Genres of which fewer than `FEWEST_RIGHT` are right stay silent.
+    many thresholds. What is no music counts as named wrongly. Genres of which fewer than `FEWEST_RIGHT` are right stay
+    silent. The temperature is fitted on the music.
     """
-    labels = np.array([genres.index(song.genre) for song in heard.songs])
-    temperature = fit_temperature(heard.logits, labels)
+    labels = labels_of(heard, genres)
+    temperature = fit_temperature(heard.logits[labels >= 0], labels[labels >= 0])
     probabilities = softmax(heard.logits / temperature)
     predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     least, told = {}, []
@@ -100,6 +104,11 @@ def decide(heard: Heard, genres: Sequence[str]) -> Decision:
         f" recordings, or too seldom tested ({', '.join(told)})"
     )
     return Decision(temperature, least, reason)
+
+
+def labels_of(heard: Heard, genres: Sequence[str]) -> np.ndarray:
+    """The label that people gave each song, (n_songs,); -1 for what is no music."""
+    return np.array([-1 if song.genre == NO_MUSIC else genres.index(song.genre) for song in heard.songs])
 
 
 def written(heard: Heard, genres: Sequence[str], decision: Decision) -> np.ndarray:
@@ -181,18 +190,24 @@ def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
             f"{split}: {found.n_songs} recordings, top-1 {found.top_1:.3f} ({low:.2f} to {high:.2f}),"
             f" top-2 {found.top_2:.3f}, macro recall {found.macro_recall:.3f}"
         )
-    music = heard.chosen(song.genre != NO_MUSIC for song in heard.songs)
-    labels = np.array([genres.index(song.genre) for song in music.songs])
-    for name, written_labels in (
-        ("with thresholds fitted on them", written(music, genres, decision)),
-        ("with thresholds fitted without their own source", without_its_source(music, genres)),
+    labels = labels_of(heard, genres)
+    is_music = labels >= 0
+    for name, named in (
+        ("with thresholds fitted on them", written(heard, genres, decision)),
+        ("with thresholds fitted without their own source", without_its_source(heard, genres)),
     ):
-        n_written, n_right = int((written_labels >= 0).sum()), int((written_labels == labels).sum())
+        n_written, n_right = int((named[is_music] >= 0).sum()), int((named == labels)[is_music].sum())
         share = f"{n_right / n_written:.2f}" if n_written else "–"
-        lines.append(f"{name}: {n_written} of {len(labels)} written, {n_right} rightly ({share})")
-    others = heard.chosen(song.genre == NO_MUSIC for song in heard.songs)
-    if len(others.songs):
-        lines.append(f"no music: {int((written(others, genres, decision) >= 0).sum())} of {len(others.songs)} written")
+        line = f"{name}: {n_written} of {is_music.sum()} written, {n_right} rightly ({share})"
+        if not is_music.all():
+            line += f"; of {(~is_music).sum()} that are no music {(named[~is_music] >= 0).sum()}"
+        lines.append(line)
+    music, labels = heard.chosen(is_music), labels[is_music]
+    confidences = softmax(music.logits / decision.temperature).max(axis=1)
+    is_right = (music.logits.argmax(axis=1) == labels)[np.argsort(-confidences)]
+    for coverage in COVERAGES:
+        n_surest = math.ceil(coverage * len(is_right))
+        lines.append(f"of the surest {coverage:.0%}, {n_surest} recordings, {is_right[:n_surest].mean():.2f} are right")
     predicted = music.logits.argmax(axis=1)
     matrix = confusion(labels, predicted, len(genres))
     lines += ["", "| genre | recordings | right | named so |", "|---|---:|---:|---:|"]
@@ -215,7 +230,7 @@ def release(run: Path, recordings: Path, out: Path) -> None:
     if not songs:
         raise NothingDoneError(f"{recordings}: no song that is held out and labelled with a genre of the model")
     heard = hear(model, songs, TagOptions().n_snippets or 1)
-    decision = decide(heard.chosen(song.genre != NO_MUSIC for song in heard.songs), genres)
+    decision = decide(heard, genres)
     ship(run, out, decision)
     text = report(heard, genres, decision)
     (out / SCORES).write_text(text + "\n", encoding="utf-8")
