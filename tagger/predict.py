@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -65,29 +66,40 @@ def hear(
     """Each item with what the model heard in its snippets, in the order they came, as soon as it is known.
 
     Failures, and items without snippets to hear, pass through. A batch holds `batch_size` snippets, of as many songs as
-    it takes; fewer at the end, and where `MOST_WAITING` items without snippets wait behind a song.
+    it takes; fewer at the end, and where `MOST_WAITING` items without snippets wait behind a song. The model has a
+    thread of its own: while it hears one batch, the caller sees to the songs of the last, and the next one is filled.
     """
     songs: deque[_Song[Item]] = deque()  # every song not yet answered, in the order they came
     unheard: deque[tuple[_Song[Item], np.ndarray]] = deque()  # snippets that wait for a full batch
     n_unheard = 0
-    for item, snippets in decoded:
-        song = _Song(item, snippets, 0)
-        songs.append(song)
-        if isinstance(snippets, Snippets) and len(snippets.waveforms):
-            song.n_waiting = len(snippets.waveforms)
-            unheard.append((song, snippets.waveforms))
-            n_unheard += song.n_waiting
-        while n_unheard >= batch_size or (n_unheard and len(songs) > MOST_WAITING):
-            n_unheard -= _hear_batch(unheard, model, batch_size)
+    with ThreadPoolExecutor(1, "model") as thread:
+        heard: Future[None] | None = None
+        for item, snippets in decoded:
+            song = _Song(item, snippets, 0)
+            songs.append(song)
+            if isinstance(snippets, Snippets) and len(snippets.waveforms):
+                song.n_waiting = len(snippets.waveforms)
+                unheard.append((song, snippets.waveforms))
+                n_unheard += song.n_waiting
+            while n_unheard >= batch_size or (n_unheard and len(songs) > MOST_WAITING):
+                batch, waveforms = _next_batch(unheard, batch_size)
+                n_unheard -= len(waveforms)
+                if heard:
+                    heard.result()
+                heard = thread.submit(_hear_batch, batch, waveforms, model)
+                yield from _answered(songs)
             yield from _answered(songs)
+        if heard:
+            heard.result()
+        if unheard:
+            _hear_batch(*_next_batch(unheard, batch_size), model)
         yield from _answered(songs)
-    if unheard:
-        _hear_batch(unheard, model, batch_size)
-    yield from _answered(songs)
 
 
-def _hear_batch(unheard: deque[tuple[_Song[Item], np.ndarray]], model: Model, batch_size: int) -> int:
-    """Take up to `batch_size` snippets from the front, give their songs the logits; the number of snippets heard."""
+def _next_batch(
+    unheard: deque[tuple[_Song[Item], np.ndarray]], batch_size: int
+) -> tuple[list[tuple[_Song[Item], int]], np.ndarray]:
+    """Up to `batch_size` snippets from the front: how many are of which song, and their waveforms."""
     parts: list[tuple[_Song[Item], np.ndarray]] = []
     room = batch_size
     while unheard and room:
@@ -96,12 +108,16 @@ def _hear_batch(unheard: deque[tuple[_Song[Item], np.ndarray]], model: Model, ba
         if len(waveforms) > room:
             unheard.appendleft((song, waveforms[room:]))
         room -= len(parts[-1][1])
-    logits = model.logits(np.concatenate([waveforms for _, waveforms in parts]))
-    ends = np.cumsum([len(waveforms) for _, waveforms in parts])
-    for (song, waveforms), rows in zip(parts, np.split(logits, ends[:-1]), strict=True):
-        song.logits.append(rows)
-        song.n_waiting -= len(waveforms)
-    return batch_size - room
+    return [(song, len(waveforms)) for song, waveforms in parts], np.concatenate([waveforms for _, waveforms in parts])
+
+
+def _hear_batch(batch: Iterable[tuple[_Song[Item], int]], waveforms: np.ndarray, model: Model) -> None:
+    """Give the songs of a batch their logits."""
+    rows = model.logits(waveforms)
+    for song, n_snippets in batch:
+        song.logits.append(rows[:n_snippets])
+        song.n_waiting -= n_snippets  # last: from then on the song may be answered
+        rows = rows[n_snippets:]
 
 
 def _answered(songs: deque[_Song[Item]]) -> Iterator[tuple[Item, Heard | Failure | None]]:

@@ -2,12 +2,13 @@
 
 import tracemalloc
 from collections.abc import Iterator
+from threading import Event
 
 import numpy as np
 import pytest
 
 from tagger.audio import Snippets
-from tagger.predict import Heard, hear
+from tagger.predict import Heard, ModelError, hear
 from tagger.workers import Failure
 
 N_SAMPLES = 4
@@ -69,7 +70,33 @@ def test_results_stream_out_while_songs_still_come_in() -> None:
             yield number, song(number, 5)
 
     for number, _ in hear(songs(), FakeModel(), 16):
-        assert taken - number <= 5  # a batch of 16 holds parts of at most 5 songs of 5 snippets
+        assert taken - number <= 9  # of two batches of 16, one heard and one filled, with songs of 5 snippets
+    assert taken == 3000
+
+
+def test_a_batch_is_filled_while_another_is_heard() -> None:
+    is_next_asked_for = Event()
+
+    class Busy(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            assert is_next_asked_for.wait(30)
+            return super().logits(waveforms)
+
+    def songs() -> Iterator[tuple[int, Snippets]]:
+        yield 0, song(0, 4)
+        is_next_asked_for.set()
+        yield 1, song(1, 4)
+
+    assert [number for number, _ in hear(songs(), Busy(), 4)] == [0, 1]
+
+
+def test_what_is_wrong_with_the_model_ends_the_run() -> None:
+    class Broken(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            raise ModelError("ast", "too large")
+
+    with pytest.raises(ModelError, match="too large"):
+        list(hear(((n, song(n, 5)) for n in range(30)), Broken(), 16))
 
 
 def test_a_song_that_waits_for_a_full_batch_does_not_hold_up_all_behind_it() -> None:
