@@ -46,21 +46,34 @@ campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign
 campaign-%: $(VENV)/installed
 	$(BIN)/python -m tests.campaign_$* $(OPTIONS)
 
-# The embedded checkpoint, made again from nothing: an evening on two cores. Needs Debian's apt-get, git and openmpt123,
-# and in TEACHERS the weights of two public taggers: training/starter/README.md says which.
+# The embedded checkpoint, made again from nothing: an evening on two cores. Needs Debian's apt-get, git, openmpt123, mma
+# and fluidsynth, and in TEACHERS the weights of two public taggers: training/starter/README.md says which, and why
+# the recordings are labelled and prepared before all the songs are.
 STARTER ?= starter
 TEACHERS ?= teachers
+SYNTHESISED ?= 40
+MIXES ?= 4400
+EPOCHS ?= 5
+LABEL = $(BIN)/python -m training.starter.labels --teachers $(TEACHERS) --out $(STARTER)/labels
+PREPARE = $(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --force \
+	--snippet-seconds 5 --snippets 12 --drop-small
 starter: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[starter]'
 	$(BIN)/python -m training.starter.corpus $(STARTER)/recordings $(OPTIONS)
-	$(BIN)/python -m training.starter.labels $(STARTER)/recordings/songs.csv --teachers $(TEACHERS) --out $(STARTER)/labels
-	$(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --snippet-seconds 5 --snippets 12 --drop-small
+	$(LABEL) $(STARTER)/recordings/songs.csv
+	$(PREPARE)
+	$(BIN)/python -m training.starter.mixes $(STARTER)/dataset $(STARTER)/recordings/songs.csv \
+		--out $(STARTER)/mixes --number $(MIXES)
+	$(BIN)/python -m training.starter.tones $(STARTER)/tones
+	$(BIN)/python -m training.synthesize $(STARTER)/synthesised --per-genre $(SYNTHESISED) \
+		$(foreach genre,Blues Country Electronic Jazz Latin Rock Soul,--genre $(genre))
+	$(LABEL) $(foreach folder,recordings tones synthesised mixes,$(STARTER)/$(folder)/songs.csv)
+	$(PREPARE)
 	$(BIN)/genre-tag train --data $(STARTER)/dataset --soft-labels $(STARTER)/labels/soft_labels.parquet --soft-weight 1 \
-		--recipe v2 --model new-mini --optimizer muon --lr 0.001 --batch-size 32 --epochs $(EPOCHS) --warmup-epochs 0.5 \
+		--recipe v2 --model new-mini --optimizer muon --lr 0.001 --batch-size 32 --epochs $(EPOCHS) --warmup-epochs 0.2 \
 		--patchout 0.75 --frequency-patchout 0 --mixup 0.25 --label-smoothing 0 --effect-p 0.3 --noise 0 --equalizer 4 \
 		--out $(STARTER)/run
 	$(BIN)/python -m training.starter.release $(STARTER)/run $(STARTER)/recordings/songs.csv --out $(STARTER)/model
-EPOCHS ?= 11
 
 clean:
 	rm -rf $(VENV) samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

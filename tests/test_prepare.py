@@ -214,6 +214,21 @@ def test_a_table_that_says_the_splits_is_followed_and_audited(
     assert record.n_songs["hiphop"] == {"train": 2, "validate": 0, "test": 2} and record.audit["artist_disjoint"]
 
 
+def test_a_table_without_a_test_split_is_taken_and_told_of(
+    copy: Path, library: Path, tmp_path: Path, nothing_decoded: None
+) -> None:
+    splits = {path: "validate" if path.stem[0] == "2" else "train" for path in sorted(library.rglob("[0-2].flac"))}
+    source, told = write_splits(tmp_path / "songs.csv", splits), []
+    options = PrepareOptions(cache_features=True)
+    record = prepare.prepare(source, copy, options, n_workers=1, force=True, tell=told.append)
+    assert "No songs are in test: a training will be judged by validate, which chose its epoch, alone." in told
+    assert record.n_snippets["validate"] > 0 == record.n_snippets["test"]
+    prepared = load_prepared(copy)
+    assert set(prepared.splits) == set(prepared.features) == {"train", "validate"} and not (copy / "test").exists()
+    assert prepared.fingerprint == record.fingerprint
+    make_dataset(library, copy, force=True)
+
+
 def test_groups_that_leaving_out_makes_are_audited_too(tmp_path: Path) -> None:
     """Of the album's four songs two are by X: no majority, until the third artist's is left out."""
     songs = [LabelledSong(tmp_path / f"{i}.flac", "Pop", artist, "Hits", split=split) for i, (artist, split) in

@@ -74,6 +74,12 @@ def test_no_song_judges_a_threshold_that_it_chose() -> None:
     assert without_its_source(together, GENRES).tolist() == [0] * 20 + [-1] * 9
 
 
+def test_songs_of_one_source_alone_are_unsure_without_it() -> None:
+    songs = heard(*[("Blues", "Blues", 6.0)] * 20)
+    alone = Heard(tuple(Song(song.path, song.genre, "the trio", "", "test") for song in songs.songs), songs.logits)
+    assert without_its_source(alone, GENRES).tolist() == [-1] * 20
+
+
 def test_scores_count_the_second_answer() -> None:
     songs = heard(("Blues", "Blues", 2.0), ("Jazz", "Rock", 2.0), ("Rock", "Rock", 2.0), ("Rock", "Blues", 2.0))
     found = score(songs, GENRES)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from tagger.predict import ModelError
 from tagger.predictions import read_predictions
 from tests.checkpoints import GENRES, make_checkpoint
 from tests.prepared import make_prepared, write_soft_labels
+from training import train
+from training.cli import _summary
 from training.config import configure
 from training.metrics import SONG_SCORES
 from training.network import Network, begin
@@ -254,6 +257,25 @@ def test_genres_may_be_absent_from_what_is_held_out(tmp_path: Path, checkpoint: 
         named = {name for name in scores if name.endswith("_a_accuracy")}
         assert named == {f"{genre}_a_accuracy" for genre in GENRES if genre != GENRES[absent]}
         assert outcome.scores[split].confusion[absent].sum() == 0 and 0 <= scores["song_macro_recall"] <= 1
+
+
+def test_without_a_test_split_a_run_is_judged_by_validate(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = make_prepared({"train": 4, "validate": 3})
+    outcome = train_run(begun(tmp_path / "run", checkpoint, epochs=1), prepared, device="cpu", tell=quiet)
+    assert set(outcome.scores) == {"validate"} and set(outcome.contents) == {"train", "validate"}
+    predictions = read_predictions(tmp_path / "run" / "predictions.jsonl")
+    assert len(predictions.labels) == len(prepared.splits["validate"]) == len(predictions.of_split("validate").labels)
+    assert "There is no test split" in (tmp_path / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    summary = _summary(outcome)
+    assert summary.startswith("validate: 9 songs") and "test: " not in summary
+
+    logged: dict[str, Any] = {}
+    plot = SimpleNamespace(confusion_matrix=lambda **columns: columns)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(log=logged.update, finish=lambda: None, plot=plot))
+    train._tell_wandb(outcome, predictions)
+    assert len(logged["validate/confusion"]["preds"]) == 9 and "validate/mean_pooling_score" in logged
 
 
 def test_snippets_of_another_length_are_refused(tmp_path: Path) -> None:

@@ -177,8 +177,7 @@ def _summary(outcome: Outcome) -> str:
                 f"{score.removesuffix('_score').replace('_', ' ')} {heard.scores[score]:.3f} ({low:.2f}–{high:.2f})"
             )
         lines.append(f"{split}: {heard.confusion.sum()} songs, of which right by {', '.join(shares)}")
-    written = outcome.scores["test"].calibration
-    if written.coverage:
+    if "test" in outcome.scores and (written := outcome.scores["test"].calibration).coverage:
         lines.append(
             f"test: {written.coverage:.0%} of the songs would be written, {written.precision:.0%} of them right"
         )

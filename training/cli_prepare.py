@@ -100,8 +100,8 @@ def prepare(
     """Make a dataset of the songs at SOURCE: splits of snippets that share no artist, album or recording.
 
     SOURCE is a folder with a sub-folder per genre, a library whose songs have genre tags, or a table (.csv, .tsv)
-    with the columns path, genre, and perhaps artist, album, album_artist, and split (train, validate or test), which
-    then decides instead of --split.
+    with the columns path, genre, and perhaps artist, album, album_artist, and split (train, validate,
+    perhaps test), which then decides instead of --split.
 
     Every song is decoded once: 115 MB per hour. Stopped at any time, the same command goes on where it was.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -60,7 +60,7 @@ class Prepared:
     """A dataset, ready to be learned from."""
 
     genres: tuple[str, ...]
-    splits: datasets.DatasetDict
+    splits: datasets.DatasetDict  # of SPLITS; perhaps without test
     snippet_samples: int
     fingerprint: str
     waveforms: Waveforms
@@ -69,16 +69,20 @@ class Prepared:
 
 
 def save_dataset(
-    folder: Path, genres: Iterable[str], rows: Mapping[str, Iterable[Mapping[str, Any]]]
+    folder: Path, genres: Iterable[str], rows: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> datasets.DatasetDict:
-    """Write the rows of each split, with `label` as the name of a genre; raises DatasetError."""
+    """Write the rows of each split that has some, with `label` as the name of a genre; raises DatasetError."""
     datasets.disable_progress_bars()
     names = list(genres)
     features = datasets.Features(
         {name: datasets.Value(kind) for name, kind in COLUMNS.items()} | {"label": datasets.ClassLabel(names=names)}
     )
-    columns = {split: {name: [row[name] for row in rows[split]] for name in features} for split in SPLITS}
-    splits = datasets.DatasetDict({split: datasets.Dataset.from_dict(columns[split], features) for split in SPLITS})
+    columns = {
+        split: {name: [row[name] for row in rows[split]] for name in features} for split in SPLITS if rows[split]
+    }
+    splits = datasets.DatasetDict(
+        {split: datasets.Dataset.from_dict(each, features) for split, each in columns.items()}
+    )
     try:
         for split in SPLITS:
             shutil.rmtree(folder / split, ignore_errors=True)
@@ -128,7 +132,7 @@ def is_prepared(folder: Path) -> bool:
 def fingerprint(genres: Iterable[str], splits: datasets.DatasetDict, snippet_samples: int) -> str:
     """A digest of what is learned from: which snippets of which songs, as which genre, in which split."""
     digest = sha256(json.dumps([list(genres), snippet_samples]).encode())
-    for split in SPLITS:
+    for split in sorted(splits, key=SPLITS.index):
         rows = splits[split]
         digest.update(json.dumps([split, *(list(rows[name]) for name in ("song", "label", "start_seconds"))]).encode())
     return digest.hexdigest()
@@ -142,7 +146,8 @@ def load_prepared(folder: Path) -> Prepared:
     try:
         genres = tuple(json.loads((folder / GENRES).read_text(encoding="utf-8")))
         splits = datasets.load_from_disk(str(folder))
-        if set(splits) != set(SPLITS) or any(rows.features["label"].names != list(genres) for rows in splits.values()):
+        held = {split for split, n_snippets in record.n_snippets.items() if n_snippets}
+        if set(splits) != held or any(rows.features["label"].names != list(genres) for rows in splits.values()):
             raise ValueError("other splits or genres than in genres.json")
         _check_crossing(folder, splits, record)
         _check_shards(folder, splits)
@@ -156,11 +161,11 @@ def load_prepared(folder: Path) -> Prepared:
 
 def _check_crossing(folder: Path, splits: datasets.DatasetDict, record: Record) -> None:
     """DatasetError when splits share anything; recomputed from the rows, whatever the record says."""
-    split_of = {song: split for split in SPLITS for song in splits[split].unique("song")}
+    split_of = {song: split for split, rows in splits.items() for song in rows.unique("song")}
     found = [
         f"the {what} {value!r} is in {' and '.join(where)}"
         for what in ("song", "group")
-        for value, where in crossing({split: splits[split].unique(what) for split in SPLITS}).items()
+        for value, where in crossing({split: rows.unique(what) for split, rows in splits.items()}).items()
     ]
     found += [
         f"the songs {one} and {other}, the same recording, are in {split_of[one]} and {split_of[other]}"

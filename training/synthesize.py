@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -72,10 +72,10 @@ class Recipe:
         return f"{self.genre} {self.style.replace('/', ' ')} {self.number:02d}.ogg"
 
 
-def recipes(per_genre: int, seconds: float, seed: int) -> Iterator[Recipe]:
+def recipes(genres: Iterable[str], per_genre: int, seconds: float, seed: int) -> Iterator[Recipe]:
     """`per_genre` songs of each genre, its styles taking turns."""
-    for genre, styles in GENRES.items():
-        names = styles.split()
+    for genre in genres:
+        names = GENRES[genre].split()
         for number in range(per_genre):
             yield Recipe(genre, names[number % len(names)], number, seed * 10_000 + number, seconds)
 
@@ -128,16 +128,17 @@ def render(recipe: Recipe, folder: Path, soundfonts: Sequence[Path]) -> Path | N
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--per-genre", type=click.IntRange(min=1), default=30, show_default=True, help="Songs of each genre.")
+@click.option("--genre", "genres", type=click.Choice(list(GENRES)), multiple=True, help="Only this one. Repeatable.")
 @click.option("--seconds", type=float, default=45.0, show_default=True, help="Length of a song, about.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def synthesize(folder: Path, per_genre: int, seconds: float, seed: int) -> None:
+def synthesize(folder: Path, per_genre: int, genres: tuple[str, ...], seconds: float, seed: int) -> None:
     """Write songs of known genre, and songs.csv that names them, into FOLDER."""
     soundfonts = sorted(SOUNDFONTS.glob("[!d]*.sf2"))
     if not (shutil.which("mma") and shutil.which("fluidsynth") and soundfonts):
         packages = "mma fluidsynth fluid-soundfont-gm timgm6mb-soundfont"
         raise NothingDoneError(f"Debian packages are missing: apt-get install {packages}")
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = list(recipes(per_genre, seconds, seed))
+    wanted = list(recipes(genres or GENRES, per_genre, seconds, seed))
     with ThreadPoolExecutor(usable_cores()) as threads:
         made = threads.map(partial(render, folder=folder, soundfonts=soundfonts), wanted)
         songs = list(zip(wanted, tqdm(made, total=len(wanted), unit="song", disable=None), strict=True))

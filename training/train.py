@@ -52,8 +52,8 @@ def train_run(
     """Train as `run` says, and leave in its folder what came out; None on all devices but the first.
 
     The epoch whose songs of the validate split were named best is kept, temperature and threshold are fitted to that
-    split, and only then the test split is heard, once. Raises TrainingError, ModelError, DatasetError, OutcomeError
-    and PredictionsError.
+    split, and only then the test split, if there is one, is heard, once. Raises TrainingError, ModelError,
+    DatasetError, OutcomeError and PredictionsError.
     """
     device = choose_device(device)
     began = time.perf_counter()
@@ -61,7 +61,7 @@ def train_run(
     run = _with_digest(run)
     with quiet_transformers():
         trainer, log_mel, watch = _trained(run, prepared, device, wandb, resume, tell)
-        logits = {split: trainer.hear(prepared, split) for split in HELD_OUT}
+        logits = {split: trainer.hear(prepared, split) for split in HELD_OUT if split in prepared.splits}
     if not trainer.is_world_process_zero():
         return None
     timing_seconds = {"all": time.perf_counter() - began, "training_steps": watch.seconds}
@@ -147,7 +147,7 @@ def conclude(
             name: contents(split["song"], split["artist"], split["label"], split["song_samples"], len(prepared.genres))
             for name, split in prepared.splits.items()
         },
-        scores={split: score_split(predictions.of_split(split), run.config.seed) for split in HELD_OUT},
+        scores={split: score_split(predictions.of_split(split), run.config.seed) for split in logits},
         temperature=temperature,
         threshold=threshold,
         history=history,
@@ -160,8 +160,8 @@ def conclude(
 def _predictions(
     prepared: Prepared, logits: dict[str, np.ndarray], temperature: float, threshold: MinConfidence
 ) -> Predictions:
-    """The log of both held-out splits."""
-    splits = {name: prepared.splits[name] for name in HELD_OUT}
+    """The log of the splits that were heard."""
+    splits = {name: prepared.splits[name] for name in logits}
 
     def column(name: str, kind: Any) -> np.ndarray:
         return np.concatenate([np.asarray(split[name][:], kind) for split in splits.values()])
@@ -176,7 +176,7 @@ def _predictions(
         artists=column("artist", object),
         starts_seconds=column("start_seconds", np.float64),
         labels=column("label", np.int64),
-        logits=np.concatenate([logits[name] for name in splits]),
+        logits=np.concatenate(list(logits.values())),
     )
 
 
@@ -293,14 +293,15 @@ def _begin_wandb(run: Run) -> None:
 
 
 def _tell_wandb(outcome: Outcome, predictions: Predictions) -> None:
-    """Log the scores and the confusion matrix of the test split, and close the log."""
+    """Log the scores and the confusion matrix of the split to judge by, and close the log."""
     import wandb
 
-    test = predictions.of_split("test")
-    songs = song_logits(test.logits, test.labels, test.songs)
-    scores = {f"test/{name}": value for name, value in outcome.scores["test"].scores.items()}
+    split = outcome.judged
+    rows = predictions.of_split(split)
+    songs = song_logits(rows.logits, rows.labels, rows.songs)
+    scores = {f"{split}/{name}": value for name, value in outcome.scores[split].scores.items()}
     matrix = wandb.plot.confusion_matrix(
         y_true=songs.labels.tolist(), preds=songs.predicted().tolist(), class_names=list(outcome.genres)
     )
-    wandb.log({**scores, "test/confusion": matrix})
+    wandb.log({**scores, f"{split}/confusion": matrix})
     wandb.finish()
