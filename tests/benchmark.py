@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,13 +34,10 @@ from tagger.workers import decode_ahead, usable_cores
 from tests.songs import make_song, synthesize
 
 if TYPE_CHECKING:
-    from tagger.checkpoint import Checkpoint
     from tagger.description import Description
     from tagger.model import GenreModel
 
-#: Formats and the lengths of their songs, in minutes.
-FORMATS = {".mp3": 4, ".flac": 2, ".m4a": 6, ".opus": 3, ".ogg": 5}
-BATCHES = (1, 8, 16)
+FORMATS = (".mp3", ".flac", ".m4a", ".opus", ".ogg")
 OPTIONS = TagOptions(reanalyze=True)  # the songs are copies of five, so they must not be known from one another
 UNTIL_CLEAR = replace(OPTIONS, until_clear=True)
 WATCHED = 10  # songs from one look at the memory to the next
@@ -54,7 +51,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).
 sys.exit(code)"""
 IMPORT_TORCH = "import os, torch; os._exit(0)"  # at once: the end of the interpreter is no part of a start
 LOAD_MODEL = "import os; from tagger.model import GenreModel; GenreModel.load(); os._exit(0)"
-DECODE_ALL = "import sys; from tagger.audio import decode; [decode(song, 5) for song in sys.argv[1:]]"
+DECODE_ALL = "import sys; from tagger.audio import decode; [decode(song, 5, 80_000) for song in sys.argv[1:]]"
 
 
 @dataclass(frozen=True)
@@ -62,15 +59,18 @@ class Size:
     """How much is measured."""
 
     n_songs: int  # a multiple of the number of formats
-    minute: float  # seconds in one
+    n_songs_full: int  # that a full-size AST hears on a CPU, which takes seconds each; at most one of a format
+    song_seconds: float
     n_turns: int
-    product_rows: int  # of the square matrices whose product is the ceiling of the model
+    product_rows: int  # of the square matrices whose product no model exceeds
     n_known: int  # songs that were heard before
     n_long_run: int  # songs of a run that is to end as it begins
 
 
-THOROUGH = Size(n_songs=100, minute=60, n_turns=5, product_rows=2048, n_known=10_000, n_long_run=3_000)
-QUICK = Size(n_songs=5, minute=4, n_turns=1, product_rows=512, n_known=100, n_long_run=15)
+THOROUGH = Size(
+    n_songs=100, n_songs_full=3, song_seconds=240, n_turns=5, product_rows=2048, n_known=10_000, n_long_run=3_000
+)
+QUICK = Size(n_songs=5, n_songs_full=1, song_seconds=16, n_turns=1, product_rows=512, n_known=100, n_long_run=15)
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Figure:
 def make_songs(folder: Path, size: Size) -> list[Path]:
     """The corpus: a song in each format, copied until there are enough."""
     folder.mkdir()
-    music = synthesize("music", size.minute, rate=44_100, channels=2)
-    songs = [make_song(folder / f"0{suffix}", signal=np.tile(music, minutes)) for suffix, minutes in FORMATS.items()]
+    music = np.tile(synthesize("music", size.song_seconds / 4, rate=44_100, channels=2), 4)
+    songs = [make_song(folder / f"0{suffix}", signal=music) for suffix in FORMATS]
     for i in range(len(FORMATS), size.n_songs):
         song = songs[i % len(FORMATS)]
         songs.append(shutil.copyfile(song, folder / f"{i // len(FORMATS)}{song.suffix}"))
@@ -112,6 +112,19 @@ def median_seconds(n_turns: int, *works: Callable[[], object]) -> list[float]:
             times.append(time.perf_counter())
         turns.append(np.diff(times))
     return np.median(turns[1:] or turns, axis=0).tolist()
+
+
+@contextmanager
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """Let torch compute on that many threads, and afterwards on as many as before."""
+    import torch
+
+    n_before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_before)
 
 
 def process_cost(n_turns: int, *command: object) -> tuple[float, float]:
@@ -133,13 +146,13 @@ def default_settings() -> dict[str, str]:
     return own | {"GENRE_TAG_CONFIG": os.devnull}
 
 
-def decoding_times(songs: Sequence[Path], size: Size) -> Iterator[Figure]:
+def decoding_times(songs: Sequence[Path], snippet_samples: int, size: Size) -> Iterator[Figure]:
     """The windows of a song of each format beside the whole of it, on one core."""
-    for song, minutes in zip(songs, FORMATS.values(), strict=False):
-        hear_windows, hear_all = partial(decode, song, OPTIONS.n_snippets), partial(decode, song, None)
-        windows, whole = median_seconds(size.n_turns, hear_windows, hear_all)
-        name, beside = f"decode {song.suffix[1:]}", f"all {minutes * size.minute:g} s"
-        yield Figure(name, 1e3 * windows, "ms per song", beside, 1e3 * whole)
+    for song in songs[: len(FORMATS)]:
+        works = (partial(decode, song, n_snippets, snippet_samples) for n_snippets in (OPTIONS.n_snippets, None))
+        windows, whole = median_seconds(size.n_turns, *works)
+        beside = f"all {size.song_seconds:g} s"
+        yield Figure(f"decode {song.suffix[1:]}", 1e3 * windows, "ms per song", beside, 1e3 * whole)
 
 
 def feature_time(waveforms: np.ndarray, size: Size) -> Figure:
@@ -149,100 +162,160 @@ def feature_time(waveforms: np.ndarray, size: Size) -> Figure:
 
     from tagger.features import LogMel
 
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    ours, theirs = median_seconds(
-        size.n_turns,
+    works = (
         partial(LogMel(), torch.from_numpy(waveforms)),
         partial(ASTFeatureExtractor(), list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt"),
     )
-    torch.set_num_threads(n_threads)
+    with torch_threads(1):
+        ours, theirs = median_seconds(size.n_turns, *works)
     to_ms = 1e3 / len(waveforms)
     return Figure("log-mel", to_ms * ours, "ms per snippet", "ASTFeatureExtractor", to_ms * theirs)
 
 
-def model_speeds(
-    checkpoint: Checkpoint, device: str, batches: Sequence[int], waveforms: np.ndarray, size: Size
-) -> Iterator[Figure]:
-    """The automatic precision and int8 beside fp32 at each batch size, then the fastest of each beside its ceiling.
+def model_speeds(description: Description, device: str, songs: Sequence[Path], size: Size) -> Iterator[Figure]:
+    """The automatic precision and int8 beside fp32 at some batch sizes, then each at its fastest beside its ceilings.
 
-    Operations are counted as published (nominal), and as spent: in the last layer only what the head reads.
+    Operations are counted as spent: in the last layer only what the head reads. Where they are counted as published,
+    it is called nominal.
     """
-    from tagger.model import GenreModel, choose_precision, computes_int8, flops_per_snippet
+    from tagger.checkpoint import load_checkpoint
+    from tagger.model import GenreModel, choose_precision, computes_int8, default_batch_size, flops_per_snippet
+    from tagger.transformer import N_SPECIAL, count_patches
 
+    checkpoint, waveforms = load_checkpoint(description), snippets_of(songs, description.snippet_samples)
+    architecture, name = checkpoint.architecture, description.name
     names = ("auto", "fp32", *(["int8"] if computes_int8(device) else []))
-    precisions = [choose_precision(name, device) for name in names]
+    precisions = [choose_precision(each, device) for each in names]
     models = {precision.name: GenreModel(checkpoint, device, precision) for precision in precisions}
-    auto, name = precisions[0].name, checkpoint.description.name
-    fastest = dict.fromkeys(models, 0.0)
-    for batch in batches:
+    auto, usual = precisions[0].name, default_batch_size(architecture, device)
+    speeds: dict[int, dict[str, float]] = {}
+    for batch in sorted({1, usual, 2 * usual}):
         for model in models.values():
             model.batch_size = batch
         block = np.resize(waveforms, (batch, waveforms.shape[1]))
         seconds = median_seconds(size.n_turns, *(partial(model.logits, block) for model in models.values()))
-        speeds = {precision: batch / taken for precision, taken in zip(models, seconds, strict=True)}
-        fastest = {precision: max(fastest[precision], speed) for precision, speed in speeds.items()}
-        yield Figure(f"{name}, batch {batch}", speeds[auto], "snippets/s", "fp32", speeds["fp32"])
-        if "int8" in speeds:
-            yield Figure(f"{name} int8, batch {batch}", speeds["int8"], "snippets/s", "fp32", speeds["fp32"])
-    nominal, spent = (1e-9 * flops_per_snippet(checkpoint.architecture, each) for each in (False, True))
-    for precision, speed in fastest.items():
-        ceiling, which = product_speed(device, precision, size), f"{name} {precision}, fastest"
-        yield Figure(f"{which}, nominal", nominal * speed, "GFLOP/s", "matrix product", ceiling)
-        yield Figure(f"{which}, as computed", spent * speed, "GFLOP/s", "matrix product", ceiling)
-        yield Figure(f"{which}, share of ceiling", 100 * spent * speed / ceiling, "% as computed")
+        speeds[batch] = {precision: batch / each for precision, each in zip(models, seconds, strict=True)}
+        yield Figure(f"{name}, batch {batch}", speeds[batch][auto], "snippets/s", "fp32", speeds[batch]["fp32"])
+        if "int8" in models:
+            which, speed = f"{name} int8, batch {batch}", speeds[batch]["int8"]
+            yield Figure(which, speed, "snippets/s", "fp32", speeds[batch]["fp32"])
+    nominal, spent = (1e-9 * flops_per_snippet(architecture, each) for each in (False, True))
+    n = size.product_rows * (1 if device == "cpu" else 4)
+    width, inner = architecture.hidden_size, architecture.intermediate_size
+    layer = [(width, width)] * 4 + [(width, inner), (inner, width)]
+    rows = usual, count_patches(architecture) + N_SPECIAL
+    for precision, model in models.items():
+        batch = model.batch_size = max(speeds, key=lambda each: speeds[each][precision])
+        hear = partial(model.logits, np.resize(waveforms, (batch, waveforms.shape[1])))
+        ceilings = [
+            products(device, precision, (1, n), [(n, n)], n**3),
+            products(device, precision, rows, layer, n**3),
+            products(device, auto, rows, layer, n**3),
+        ]
+        taken, *others = median_seconds(size.n_turns, hear, *(multiply for multiply, _ in ceilings))
+        large, own, own_auto = (1e-9 * flop / each for (_, flop), each in zip(ceilings, others, strict=True))
+        speed, which = batch / taken, f"{name} {precision}"
+        yield Figure(which, spent * speed, "GFLOP/s", "large products", large)
+        yield Figure(f"{which}, at its shapes", spent * speed, "GFLOP/s", "products of a layer", own)
+        yield Figure(f"{which}, nominal", nominal * speed, "GFLOP/s", f"the same in {auto}", own_auto)
 
 
-def product_speed(device: str, precision: str, size: Size) -> float:
-    """GFLOP a second of a large matrix product, which no model exceeds."""
+def products(
+    device: str, precision: str, rows: tuple[int, int], shapes: Sequence[tuple[int, int]], n_least: int
+) -> tuple[Callable[[], None], int]:
+    """What multiplies (batch, n_rows) rows by matrices (inputs, outputs) in turn, and the operations it does.
+
+    It does so as often as it takes for `n_least` multiplications.
+    """
     import torch
 
     from tagger.transformer import DTYPES, Int8Linear
 
-    n = size.product_rows * (1 if device == "cpu" else 4)
-    if precision == "int8":
-        levels, linear = torch.randint(256, (n, n), dtype=torch.uint8), Int8Linear(torch.nn.Linear(n, n, bias=False))
+    works: list[Callable[[], torch.Tensor]] = []
+    for n_inputs, n_outputs in shapes:
+        linear = torch.nn.Linear(n_inputs, n_outputs, bias=False, device=device).requires_grad_(False)
+        if precision == "int8":  # snippet by snippet, as a model does
+            int8, levels = Int8Linear(linear), torch.randint(256, (*rows, n_inputs), dtype=torch.uint8)
+            works += [partial(int8.multiply, snippet, 0.01, 128) for snippet in levels]
+        else:
+            inputs = torch.randn(*rows, n_inputs, device=device).to(DTYPES[precision])
+            works.append(partial(linear.to(DTYPES[precision]), inputs))
+    n_multiplications = math.prod(rows) * sum(map(math.prod, shapes))
+    n_times = math.ceil(n_least / n_multiplications)
 
-        def multiply() -> torch.Tensor:
-            return linear.multiply(levels, 0.01, 128)
+    @torch.inference_mode()
+    def multiply() -> None:
+        for _ in range(n_times):
+            results = [work() for work in works]
+        results[-1].flatten()[0].item()  # waits for the device
 
-    else:
-        matrix = torch.randn(n, n, device=device).to(DTYPES[precision])
-
-        def multiply() -> torch.Tensor:
-            return matrix @ matrix
-
-    (seconds,) = median_seconds(size.n_turns, lambda: multiply()[0, 0].item())  # item waits for the device
-    return 2e-9 * n**3 / seconds
+    return multiply, 2 * n_times * n_multiplications
 
 
-def one_of_each(songs: Sequence[Path], snippet_samples: int) -> np.ndarray:
+def snippets_of(songs: Sequence[Path], snippet_samples: int) -> np.ndarray:
     """The snippets of a song of each format, (n_snippets, snippet_samples)."""
     return np.concatenate(
         [decode(song, OPTIONS.n_snippets, snippet_samples).waveforms for song in songs[: len(FORMATS)]]
     )
 
 
-def run_speeds(songs: Sequence[Path], description: Description, model: GenreModel, size: Size) -> Iterator[Figure]:
-    """A run without its start, beside the slower of its two halves, each alone on the cores that the run gives it."""
+def run_speeds(songs: Sequence[Path], description: Description, device: str, size: Size) -> Iterator[Figure]:
+    """A run without its start beside the slower of its halves, each alone on the cores it has there, and the script."""
+    import torch
+
+    from tagger.model import GenreModel
     from tagger.run import default_workers
 
-    n_songs = len(songs)
-    snippets = np.tile(one_of_each(songs, model.snippet_samples), (n_songs // len(FORMATS), 1))
+    n_songs, n_threads, name = len(songs), torch.get_num_threads(), description.name
+    model, script = GenreModel.load(description, device), script_of(description, device)
+    check_script(script, songs[:1], description, device)
+    n_snippets, snippet_samples, some = OPTIONS.n_snippets, description.snippet_samples, songs[: len(FORMATS)]
+    snippets = np.tile(snippets_of(some, snippet_samples), (n_songs // len(some), 1))
 
     def decode_all() -> None:
-        windows = partial(decode, n_snippets=OPTIONS.n_snippets, snippet_samples=model.snippet_samples)
+        windows = partial(decode, n_snippets=n_snippets, snippet_samples=snippet_samples)
         limits = {"look_ahead": n_songs, "time_limit_seconds": OPTIONS.time_limit_seconds}
         pairs = ((song, song) for song in songs)
-        deque(decode_ahead(pairs, windows, n_workers=default_workers(model.device), **limits), maxlen=0)
+        deque(decode_ahead(pairs, windows, n_workers=default_workers(device), **limits), maxlen=0)
 
-    hear, hear_some = (partial(hear_all, songs, description, model, how) for how in (OPTIONS, UNTIL_CLEAR))
-    works = (hear, hear_some, decode_all, partial(model.logits, snippets))
-    together, some, decoders, alone = (n_songs / taken for taken in median_seconds(min(3, size.n_turns), *works))
-    yield Figure("run, model loaded", together, "songs/s", "slower half of it", min(decoders, alone))
-    yield Figure("its decoders alone", decoders, "songs/s")
-    yield Figure("its model alone", alone, "songs/s")
-    yield Figure("run, --snippets auto", some, "songs/s", "five snippets", together)
+    def script_alone() -> None:
+        with torch_threads(n_threads):  # a run may leave torch with fewer
+            script(some, n_snippets)
+
+    hear = partial(hear_all, songs, description, model, OPTIONS)
+    with torch_threads(n_threads):
+        seconds = median_seconds(min(3, size.n_turns), hear, decode_all, partial(model.logits, snippets), script_alone)
+    together, decoders, alone, scripted = np.divide((n_songs, n_songs, n_songs, len(some)), seconds).tolist()
+    yield Figure(f"{name} run", together, "songs/s", "slower half of it", min(decoders, alone))
+    yield Figure(f"{name} decoders alone", decoders, "songs/s")
+    yield Figure(f"{name} model alone", alone, "songs/s")
+    yield Figure(f"{name} run, script on its snippets", together, "songs/s", "transformers.pipeline", scripted)
+
+
+def other_run_speeds(songs: Sequence[Path], description: Description, device: str, size: Size) -> Iterator[Figure]:
+    """Runs over songs of one format, and of as few snippets as will do, and the script on whole songs."""
+    import torch
+
+    from tagger.model import GenreModel
+
+    n_songs, n_threads, name = len(songs), torch.get_num_threads(), description.name
+    model, script = GenreModel.load(description, device), script_of(description, device)
+    mp3s, some = [song for song in songs if song.suffix == ".mp3"] * len(FORMATS), songs[: len(FORMATS)]
+
+    def script_alone() -> None:
+        with torch_threads(n_threads):
+            script(some, None)
+
+    works = [
+        partial(hear_all, each, description, model, how)
+        for each, how in ((songs, OPTIONS), (songs, UNTIL_CLEAR), (mp3s, OPTIONS))
+    ]
+    with torch_threads(n_threads):
+        seconds = median_seconds(min(3, size.n_turns), *works, script_alone)
+    together, clear, mp3, scripted = np.divide((n_songs, n_songs, len(mp3s), len(some)), seconds).tolist()
+    yield Figure(f"{name} run, mp3s alone", mp3, "songs/s", "all formats", together)
+    yield Figure(f"{name} run, --snippets auto", clear, "songs/s", "five snippets", together)
+    yield Figure(f"{name} run, script on whole songs", together, "songs/s", "transformers.pipeline", scripted)
 
 
 def hear_all(songs: Sequence[Path], description: Description, model: GenreModel, options: TagOptions) -> None:
@@ -257,50 +330,42 @@ def hear_all(songs: Sequence[Path], description: Description, model: GenreModel,
                 sys.exit(f"{result.path} failed: {result.reason}")
 
 
-def script_speeds(songs: Sequence[Path], description: Description, model: GenreModel, size: Size) -> Iterator[Figure]:
-    """A run beside what a user would write instead: the same checkpoint in a pipeline of transformers, song by song.
+def script_of(description: Description, device: str) -> Callable[[Sequence[Path], int | None], np.ndarray]:
+    """What a user would write instead: the same checkpoint in a pipeline of transformers, song by song.
 
-    The script decodes as the run does, in its own process. Ends the benchmark if their logits are not the same.
+    It decodes as a run does, in its own process, and gives the logits of each snippet.
     """
-    import torch
     from transformers import pipeline
 
-    from tagger.model import GenreModel
-
-    classify = pipeline("audio-classification", model=str(description.folder), device=model.device)
+    classify = pipeline("audio-classification", model=str(description.folder), device=device)
     columns = classify.model.config.label2id
 
-    def script(n_snippets: int | None) -> np.ndarray:
-        """Logits of the snippets of a song in each format."""
+    def script(songs: Sequence[Path], n_snippets: int | None) -> np.ndarray:
         rows = []
-        for song in songs[: len(FORMATS)]:
-            for waveform in decode(song, n_snippets, model.snippet_samples).waveforms:
+        for song in songs:
+            for waveform in decode(song, n_snippets, description.snippet_samples).waveforms:
                 answers = classify(
                     {"raw": waveform, "sampling_rate": SAMPLE_RATE}, top_k=None, function_to_apply="none"
                 )
                 rows.append([answer["score"] for answer in sorted(answers, key=lambda each: columns[each["label"]])])
         return np.array(rows, np.float32)
 
-    def run() -> None:
-        hear_all(songs, description, model, OPTIONS)
+    return script
 
-    n_threads = torch.get_num_threads()
 
-    def script_alone(n_snippets: int | None) -> None:
-        torch.set_num_threads(usable_cores())  # as torch begins
-        script(n_snippets)
-        torch.set_num_threads(n_threads)
+def check_script(
+    script: Callable[[Sequence[Path], int | None], np.ndarray],
+    songs: Sequence[Path],
+    description: Description,
+    device: str,
+) -> None:
+    """End the benchmark if a model in float32 and the script do not agree about songs."""
+    from tagger.model import GenreModel
 
-    exact = GenreModel.load(description, model.device, "fp32").logits(one_of_each(songs, model.snippet_samples))
-    difference = float(np.abs(exact - script(OPTIONS.n_snippets)).max())
-    if difference > TOLERANCE:
-        sys.exit(f"the logits of the script differ by {difference:.2g}")
-    works = (run, partial(script_alone, OPTIONS.n_snippets), partial(script_alone, None))
-    ours, same, everything = median_seconds(min(3, size.n_turns), *works)
-    speed = len(songs) / ours
-    for which, seconds in (("same", same), ("all", everything)):
-        name = f"run beside script, {which} snippets"
-        yield Figure(name, speed, "songs/s", "transformers.pipeline", len(FORMATS) / seconds)
+    exact = GenreModel.load(description, device, "fp32").logits(snippets_of(songs, description.snippet_samples))
+    difference = float(np.abs(exact - script(songs, OPTIONS.n_snippets)).max())
+    if not difference <= TOLERANCE:
+        sys.exit(f"{description.name}: the logits of the script differ by {difference:.2g}")
 
 
 def growth(size: Size) -> Iterator[Figure]:
@@ -383,7 +448,13 @@ def command_costs(songs: Sequence[Path], n_workers: int, size: Size) -> Iterator
     yield Figure("peak memory, with decoders", run_mb + n_workers * decoder_mb, "MB")
 
 
-def machine_facts(model: GenreModel) -> dict[str, object]:
+def full_size_memory(song: Path, full: Description) -> Figure:
+    """What the command holds in memory with a full-size AST, of which a song shows all."""
+    words = ("-m", "tagger", song, "--model", full.folder, "--json", os.devnull, "--reanalyze")
+    return Figure("full size peak memory, main process", process_cost(1, *words)[1], "MB")
+
+
+def machine_facts(device: str, precision: str) -> dict[str, object]:
     """What the figures depend on."""
     import torch
 
@@ -393,40 +464,45 @@ def machine_facts(model: GenreModel) -> dict[str, object]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": model.device,
-        "precision": model.precision,
+        "device": device,
+        "precision": precision,
         "cores": usable_cores(),
         "torch threads": torch.get_num_threads(),
-        "decoders": default_workers(model.device),
+        "decoders": default_workers(device),
         "load before": round(os.getloadavg()[0], 2),
     }
 
 
-def all_figures(songs: Sequence[Path], model: GenreModel, size: Size, full: bool) -> Iterator[Figure]:
-    """Every figure, one after the other."""
-    from tagger.checkpoint import Checkpoint, load_checkpoint
-    from tagger.description import N_AUDIOSET_LABELS, N_FRAMES, describe
-    from tagger.features import LogMel
-    from tagger.model import default_batch_size
-    from tagger.run import default_workers
-    from tagger.transformer import Architecture, Transformer
+def full_size(folder: Path) -> Description:
+    """An AST of the size of the AudioSet checkpoint, with random weights, written to `folder`."""
+    from tagger.description import N_FRAMES, describe
+    from tagger.transformer import Architecture
+    from tests.checkpoints import AUDIOSET, make_checkpoint
 
-    ten_seconds = one_of_each(songs, SNIPPET_SAMPLES)
-    yield from decoding_times(songs, size)
-    yield feature_time(ten_seconds[:8], size)
-    starter = load_checkpoint(describe("starter"))
-    yield from model_speeds(starter, model.device, BATCHES, one_of_each(songs, model.snippet_samples), size)
+    usual = asdict(Architecture())
+    usual = {name: usual[name] for name in usual.keys() - {"num_labels", "num_mel_bins", "max_length"}}
+    make_checkpoint(folder, AUDIOSET, n_frames=N_FRAMES, **usual)
+    return replace(describe(str(folder)), name="full size")
+
+
+def all_figures(
+    songs: Sequence[Path], starter: Description, full: Description | None, device: str, size: Size
+) -> Iterator[Figure]:
+    """Every figure, one after the other; those of a full-size AST if there is one."""
+    from tagger.run import default_workers
+
+    yield from decoding_times(songs, starter.snippet_samples, size)
+    yield feature_time(snippets_of(songs, SNIPPET_SAMPLES)[:8], size)
+    yield from model_speeds(starter, device, songs, size)
+    yield from run_speeds(songs, starter, device, size)
+    yield from other_run_speeds(songs, starter, device, size)
     if full:
-        full_size = replace(starter.description, name="full size")
-        full_size = replace(full_size, features=replace(full_size.features, n_frames=N_FRAMES))
-        architecture = Architecture(N_AUDIOSET_LABELS)
-        random = Checkpoint(full_size, architecture, Transformer(architecture).state_dict(), LogMel())
-        batches = [default_batch_size(architecture, model.device)]
-        yield from model_speeds(random, model.device, batches, ten_seconds, size)
-    yield from run_speeds(songs, starter.description, model, size)
-    yield from script_speeds(songs, starter.description, model, size)
-    yield second_run_time(starter.description, size)
-    yield from command_costs(songs, default_workers(model.device), size)
+        yield from model_speeds(full, device, songs[:1], size)
+        heard = songs[: size.n_songs_full] if device == "cpu" else songs
+        yield from run_speeds(heard, full, device, size)
+        yield full_size_memory(songs[0], full)
+    yield second_run_time(starter, size)
+    yield from command_costs(songs, default_workers(device), size)
     yield from growth(size)
 
 
@@ -455,15 +531,18 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="a full-size AST with random weights too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     arguments = parser.parse_args()
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the table is to stand alone; transformers looks when imported
 
-    from tagger.model import GenreModel
+    from tagger.description import STARTER, describe
+    from tagger.model import choose_device, choose_precision
 
-    size, model = QUICK if arguments.quick else THOROUGH, GenreModel.load()
-    facts = machine_facts(model)
+    size, device = QUICK if arguments.quick else THOROUGH, choose_device("auto")
+    facts = machine_facts(device, choose_precision("auto", device).name)
     with TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = str(Path(folder, "state"))  # nothing is known before, and no store the larger
         songs = make_songs(Path(folder, "songs"), size)
-        figures = list(all_figures(songs, model, size, arguments.full))
+        full = full_size(Path(folder, "full")) if arguments.full else None
+        figures = list(all_figures(songs, describe(STARTER), full, device, size))
     show(facts, figures)
     if arguments.json:
         table = [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
