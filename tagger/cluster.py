@@ -76,9 +76,9 @@ def tag_songs(
     waiting |= {name: OnTheWay(where) for name, where in asked.items()}
     if not waiting:
         return
-    with _connected(address), _closing(_streamed(list(waiting.values()), plan)) as answers:
+    with _connected(address), _closing(_streamed(list(waiting.values()), plan)) as parts:
         try:
-            for answer in answers:
+            for answer in _answers_in(parts):
                 if waiting.pop(answer.name, None) is not None:
                     results.keep(answer)
                     yield answer.result
@@ -116,8 +116,14 @@ def _remembered(row: Answer) -> Remembered:
     return Remembered(row.identity, row.stamp, Failure(result.reason) if failed else result.heard, result.old)
 
 
-#: Ray is to say nothing to the terminal that its exceptions do not say, and nothing to anybody else.
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+#: Of a cluster that is started here: it says nothing to the terminal that its exceptions do not say, and nothing to
+#: anybody else; it does not yield to all other programs; a worker that waits a second is not started anew.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_worker_niceness": "0",
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+}
 
 
 @contextmanager
@@ -129,7 +135,7 @@ def _connected(address: str | None) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    here = {"address": "local", "num_cpus": usable_cores(), "include_dashboard": False}
+    here = {"address": "local", "num_cpus": max(2, usable_cores()), "include_dashboard": False}
     try:
         _knock(address)
         with _silence():
@@ -153,12 +159,12 @@ def _knock(address: str | None) -> None:
 
 
 @contextmanager
-def _closing(answers: Generator[Answer, None, None]) -> Iterator[Generator[Answer, None, None]]:
+def _closing(parts: Generator[bytes, None, None]) -> Iterator[Iterator[bytes]]:
     try:
-        yield answers
+        yield parts
     finally:
         with _silence():
-            answers.close()
+            parts.close()
 
 
 @contextmanager
@@ -176,17 +182,27 @@ def _silence() -> Iterator[None]:
 
 def _one_line(error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error).strip()
-    return (reason or type(error).__name__).splitlines()[0][:200]
+    return (reason or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
 
 
-def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[Answer, None, None]:
-    """What nodes make of the songs, in the order in which they are done."""
+def _answers_in(parts: Iterable[bytes]) -> Iterator[Answer]:
+    for data in parts:
+        part = pickle.loads(data)
+        if isinstance(part, Stop):
+            raise part.error(part.name, part.reason)
+        yield from part
+
+
+def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[bytes, None, None]:
+    """What nodes make of the songs, in parts, in the order in which they are done."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     resources = ray.cluster_resources()
-    n_cores, n_gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
+    n_cores, n_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     on_gpus = n_gpus > 0 and plan.device != "cpu"
+    if n_cores < 2 - on_gpus:  # Ray would wait for another one to join
+        raise ClusterError("ray", "has too few cores: one is to decode, and one to hear where there is no GPU")
     n_decoders = plan.options.n_workers or max(1, n_cores - n_gpus if on_gpus else n_cores // 2)
     n_models = n_gpus if on_gpus else max(1, n_cores - n_decoders)
     n_most = max(1, PART_BYTES // (4 * plan.description.snippet_samples * (plan.options.n_snippets or 1)))
@@ -208,10 +224,7 @@ def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[Answer, None, 
         .map(partial(_finish, plan=plan), num_cpus=1 - DECODER_CORES, concurrency=max(1, n_decoders // 4))
     )
     for row in answered.iter_rows():
-        part = pickle.loads(row["part"])
-        if isinstance(part, Stop):
-            raise part.error(part.name, part.reason)
-        yield from part
+        yield row["part"]
 
 
 # --- the stages, as Ray calls them

@@ -22,6 +22,14 @@ COLUMNS = ("uri", "path")
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # one letter is a drive
 
 
+class FetchError(Exception):
+    """What lies at a URI and cannot be had: its `path`, and the `reason`."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
 def find_everywhere(
     paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryIO | None = None
 ) -> Iterator[Found]:
@@ -58,14 +66,14 @@ def name_of(where: Path | str) -> str:
 
 
 def fetch(uri: str, target: str) -> None:
-    """Copy what lies at the URI into a file. Raises OSError whatever goes wrong with it."""
+    """Copy what lies at the URI into a file. Raises FetchError."""
     import fsspec
 
     try:
         with fsspec.open(uri, "rb") as source, open(target, "wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
     except Exception as error:  # each file system has its own
-        raise OSError(_reason(error)) from error
+        raise FetchError(uri, f"cannot be fetched: {_reason(error)}") from error
 
 
 def suffix_of(uri: str) -> str:
@@ -129,5 +137,7 @@ def _column(names: Sequence[str]) -> str:
 
 def _reason(error: Exception) -> str:
     """What went wrong, in one line."""
+    if isinstance(error, (FileNotFoundError, KeyError)):  # those of fsspec say only where; an archive's are KeyErrors
+        return "no such file"
     text = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
     return text.splitlines()[0][:200]

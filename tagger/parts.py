@@ -192,7 +192,7 @@ def _at_hand(where: Path | str, decoder: Worker) -> Iterator[Path | Failure]:
     with tempfile.TemporaryDirectory(prefix="genre-tag-") as folder:
         path = Path(folder, f"song{suffix_of(where)}")
         failure = decoder.run(partial(fetch, where, str(path)))
-        yield replace(failure, reason=f"cannot be fetched: {failure.reason}", is_lasting=False) if failure else path
+        yield replace(failure, is_lasting=False) if failure else path
 
 
 class Hearer:

@@ -9,7 +9,6 @@ file of the old one, which is replaced as a whole.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -31,6 +30,11 @@ from tagger.parts import Answer, ResultsError
 from tagger.predict import Heard
 from tagger.run import SongResult
 from tagger.store import Method
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows, where two runs at once are not noticed
+    flock = None  # type: ignore[assignment]
 
 FILE_ROWS = 16_384  # some 10 MB: as many files for 100 million songs as a folder can hold with ease
 FLUSH_SECONDS = 30.0  # what a run that is killed has to do again, at most
@@ -76,9 +80,10 @@ class Results:
             about = json.dumps(asdict(method), indent=1).encode()
             _write(self.folder / ".method.json", lambda file: file.write(about))
         except OSError as error:
-            raise ResultsError(self.folder, error.strerror or str(error)) from error
+            raise ResultsError(self.folder, f"results cannot be kept there ({error.strerror or error})") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if flock is not None:
+                flock(self._lock, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
             raise ResultsError(self.folder, "another run writes there: wait for it, or name other --results") from None

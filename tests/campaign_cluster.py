@@ -2,7 +2,8 @@
 
 Two nodes are emulated on this machine. The songs of a folder (by default synthesised ones) are heard in one process, on
 both nodes, and with a node taken away in mid-run; then the run is cut off by Ctrl-C and goes on. At last the engines
-run in turns, as a user runs them, and what Ray costs is told in seconds and in seconds of the processors.
+run in turns, as a user runs them, and what Ray costs is told: of the whole run, of the part of it in which songs come
+(when all has started), and in seconds of processors, which say most on a machine that has other things to do.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import ray
@@ -27,6 +30,7 @@ from tagger.description import describe
 from tagger.library import Found, find_songs
 from tagger.model import GenreModel
 from tagger.options import TagOptions
+from tagger.params import SOME_FAILED
 from tagger.parts import Plan, load_model
 from tagger.results import Results
 from tagger.run import tag_songs as tag_here
@@ -41,28 +45,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("music", nargs="?", help="a folder of songs; without one they are synthesised")
     parser.add_argument("--rounds", type=int, default=3, help="times that each engine runs (default 3; 0: none)")
+    parser.add_argument("--overhead", action="store_true", help="only run the engines in turns")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         music = Path(given.music) if given.music else synthesized(work / "music")
-        songs = [found for found in find_songs([str(music)]) if not found.problem]
-        expected = heard_here(songs, work)
-        print(f"{len(songs)} songs, heard in one process")
-        with two_nodes() as cluster:
-            check(songs, expected, work / "both")
-            print("two nodes: the same decisions, each song once")
-            check(songs, expected, work / "removed", lose=partial(remove_last, cluster))
-            print("a node removed in mid-run: the same decisions, each song once")
-        interrupted(music, songs, work)
-        print("cut off by Ctrl-C and started again: each song once")
-        for number in range(given.rounds):
-            costs = [cost(music, engine, work / f"{engine}{number}") for engine in ("local", "ray")]
-            (wall, cpu), (ray_wall, ray_cpu) = costs
-            load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-            print(
-                f"local {wall:.0f} s, {cpu:.0f} s of processors; ray {ray_wall:.0f} s, {ray_cpu:.0f} s:"
-                f" {ray_wall / wall:.2f} and {ray_cpu / cpu:.2f} times as much (load {load})"
-            )
+        if not given.overhead:
+            lose_and_go_on(music, work)
+        if given.rounds:
+            compare(music, given.rounds, work)
+
+
+def lose_and_go_on(music: Path, work: Path) -> None:
+    songs = [found for found in find_songs([str(music)]) if not found.problem]
+    expected = heard_here(songs, work)
+    print(f"{len(songs)} songs, heard in one process")
+    with two_nodes() as cluster:
+        check(songs, expected, work / "both")
+        print("two nodes: the same decisions, each song once")
+        check(songs, expected, work / "removed", lose=partial(remove_last, cluster))
+        print("a node removed in mid-run: the same decisions, each song once")
+    interrupted(music, songs, work)
+    print("cut off by Ctrl-C and started again: each song once")
 
 
 def synthesized(folder: Path) -> Path:
@@ -145,21 +149,36 @@ def interrupted(music: Path, songs: list[Found], work: Path) -> None:
     print(f"{n_done} songs were done and {n_known} of {len(songs)} known to the second run;", end=" ")
 
 
-def cost(music: Path, engine: str, folder: Path) -> tuple[float, float]:
-    """Seconds a run takes, and seconds of processors that it and all its processes take."""
+def compare(music: Path, rounds: int, work: Path) -> None:
+    costs: dict[str, list[np.ndarray]] = {"local": [], "ray": []}
+    for number in range(rounds):
+        for engine, kept in costs.items():
+            kept.append(cost(music, engine, work / f"{engine}{number}"))
+            seconds = "{:.1f} s, {:.1f} s from a fifth of the songs on, {:.1f} s of processors".format(*kept[-1])
+            print(f"{engine}: {seconds} (load {os.getloadavg()[0]:.1f})")
+    ratios = np.median(costs["ray"], axis=0) / np.median(costs["local"], axis=0)
+    print("ray takes {:.2f} times as long, {:.2f} when all has started, {:.2f} times the processors".format(*ratios))
+
+
+def cost(music: Path, engine: str, folder: Path) -> np.ndarray:
+    """Seconds a run takes, those from a fifth of its answers to the last, and those of processors for all of it."""
     arguments, environment = command(music, engine, folder)
     began = time.monotonic()
-    process = psutil.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = psutil.Popen(
+        [*arguments, "--json", "-"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     used: dict[int, float] = {}
-    while process.poll() is None:
-        for each in [process, *process.children(recursive=True)]:
-            try:
-                times = each.cpu_times()
-                used[each.pid] = times.user + times.system
-            except psutil.Error:  # it has ended
-                continue
-        time.sleep(0.25)
-    return time.monotonic() - began, sum(used.values())
+    with ThreadPoolExecutor(1) as reader:
+        answers = reader.submit(lambda: [time.monotonic() for _ in process.stdout])
+        while process.poll() is None:
+            for each in [process, *process.children(recursive=True)]:
+                with suppress(psutil.Error):  # it has ended
+                    times = each.cpu_times()
+                    used[each.pid] = times.user + times.system
+            time.sleep(0.25)
+    ended, stamps = time.monotonic(), answers.result()
+    assert process.returncode in (0, SOME_FAILED) and stamps, process.returncode
+    return np.array([ended - began, stamps[-1] - stamps[len(stamps) // 5], sum(used.values())])
 
 
 if __name__ == "__main__":
