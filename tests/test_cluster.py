@@ -9,10 +9,11 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PosixPath
+from typing import Any
 
 import numpy as np
 import psutil
@@ -31,13 +32,24 @@ from tagger.library import Found, find_songs  # noqa: E402
 from tagger.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.model import GenreModel  # noqa: E402
 from tagger.options import TagOptions  # noqa: E402
-from tagger.parts import ClusterError, Hearer, OnTheWay, Plan, ResultsError, finish, listen, load_model  # noqa: E402
+from tagger.parts import (  # noqa: E402
+    ClusterError,
+    Hearer,
+    OnTheWay,
+    Plan,
+    ResultsError,
+    _call,
+    finish,
+    listen,
+    load_model,
+)
 from tagger.predict import ModelError  # noqa: E402
 from tagger.results import Results  # noqa: E402
 from tagger.run import SongResult  # noqa: E402
 from tagger.run import tag_songs as tag_here  # noqa: E402
 from tagger.store import Store, store_path  # noqa: E402
 from tagger.undo import list_runs  # noqa: E402
+from tagger.workers import Worker  # noqa: E402
 from tests.fakes import FakeModel, make_tone  # noqa: E402
 from tests.songs import make_song  # noqa: E402
 
@@ -81,7 +93,13 @@ def one_process() -> Iterator[None]:
 
 @contextmanager
 def in_one_process() -> Iterator[None]:
-    """The stages one after the other in this process."""
+    """The stages one after the other in this process, which keeps no decoder afterwards."""
+
+    @cache
+    def decoder(time_limit_seconds: float) -> Worker[Any, Any]:
+        worker: Worker[Any, Any] = Worker(_call, time_limit_seconds)
+        stack.callback(worker.close)
+        return worker
 
     def streamed(songs: list[OnTheWay], plan: Plan) -> Iterator[bytes]:
         hearer = Hearer(plan, load_now=False)
@@ -89,7 +107,8 @@ def in_one_process() -> Iterator[None]:
             (heard,) = hearer.hear([listen(pickle.dumps(songs[first : first + 5]), plan)])
             yield finish(heard, plan)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr("tagger.parts._decoder", decoder)
         patch.setattr("tagger.cluster._connected", lambda address: nullcontext())
         patch.setattr("tagger.cluster._streamed", streamed)
         yield
