@@ -9,7 +9,6 @@ A teacher that hears the very mixture its pupil hears teaches well, even where n
 from __future__ import annotations
 
 import csv
-import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,8 @@ from tqdm import tqdm
 from tagger.audio import SAMPLE_RATE
 from tagger.params import NothingDoneError
 from training.data import Prepared, load_prepared
-from training.starter.corpus import NO_MUSIC, TABLE
+from training.starter.corpus import NO_MUSIC
+from training.starter.sounds import save_sounds
 from training.waveforms import FULL_SCALE, Waveforms
 
 SECONDS = 40  # of a mix
@@ -123,17 +123,13 @@ def mixes(dataset: Path, recordings: Path, out: Path, number: int, seed: int) ->
     RECORDINGS, the songs.csv of `corpus`, tells which of them are speech. Mixes have no genre: the teachers name it.
     """
     sources = find_sources(load_prepared(dataset), recordings)
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / TABLE).open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["path", "genre", "source", "split"])
-        for index in tqdm(range(number), unit="mix", disable=None):
-            samples = mix(sources, np.random.default_rng([seed, index]))
-            name = f"{index:05}.wav"
-            with wave.open(str(out / name), "wb") as song:
-                song.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
-                song.writeframes((samples * (FULL_SCALE - 1)).astype("<i2").tobytes())
-            rows.writerow([name, "", f"mix {index}", "train"])
+    save_sounds(
+        out,
+        (
+            (f"{index:05}.wav", "", f"mix {index}", mix(sources, np.random.default_rng([seed, index])))
+            for index in tqdm(range(number), unit="mix", disable=None)
+        ),
+    )
     click.echo(f"{number} mixes in {out}")
 
 

@@ -122,12 +122,12 @@ def written(heard: Heard, genres: Sequence[str], decision: Decision) -> np.ndarr
 def without_its_source(heard: Heard, genres: Sequence[str]) -> np.ndarray:
     """What `written` gives when the decision is made without the recordings of each song's own source, so that no
     song judges a threshold that it helped to choose, (n_songs,)."""
-    labels = np.full(len(heard.songs), -1)
+    labels, is_music = np.full(len(heard.songs), -1), labels_of(heard, genres) >= 0
     sources = np.array([_source(song) for song in heard.songs])
     for source in np.unique(sources):
         is_held_out = sources == source
-        if (labels_of(heard, genres)[~is_held_out] < 0).all():
-            continue  # no music is left to decide by
+        if not is_music[~is_held_out].any():
+            continue  # none is left to decide by
         labels[is_held_out] = written(heard.chosen(is_held_out), genres, decide(heard.chosen(~is_held_out), genres))
     return labels
 

@@ -7,20 +7,19 @@ Free recordings have hardly any, and a network that never heard them takes a ste
 
 from __future__ import annotations
 
-import csv
-import wave
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import click
 import numpy as np
 
 from tagger.audio import SAMPLE_RATE
-from training.starter.corpus import NO_MUSIC, TABLE
+from training.starter.corpus import NO_MUSIC
+from training.starter.sounds import save_sounds
 
 SECONDS = 60
 LOWEST_HZ, HIGHEST_HZ = 40.0, 4000.0
-FULL_SCALE = 32767
 
 #: One turn of a wave, from its phase in turns.
 WAVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -62,19 +61,14 @@ def sound(kind: str, rng: np.random.Generator) -> np.ndarray:
 @click.option("--seed", type=int, default=1, show_default=True)
 def tones(folder: Path, number: int, seed: int) -> None:
     """Make sounds that are no music in FOLDER, and songs.csv there, which names them."""
-    folder.mkdir(parents=True, exist_ok=True)
     kinds = [*WAVES, "noise"]
-    with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["path", "genre", "source", "split"])
-        for index in range(number):
-            kind = kinds[index % len(kinds)]
-            name = f"{index:03}-{kind}.wav"
-            samples = sound(kind, np.random.default_rng([seed, index]))
-            with wave.open(str(folder / name), "wb") as song:
-                song.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
-                song.writeframes((samples * FULL_SCALE).astype("<i2").tobytes())
-            rows.writerow([name, NO_MUSIC, f"tones {index}", "train"])
+    save_sounds(
+        folder,
+        (
+            (f"{index:03}-{kind}.wav", NO_MUSIC, f"tones {index}", sound(kind, np.random.default_rng([seed, index])))
+            for index, kind in zip(range(number), cycle(kinds), strict=False)
+        ),
+    )
     click.echo(f"{number} sounds in {folder}")
 
 

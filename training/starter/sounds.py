@@ -1,0 +1,30 @@
+"""Sounds that are made here, as files that the teachers hear and `genre-tag prepare` reads."""
+
+from __future__ import annotations
+
+import csv
+import wave
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tagger.audio import SAMPLE_RATE
+from training.starter.corpus import TABLE
+from training.waveforms import FULL_SCALE
+
+
+def save_sounds(folder: Path, sounds: Iterable[tuple[str, str, str, np.ndarray]]) -> None:
+    """Write sounds, (file name, genre, source, samples within -1 to 1), as WAV, and songs.csv, which names them.
+
+    All are for training. They are taken one at a time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "genre", "source", "split"])
+        for name, genre, source, samples in sounds:
+            with wave.open(str(folder / name), "wb") as song:
+                song.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+                song.writeframes((samples * (FULL_SCALE - 1)).astype("<i2").tobytes())
+            rows.writerow([name, genre, source, "train"])
