@@ -28,7 +28,7 @@ import ray.exceptions
 
 from tagger.library import Found
 from tagger.manifest import name_of
-from tagger.options import TagOptions
+from tagger.options import ACCELERATOR_BATCH, TagOptions
 from tagger.parts import Answer, ClusterError, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
 from tagger.predict import Heard
 from tagger.results import Results
@@ -45,7 +45,6 @@ MODEL_BATCHES = 4  # that a GPU is given parts for at once: only the last of the
 # A decoder leaves a place for who finishes its songs; and differs from a model, or Ray would put both in one process.
 DECODER_CORES = 0.99
 AGAIN = "run the same command again, it goes on from here"
-GPU_BATCH = 64  # where none is asked for: as model.ACCELERATOR_BATCH, which only nodes with torch know
 
 
 # --- the process that starts the run
@@ -208,7 +207,7 @@ def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[bytes, None, N
     n_most = max(1, PART_BYTES // (4 * plan.description.snippet_samples * (plan.options.n_snippets or 1)))
     n_part = min(n_most, math.ceil(len(songs) / (n_decoders * PARTS_PER_DECODER)))
     n_snippets = n_part * (plan.options.n_snippets or 1)
-    n_at_once = max(1, MODEL_BATCHES * (plan.options.batch_size or GPU_BATCH) // n_snippets) if on_gpus else 1
+    n_at_once = max(1, MODEL_BATCHES * (plan.options.batch_size or ACCELERATOR_BATCH) // n_snippets) if on_gpus else 1
     parts = [{"part": pickle.dumps(songs[i : i + n_part])} for i in range(0, len(songs), n_part)]
     answered = (
         ray.data.from_items(parts, override_num_blocks=len(parts))

@@ -13,6 +13,8 @@ Multi = Literal["join", "null", "first"]
 #: What becomes of the genres a song has: left alone, added to, or replaced.
 Existing = Literal["keep", "append", "replace"]
 
+ACCELERATOR_BATCH = 64  # snippets that go to a GPU at once where no `batch_size` is asked for
+
 
 @dataclass(frozen=True)
 class TagOptions:
@@ -26,7 +28,7 @@ class TagOptions:
     max_genres: int = 1  # half of all players show only the first
     min_confidence: float | None = None  # the checkpoint knows what its confidences are worth
     names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
-    batch_size: int | None = None  # what the model asks for on its device
+    batch_size: int | None = None  # see model.default_batch_size
     n_workers: int | None = None  # see default_workers
     time_limit_seconds: int = 60  # a broken file may keep a decoder busy for ever; a song takes well under 1 s
     preserve_mtime: bool = False  # music servers find changed files by it

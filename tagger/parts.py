@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ class Plan:
         model, options = self.description, self.options
         return Method(model.fingerprint, options.precision, options.n_snippets, model.snippet_samples, model.name)
 
-    @property
+    @cached_property
     def asked(self) -> str:
         """A digest of all that decides what becomes of a song once it is heard."""
         values = {name: getattr(self.options, name) for name in DECIDING}
