@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import unicodedata
 import zlib
 from collections import defaultdict
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tagger.library import SONG_SUFFIXES
+from tagger.replacing import replacing
 from tagger.report import Song
 from tagger.report_library import disagreements
 
@@ -63,7 +63,8 @@ def write_playlists(folder: Path, songs: Sequence[Song]) -> Written:
                 raise PlaylistError(file, "is no playlist as genre-tag left it: move it away, or name another folder")
         old = [file for file in sorted(folder.glob(f"*{SUFFIX}")) if file not in files and _is_ours(file)]
         for file, data in files.items():
-            _replace(file, data)
+            with replacing(file) as out:
+                out.write(data)
         # What differs from a new name in letter case alone is the same file to some file systems.
         new = {_number(file) for file in files}
         removed = [file for file in old if _number(file) not in new]
@@ -165,16 +166,3 @@ def _is_ours(file: Path) -> bool:
 def _number(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_dev, status.st_ino
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Give the file these bytes; at every instant it has all of the old or all of the new ones."""
-    temporary = file.with_name(f".gtag-{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from array import array
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tagger.replacing import replacing
 
 FILE_NAME = "predictions.jsonl"  # in the folder of a run
 FORMAT, VERSION = "genre-tag predictions", 1
@@ -84,18 +84,11 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     Logits have nine significant digits, from which every float32 comes back as it was (IEEE 754: fewer do not do):
     what is decided from the log is what was decided from the network. Raises PredictionsError.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("w", encoding="ascii", newline="\n") as file:
-            file.writelines(_lines(predictions))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with replacing(path) as file:
+            file.writelines(line.encode("ascii") for line in _lines(predictions))
     except OSError as error:
         raise PredictionsError(path, error.strerror or str(error)) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _lines(predictions: Predictions) -> Iterator[str]:

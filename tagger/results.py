@@ -28,6 +28,7 @@ from tagger.aggregate import Decision
 from tagger.manifest import locate
 from tagger.parts import Answer, ResultsError
 from tagger.predict import Heard
+from tagger.replacing import replacing
 from tagger.run import SongResult
 from tagger.store import Method
 
@@ -78,7 +79,8 @@ class Results:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
             about = json.dumps(asdict(method), indent=1).encode()
-            _write(self.folder / ".method.json", lambda file: file.write(about))
+            with replacing(self.folder / ".method.json") as file:
+                file.write(about)
         except OSError as error:
             raise ResultsError(self.folder, f"results cannot be kept there ({error.strerror or error})") from error
         try:
@@ -144,19 +146,10 @@ class Results:
 
     def _save(self, path: Path, table: pa.Table) -> None:
         try:
-            _write(path, lambda file: pq.write_table(table, file, compression="zstd"))
+            with replacing(path) as file:  # hidden until then: datasets pass over names that begin with a dot
+                pq.write_table(table, file, compression="zstd")
         except (OSError, pa.ArrowException) as error:
             raise ResultsError(path, f"cannot be written ({error})") from error
-
-
-def _write(path: Path, write: Any) -> None:
-    """Give the file new contents; at every moment it has all of the old or all of the new ones."""
-    temporary = path.with_name(f".{path.name}.tmp")  # datasets pass over names that begin with a dot
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _as_table(rows: list[dict[str, Any]]) -> pa.Table:

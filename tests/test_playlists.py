@@ -210,7 +210,7 @@ def test_a_disk_that_fails_leaves_the_old_playlist_whole(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tagger.playlists.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(PlaylistError, match="No space left on device"):
         write_playlists(tmp_path, [song(tmp_path / "2.mp3", "Rock")])
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
