@@ -57,6 +57,10 @@ EPOCHS ?= 5
 LABEL = $(BIN)/python -m training.starter.labels --teachers $(TEACHERS) --out $(STARTER)/labels
 PREPARE = $(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --force \
 	--snippet-seconds 5 --snippets 12 --drop-small
+# Most is learned from a quarter of each snippet's columns, two and a half times as fast; the last pass is of all.
+LEARN = $(BIN)/genre-tag train --data $(STARTER)/dataset --soft-labels $(STARTER)/labels/soft_labels.parquet \
+	--soft-weight 1 --recipe v2 --optimizer muon --batch-size 32 --frequency-patchout 0 --mixup 0.25 \
+	--label-smoothing 0 --effect-p 0.3 --noise 0 --equalizer 4
 starter: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[starter]'
 	$(BIN)/python -m training.starter.corpus $(STARTER)/recordings $(OPTIONS)
@@ -69,11 +73,10 @@ starter: $(VENV)/installed
 		$(foreach genre,Blues Country Electronic Jazz Latin Rock Soul,--genre $(genre))
 	$(LABEL) $(foreach folder,recordings tones synthesised mixes,$(STARTER)/$(folder)/songs.csv)
 	$(PREPARE)
-	$(BIN)/genre-tag train --data $(STARTER)/dataset --soft-labels $(STARTER)/labels/soft_labels.parquet --soft-weight 1 \
-		--recipe v2 --model new-mini --optimizer muon --lr 0.001 --batch-size 32 --epochs $(EPOCHS) --warmup-epochs 0.2 \
-		--patchout 0.75 --frequency-patchout 0 --mixup 0.25 --label-smoothing 0 --effect-p 0.3 --noise 0 --equalizer 4 \
-		--out $(STARTER)/run
-	$(BIN)/python -m training.starter.release $(STARTER)/run $(STARTER)/recordings/songs.csv --out $(STARTER)/model
+	$(LEARN) --model new-mini --lr 0.001 --epochs $(EPOCHS) --warmup-epochs 0.2 --patchout 0.75 --out $(STARTER)/run
+	$(LEARN) --model $(STARTER)/run --lr 0.0003 --epochs 1 --warmup-epochs 0.2 --patchout 0 --ema 0.99 \
+		--out $(STARTER)/whole
+	$(BIN)/python -m training.starter.release $(STARTER)/whole $(STARTER)/recordings/songs.csv --out $(STARTER)/model
 
 clean:
 	rm -rf $(VENV) samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
