@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+#: Names of files on their way to their place: hidden and not named as audio, so scanners and sync tools pass by.
+TEMPORARY = re.compile(r"\.gtag-[0-9a-f]{16}\.tmp")
+
+
+def temporary_name() -> str:
+    """A name as TEMPORARY, which no file has yet."""
+    return f".gtag-{secrets.token_hex(8)}.tmp"
 
 
 @contextmanager
@@ -17,7 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     It takes its place, and is on the disk, when the block ends; when the block raises, `path` stays as it was. Raises
     OSError. Songs are replaced by `tagger.swap`, which keeps far more of them.
     """
-    temporary = path.with_name(f".gtag-{secrets.token_hex(8)}.tmp")  # hidden, and as swap names them
+    temporary = path.with_name(temporary_name())
     try:
         with temporary.open("xb") as file:
             yield file

@@ -4,8 +4,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
-import secrets
 import shutil
 import stat
 import sys
@@ -15,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from tagger.options import HardLinks
+from tagger.replacing import TEMPORARY, temporary_name
 from tagger.tags import TagError, naming
 
 try:
@@ -28,7 +27,6 @@ Announce = Callable[[bytes, bytes, os.stat_result], None]
 MAX_BYTES = 2 << 30
 SPARE_BYTES = 4 << 20  # what the file system may need beside the copy
 STALE_SECONDS = 3600
-_TEMPORARY = re.compile(r"\.gtag-[0-9a-f]{16}\.tmp")  # hidden and not named as audio: scanners and sync tools pass by
 _COPYFILE_ACL, _COPYFILE_XATTR = 1, 4  # copyfile.h of macOS, where Python has no os.listxattr
 _FS_IOC_GETFLAGS, _FS_IMMUTABLE, _FS_APPEND_ONLY = 0x80086601, 0x10, 0x20  # linux/fs.h
 
@@ -74,7 +72,7 @@ def swap(
         if usage.total and usage.free < len(new) + SPARE_BYTES:  # file systems of FUSE need not know either
             raise TagError(path, "not enough free space beside it")
         _remove_stale(directory)
-        temporary = os.path.join(directory, f".gtag-{secrets.token_hex(8)}.tmp")
+        temporary = os.path.join(directory, temporary_name())
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         opened = os.open(temporary, flags, 0o600)
         try:
@@ -213,7 +211,7 @@ def _remove_stale(directory: str) -> None:
     """Remove what a killed run left behind."""
     with os.scandir(directory) as entries:
         for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
                     # Not by the time of modification, which a run under way may have set to that of the song.
                     if time.time() - entry.stat(follow_symlinks=False).st_ctime > STALE_SECONDS:

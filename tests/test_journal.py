@@ -15,6 +15,7 @@ import pytest
 from tagger import journal as journal_module
 from tagger import swap as swap_module
 from tagger.journal import Journal, JournalError, journal_folder
+from tagger.replacing import TEMPORARY
 from tagger.swap import swap
 from tagger.tags import TagError, read_genres
 from tagger.undo import list_runs, undo
@@ -272,7 +273,7 @@ def test_killed_at_any_line(name: str, library: Path, state: Path, monkeypatch: 
                 assert [undone.result for undone in undo(run, journal)] == ["bytes"], step
             assert song.read_bytes() == old
         for path in library.iterdir():
-            assert path == song or swap_module._TEMPORARY.fullmatch(path.name)
+            assert path == song or TEMPORARY.fullmatch(path.name)
             if path != song:
                 path.unlink()
     assert outcomes == {True, False}
