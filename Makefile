@@ -5,14 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 MUSIC ?= samples
 
-.PHONY: tag test lint type bench bench-train campaigns starter clean
+.PHONY: tag test lint type bench bench-train campaigns starter constraints clean
 
-# An environment that is made once and again when the dependencies change.
-$(VENV)/installed: pyproject.toml
+# An environment that is made once and again when the dependencies change, of the versions that the tests ran with.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@
+
+# The newest versions that pyproject.toml allows, kept if the tests pass with them.
+constraints: $(VENV)/installed
+	$(BIN)/python -m tests.make_constraints
 
 # Shows the genre of each song, writes nothing. `make tag MUSIC=~/Music` hears your own songs,
 # `make tag MUSIC=~/Music OPTIONS=--write-tags` writes their genres.
@@ -62,7 +67,7 @@ LEARN = $(BIN)/genre-tag train --data $(STARTER)/dataset --soft-labels $(STARTER
 	--soft-weight 1 --recipe v2 --optimizer muon --batch-size 32 --frequency-patchout 0 --mixup 0.25 \
 	--label-smoothing 0 --effect-p 0.3 --noise 0 --equalizer 4
 starter: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[starter]'
+	$(PIP_INSTALL) --editable '.[starter]'
 	$(BIN)/python -m training.starter.corpus $(STARTER)/recordings $(OPTIONS)
 	$(LABEL) $(STARTER)/recordings/songs.csv
 	$(PREPARE)
@@ -79,5 +84,5 @@ starter: $(VENV)/installed
 	$(BIN)/python -m training.starter.release $(STARTER)/whole $(STARTER)/recordings/songs.csv --out $(STARTER)/model
 
 clean:
-	rm -rf $(VENV) samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-fresh samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

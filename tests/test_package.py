@@ -1,10 +1,18 @@
 """What a user installs holds everything the tool needs."""
 
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import chain
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests import make_constraints
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,8 +39,72 @@ def test_the_wheel_holds_model_samples_and_table(tmp_path: Path) -> None:
     assert not any(name.startswith(("tests/", "build/")) for name in names)
 
 
-def test_torch_and_torchaudio_are_a_matched_pair() -> None:
-    import torch
-    import torchaudio
+def pins() -> dict[str, list[Requirement]]:
+    """Name of each distribution in constraints.txt -> its lines."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found: dict[str, list[Requirement]] = {}
+    for line in lines:
+        if not line.startswith("#"):
+            found.setdefault(canonicalize_name(Requirement(line).name), []).append(Requirement(line))
+    return found
 
-    assert torch.__version__.split("+")[0].split(".")[:2] == torchaudio.__version__.split("+")[0].split(".")[:2]
+
+def test_constraints_are_names_and_versions() -> None:
+    """A hash, an address or a build such as +cpu would tie the file to one place."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    marker = r"(; python_version [<>]= \"3\.\d+\"( and python_version <= \"3\.\d+\")?)?"
+    assert not [line for line in text.splitlines() if not re.fullmatch(rf"#.*|[a-z\d-]+==[\w.]+{marker}", line)]
+
+
+def test_every_requirement_has_a_pin_that_it_allows() -> None:
+    """A pin outside the range of pyproject.toml could not be installed; none would be as good as no file."""
+    project = make_constraints.pyproject()["project"]
+    for text in [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]:
+        needed = Requirement(text)
+        if needed.name == "genre-tag" or (needed.marker and not needed.marker.evaluate({"python_version": "3.11"})):
+            continue
+        (pin,) = pins()[canonicalize_name(needed.name)]
+        (version,) = (each.version for each in pin.specifier)
+        assert needed.specifier.contains(version, prereleases=True), f"{pin} is not {needed}"
+
+
+@pytest.mark.parametrize("python", make_constraints.supported_pythons())
+def test_constraints_hold_one_version_for_each_python(python: str) -> None:
+    for name, lines in pins().items():
+        assert sum(not line.marker or line.marker.evaluate({"python_version": python}) for line in lines) <= 1, name
+
+
+def test_constraints_are_made_of_what_is_installed() -> None:
+    metadata = [
+        {"name": "typing_extensions", "version": "4.1", "requires_python": ">=3.9"},
+        {"name": "genre-tag", "version": "0.1.0", "requires_python": ">=3.10"},
+        {"name": "NumPy", "version": "2.4.6+local", "requires_python": ">=3.11"},
+        {"name": "triton", "version": "3.8.0", "requires_python": ">=3.11.2,<3.13"},
+    ]
+    installed = [{"metadata": each} for each in metadata]
+    text = make_constraints.constraints_of(installed, ["3.10", "3.11", "3.12", "3.13"])
+    assert [line for line in text.splitlines() if line[0] != "#"] == [
+        'numpy==2.4.6; python_version >= "3.11"',
+        'triton==3.8.0; python_version >= "3.11" and python_version <= "3.12"',
+        "typing-extensions==4.1",
+    ]
+
+
+def test_new_constraints_are_kept_only_if_the_tests_pass_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "constraints.txt"
+    path.write_text("old\n")
+    assert not make_constraints.keep_if("new\n", lambda: path.read_text() == "", path) and path.read_text() == "old\n"
+    with pytest.raises(KeyboardInterrupt):
+        make_constraints.keep_if("new\n", interrupt, path)
+    assert path.read_text() == "old\n"
+    assert make_constraints.keep_if("new\n", lambda: path.read_text() == "new\n", path)
+    assert path.read_text() == "new\n"
+
+
+def interrupt() -> bool:
+    raise KeyboardInterrupt
+
+
+def test_torchaudio_fits_torch() -> None:
+    """A pair that was not built for each other ends in an undefined symbol; the numbers of the versions do not tell."""
+    subprocess.run([sys.executable, "-c", "import torch, torchaudio"], check=True)

@@ -17,9 +17,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Commands that cannot run here as they stand, and what runs in their place.
+INSTALL = f"{sys.executable} -m pip install -q --no-deps --no-build-isolation --target installed ."
 STAND_INS = {
     "make test": "make --dry-run test",  # this very test is part of it
-    "pip install .": f"{sys.executable} -m pip install -q --no-deps --no-build-isolation --target installed .",
+    "pip install -c constraints.txt .": INSTALL,
 }
 
 
@@ -37,7 +38,7 @@ def commands() -> list[tuple[str, str]]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout whose environment is this one, and a home folder with music: the same folder."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, home)
     for name in ("tagger", "training"):
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
