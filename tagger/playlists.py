@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from tagger.atomic import replacing
 from tagger.library import SONG_SUFFIXES
-from tagger.replacing import replacing
 from tagger.report import Song
 from tagger.report_library import disagreements
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.replacing import replacing
+from tagger.atomic import replacing
 
 FILE_NAME = "predictions.jsonl"  # in the folder of a run
 FORMAT, VERSION = "genre-tag predictions", 1

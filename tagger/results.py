@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tagger.aggregate import Decision
+from tagger.atomic import replacing
 from tagger.manifest import locate
 from tagger.parts import Answer, ResultsError
 from tagger.predict import Heard
-from tagger.replacing import replacing
 from tagger.run import SongResult
 from tagger.store import Method
 

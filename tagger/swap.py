@@ -12,8 +12,8 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
+from tagger.atomic import TEMPORARY, temporary_name
 from tagger.options import HardLinks
-from tagger.replacing import TEMPORARY, temporary_name
 from tagger.tags import TagError, naming
 
 try:

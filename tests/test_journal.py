@@ -14,8 +14,8 @@ import pytest
 
 from tagger import journal as journal_module
 from tagger import swap as swap_module
+from tagger.atomic import TEMPORARY
 from tagger.journal import Journal, JournalError, journal_folder
-from tagger.replacing import TEMPORARY
 from tagger.swap import swap
 from tagger.tags import TagError, read_genres
 from tagger.undo import list_runs, undo
