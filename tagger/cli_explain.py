@@ -12,8 +12,8 @@ from tagger.cli_tag import asked_for, options_of_tag
 from tagger.params import SOME_FAILED, USAGE, NothingDoneError, source_of
 
 if TYPE_CHECKING:
+    from tagger.audio.library import Found
     from tagger.explain import Explanation
-    from tagger.library import Found
 
 #: Options of `tag` that have a say in what becomes of a song.
 OPTIONS = (
@@ -56,7 +56,7 @@ def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **se
 
 def _one_song(path: str) -> Found:
     """The song of that name; raises UsageError for a folder, a playlist, or a list."""
-    from tagger.library import PLAYLIST_SUFFIXES, find_songs
+    from tagger.audio.library import PLAYLIST_SUFFIXES, find_songs
 
     if path == "-" or Path(path).is_dir() or Path(path).suffix.lower() in PLAYLIST_SUFFIXES:
         raise click.UsageError(f"{path}: name one song; a folder or list of songs is for genre-tag tag and report.")

@@ -136,7 +136,7 @@ def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Repor
 
 def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:
     """The report on the music at these paths, and the exit code."""
-    from tagger.library import find_songs
+    from tagger.audio.library import find_songs
     from tagger.predict import ModelError
     from tagger.report_library import report_library
     from tagger.run import tag_songs

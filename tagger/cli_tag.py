@@ -31,8 +31,8 @@ from tagger.params import (
 from tagger.signals import finish_first
 
 if TYPE_CHECKING:
+    from tagger.audio.library import Found
     from tagger.description import Description
-    from tagger.library import Found
     from tagger.model import GenreModel
     from tagger.run import SongResult
     from tagger.terminal import Screen
@@ -258,7 +258,7 @@ def _find(paths: Sequence[str], settings: Mapping[str, Any]) -> list[Found]:
         from tagger.manifest import find_everywhere
 
         return limited(find_everywhere(paths, settings["exclude"], stdin), settings["limit"])
-    from tagger.library import find_songs
+    from tagger.audio.library import find_songs
 
     return limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
 

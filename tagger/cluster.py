@@ -26,7 +26,8 @@ import ray
 import ray.data
 import ray.exceptions
 
-from tagger.library import Found
+from tagger.audio.library import Found
+from tagger.audio.workers import Failure, usable_cores
 from tagger.manifest import name_of
 from tagger.options import ACCELERATOR_BATCH, TagOptions
 from tagger.parts import Answer, ClusterError, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
@@ -34,7 +35,6 @@ from tagger.predict import Heard
 from tagger.results import Results
 from tagger.run import SongResult
 from tagger.store import see
-from tagger.workers import Failure, usable_cores
 
 if TYPE_CHECKING:
     import numpy as np

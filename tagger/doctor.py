@@ -23,7 +23,7 @@ from tagger.checks import Check, State, guarded, reinstall, requirements
 from tagger.machine import Machine
 
 if TYPE_CHECKING:
-    from tagger.library import Found
+    from tagger.audio.library import Found
     from tagger.model import GenreModel
     from tagger.options import TagOptions
 
@@ -92,7 +92,7 @@ def libraries() -> Iterator[Check]:
 
 def decoders() -> Iterator[Check]:
     """Whether every kind of song can be decoded."""
-    from tagger.decoders import DECODERS, ffmpeg_version, missing_decoders
+    from tagger.audio.codecs import DECODERS, ffmpeg_version, missing_decoders
 
     never = sorted(suffix for suffix, names in DECODERS.items() if not names)
     missing = missing_decoders()
@@ -141,7 +141,7 @@ def _can_write(state: State, name: str, folder: Path, consequence: str) -> Check
 
 def model(name: str) -> Iterator[Check]:
     """Whether the model can be found; nothing is fetched."""
-    from tagger.audio import SAMPLE_RATE
+    from tagger.audio.decode import SAMPLE_RATE
     from tagger.description import HUB_ID, HUB_IDS, describe
     from tagger.predict import ModelError
 
@@ -181,7 +181,7 @@ def local_name(name: str) -> str | None:
 
 def library(asked: Asked, is_able: bool) -> Iterator[Check]:
     """How many songs there are, and how long a run over them would take."""
-    from tagger.library import find_songs
+    from tagger.audio.library import find_songs
 
     found = list(find_songs(asked.paths, asked.exclude))
     for each in found:
@@ -201,9 +201,9 @@ def library(asked: Asked, is_able: bool) -> Iterator[Check]:
 
 
 def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
-    from tagger.audio import SAMPLE_RATE
+    from tagger.audio.decode import SAMPLE_RATE
+    from tagger.audio.library import find_songs
     from tagger.description import describe
-    from tagger.library import find_songs
     from tagger.speed import in_words, measure
 
     def load_model() -> GenreModel:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from tagger.aggregate import AGGREGATORS, Decision, confidence_scale, decide
-from tagger.audio import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, snippet_starts
+from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, snippet_starts
+from tagger.audio.library import Found
 from tagger.description import Description
-from tagger.library import Found
 from tagger.options import Existing, TagOptions
 from tagger.predict import Heard
 from tagger.records import as_record

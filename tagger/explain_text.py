@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.aggregate import AGGREGATORS, Decision, confidence_scale
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from tagger.explain import Explanation, why
 from tagger.report_text import time_text
 from tagger.terminal import genres_text, printable

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 
 FRAME_SAMPLES = SAMPLE_RATE * 25 // 1000
 FRAME_HOP_SAMPLES = SAMPLE_RATE * 10 // 1000

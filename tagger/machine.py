@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import astuple
 from importlib import import_module
 
+from tagger.audio.workers import usable_cores
 from tagger.checks import Check, guarded, in_a_line, reinstall
-from tagger.workers import usable_cores
 
 LIMIT_SECONDS = 180.0  # torch may come from a slow disk
 MARK = "check: "  # begins a line that is meant for `Machine`: libraries print too

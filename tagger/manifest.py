@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
-from tagger.library import SONG_SUFFIXES, Found, find_songs
+from tagger.audio.library import SONG_SUFFIXES, Found, find_songs
 
 MANIFEST_SUFFIXES = frozenset({".parquet", ".csv"})
 COLUMNS = ("uri", "path")

@@ -20,17 +20,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tagger import audio
-from tagger.audio import Snippets, Wanted
+from tagger.audio import decode as audio
+from tagger.audio.decode import Snippets, Wanted
+from tagger.audio.library import Found
+from tagger.audio.workers import Failure, Worker, usable_cores
 from tagger.description import Description
 from tagger.journal import Journal, JournalError
-from tagger.library import Found
 from tagger.manifest import fetch, name_of, suffix_of
 from tagger.options import TagOptions
 from tagger.predict import Heard, ModelError, hear
 from tagger.run import Song, SongResult, Tagging
 from tagger.store import Method, Seen, see
-from tagger.workers import Failure, Worker, usable_cores
 
 if TYPE_CHECKING:
     from tagger.model import GenreModel

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tagger.atomic import replacing
-from tagger.library import SONG_SUFFIXES
+from tagger.audio.library import SONG_SUFFIXES
 from tagger.report import Song
 from tagger.report_library import disagreements
 

@@ -10,8 +10,8 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from tagger.audio import Snippets
-from tagger.workers import MOST_WAITING, Failure
+from tagger.audio.decode import Snippets
+from tagger.audio.workers import MOST_WAITING, Failure
 
 Item = TypeVar("Item")
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tagger.library import PLAYLIST_SUFFIXES, SONG_SUFFIXES, UNSUPPORTED_SUFFIXES
+from tagger.audio.library import PLAYLIST_SUFFIXES, SONG_SUFFIXES, UNSUPPORTED_SUFFIXES
 from tagger.run import SongResult
 
 Write = Callable[[SongResult], None]

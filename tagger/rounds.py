@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from tagger.audio import Wanted
+from tagger.audio.decode import Wanted
+from tagger.audio.workers import Failure
 from tagger.predict import Heard
-from tagger.workers import Failure
 
 #: Snippets of the first round; `snippet_starts` puts two of them where the second and the fourth of five lie.
 N_FIRST = 2

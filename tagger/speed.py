@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+from tagger.audio.library import Found
 from tagger.description import Description
-from tagger.library import Found
 from tagger.options import TagOptions
 from tagger.run import tag_songs
 from tagger.store import Store, store_path

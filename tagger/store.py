@@ -27,9 +27,9 @@ from typing import TypeVar
 import numpy as np
 from platformdirs import user_state_path
 
+from tagger.audio.workers import Failure
 from tagger.identity import identify
 from tagger.predict import Heard
-from tagger.workers import Failure
 
 Result = TypeVar("Result")
 

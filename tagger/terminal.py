@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from tagger.library import Found
+from tagger.audio.library import Found
 from tagger.options import TagOptions
 from tagger.run import STATUSES, SongResult, default_workers
 

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from tagger.audio import SAMPLE_RATE, SNIPPET_SAMPLES, decode
-from tagger.library import Found, find_songs
+from tagger.audio.decode import SAMPLE_RATE, SNIPPET_SAMPLES, decode
+from tagger.audio.library import Found, find_songs
+from tagger.audio.workers import decode_ahead, usable_cores
 from tagger.options import TagOptions
-from tagger.workers import decode_ahead, usable_cores
 from tests.songs import make_song, synthesize
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).
 sys.exit(code)"""
 IMPORT_TORCH = "import os, torch; os._exit(0)"  # at once: the end of the interpreter is no part of a start
 LOAD_MODEL = "import os; from tagger.model import GenreModel; GenreModel.load(); os._exit(0)"
-DECODE_ALL = "import sys; from tagger.audio import decode; [decode(song, 5, 80_000) for song in sys.argv[1:]]"
+DECODE_ALL = "import sys; from tagger.audio.decode import decode; [decode(song, 5, 80_000) for song in sys.argv[1:]]"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
-from tagger.audio import SNIPPET_SAMPLES
+from tagger.audio.decode import SNIPPET_SAMPLES
 from tagger.model import DTYPES, choose_device, flops_per_snippet
 from training.config import configure
 from training.loader import EpochSampler, SnippetDataset, as_they_are

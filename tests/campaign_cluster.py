@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 import ray
 from ray.cluster_utils import Cluster
 
+from tagger.audio.library import Found, find_songs
 from tagger.cluster import tag_songs
 from tagger.description import describe
-from tagger.library import Found, find_songs
 from tagger.model import GenreModel
 from tagger.options import TagOptions
 from tagger.params import SOME_FAILED

@@ -27,7 +27,8 @@ from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from tagger import audio, cli, description
+from tagger import cli, description
+from tagger.audio import decode as audio
 from tagger.journal import Journal, journal_folder, unpack
 from tagger.tags import genres_in, real_genres
 from tagger.undo import list_runs, undo

@@ -9,7 +9,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict
 from pyarrow import parquet
 
-from tagger.audio import SAMPLE_RATE, snippet_starts
+from tagger.audio.decode import SAMPLE_RATE, snippet_starts
 from tests.checkpoints import GENRES
 
 COLUMNS = ("song", "path", "artist", "group", "label", "start_seconds", "shard", "first", "song_first", "song_samples")

@@ -14,7 +14,7 @@ MODULES = sorted(path for half in ("tagger", "training") for path in (ROOT / hal
 #: Foreign library -> the modules that may import it: of the product, and of the workshop.
 HOMES: dict[str, set[str]] = {
     "mutagen": {"tagger/containers.py"},
-    "av": {"tagger/audio.py", "tagger/decoders.py", "tagger/verify.py"},
+    "av": {"tagger/audio/decode.py", "tagger/audio/codecs.py", "tagger/verify.py"},
     "torch": {
         "tagger/checkpoint.py",
         "tagger/features.py",
@@ -93,7 +93,7 @@ def half_of(path: Path) -> str:
 
 
 def name_of(path: Path) -> str:
-    """tagger/audio.py → tagger.audio"""
+    """tagger/audio/decode.py → tagger.audio.decode"""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tagger import checks, decoders, doctor, machine, speed
+from tagger import checks, doctor, machine, speed
+from tagger.audio import codecs as decoders
+from tagger.audio.library import SONG_SUFFIXES, Found, find_songs
 from tagger.checks import Check, guarded, in_a_line, reinstall
-from tagger.library import SONG_SUFFIXES, Found, find_songs
 from tagger.machine import Machine
 from tagger.options import TagOptions
 from tagger.predict import ModelError

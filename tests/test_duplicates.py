@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.audio import SAMPLE_RATE, decode_song
+from tagger.audio.decode import SAMPLE_RATE, decode_song
 from tests.songs import make_song, synthesize
 from training.duplicates import BATCH, FRAMES_PER_SECOND, N_NEIGHBOURS, find_duplicates, fingerprint
 

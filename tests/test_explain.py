@@ -19,10 +19,10 @@ from rich.console import Console
 
 from tagger import tags
 from tagger.aggregate import Decision, decide
+from tagger.audio.library import Found
 from tagger.explain import Explanation, Moment, explain, why
 from tagger.explain_text import print_explanation
 from tagger.genres import Gate, GenreHead
-from tagger.library import Found
 from tagger.options import TagOptions
 from tagger.predict import Heard
 from tagger.run import SongResult

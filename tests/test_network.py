@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from tagger.description import snippet_seconds
 from tagger.features import LogMel
 from tagger.predict import ModelError

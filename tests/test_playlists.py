@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.library import find_songs
+from tagger.audio.library import find_songs
 from tagger.playlists import PlaylistError, file_names, playlists, write_playlists
 from tagger.report import Song
 from tests.reports import HOSTILE

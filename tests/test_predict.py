@@ -7,9 +7,9 @@ from threading import Event
 import numpy as np
 import pytest
 
-from tagger.audio import Snippets
+from tagger.audio.decode import Snippets
+from tagger.audio.workers import Failure
 from tagger.predict import Heard, ModelError, hear
-from tagger.workers import Failure
 
 N_SAMPLES = 4
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tagger import cli
-from tagger.audio import SAMPLE_RATE, decode
+from tagger.audio.decode import SAMPLE_RATE, decode
 from tagger.features import LogMel
 from tests.labelled import GENRES, add_song, contents, make_dataset, make_library
 from tests.songs import make_song, synthesize

@@ -99,6 +99,6 @@ def test_every_option_is_in_the_readme() -> None:
 
 
 def test_every_format_is_in_the_readme() -> None:
-    from tagger.library import SONG_SUFFIXES
+    from tagger.audio.library import SONG_SUFFIXES
 
     assert not [suffix for suffix in SONG_SUFFIXES if f"`{suffix}`" not in README]

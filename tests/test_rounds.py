@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.audio import Wanted
+from tagger.audio.decode import Wanted
+from tagger.audio.workers import Failure
 from tagger.predict import Heard
 from tagger.rounds import Answer, Hearing, hear_in_rounds
-from tagger.workers import Failure
 
 STARTS = {2: (20.0, 40.0), 5: (10.0, 20.0, 30.0, 40.0, 50.0)}
 

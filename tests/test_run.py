@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from tagger import layout, tags
+from tagger.audio.library import find_songs
+from tagger.audio.workers import Failure
 from tagger.genres import GenreHead
 from tagger.journal import Journal, JournalError
-from tagger.library import find_songs
 from tagger.options import TagOptions
 from tagger.run import SongResult, tag_songs
 from tagger.store import Store, store_path
 from tagger.undo import list_runs, undo
-from tagger.workers import Failure
 from tests.fakes import GENRES, FakeModel, make_tone
 from tests.songs import make_song
 from tests.tag_files import id3v2, text

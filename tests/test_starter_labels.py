@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tagger.audio import AudioError
+from tagger.audio.decode import AudioError
 from training.soft_labels import read_soft_labels
 from training.starter import labels
 from training.starter.corpus import NO_MUSIC

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tagger.audio import SAMPLE_RATE, decode
+from tagger.audio.decode import SAMPLE_RATE, decode
 from training.starter import mixes as module
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import read_songs

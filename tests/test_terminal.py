@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tagger.aggregate import Decision, unsure
-from tagger.library import Found
+from tagger.audio.library import Found
 from tagger.run import SongResult
 from tagger.store import Contents, Hearings, Method
 from tagger.terminal import Screen, outcome, print_contents, printable

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.audio import decode_song
+from tagger.audio.decode import decode_song
 from tests.songs import make_song
 from training import waveforms
 from training.songs import DatasetError

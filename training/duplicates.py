@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 
 DECIMATION = 4  # no band reaches 2 kHz
 LOW_PASS_TAPS = 48

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from tagger.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.features import LogMel
 from training.augment import Mixup, Patchout, augmentation

@@ -15,7 +15,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from tagger.predictions import SPLITS, Predictions
 from tagger.report import Matrix
 from tagger.report_png import confusion_figure, png

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from tagger.audio import SAMPLE_RATE, snippet_starts
-from tagger.workers import usable_cores
+from tagger.audio.decode import SAMPLE_RATE, snippet_starts
+from tagger.audio.workers import usable_cores
 from training import cache
 from training.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
 from training.duplicates import find_duplicates

@@ -11,9 +11,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from tagger.audio.library import find_songs
 from tagger.genres import canonical, genre_key
 from tagger.identity import identify
-from tagger.library import find_songs
 from tagger.metadata import Metadata, TagError, read_metadata
 from tagger.predictions import SPLITS
 from training.options import Labels

@@ -23,8 +23,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from tagger.audio.workers import usable_cores
 from tagger.params import NothingDoneError
-from tagger.workers import usable_cores
 
 STYLES = Path("/usr/share/mma/lib")
 SOUNDFONTS = Path("/usr/share/sounds/sf2")

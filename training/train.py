@@ -19,7 +19,7 @@ import torch
 from transformers import ASTFeatureExtractor
 from transformers.trainer_utils import get_last_checkpoint
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from tagger.description import snippet_seconds
 from tagger.features import LogMel
 from tagger.model import choose_device, is_out_of_memory

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from tagger.audio.workers import usable_cores
 from tagger.model import computes_bf16
-from tagger.workers import usable_cores
 from training.config import TrainConfig
 from training.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
 from training.metrics import scores

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tagger.audio import SAMPLE_RATE, SHORTEST_SECONDS, SILENCE_RMS, decode_song
-from tagger.workers import decode_ahead
+from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SILENCE_RMS, decode_song
+from tagger.audio.workers import decode_ahead
 from training.duplicates import fingerprint
 from training.songs import DatasetError, Watch, unwatched
 
@@ -59,7 +59,7 @@ def record(path: Path) -> Recording:
 
 
 def is_audible(samples: np.ndarray) -> bool:
-    """Whether int16 samples are above -60 dBFS, as `tagger.audio.decode` asks of a snippet."""
+    """Whether int16 samples are above -60 dBFS, as `tagger.audio.decode.decode` asks of a snippet."""
     return bool(np.square(samples, dtype=np.float32).mean() >= (SILENCE_RMS * FULL_SCALE) ** 2)
 
 

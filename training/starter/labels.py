@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tagger.aggregate import softmax
-from tagger.audio import SAMPLE_RATE, AudioError
+from tagger.audio.decode import SAMPLE_RATE, AudioError
 from tagger.params import NothingDoneError
 from training.starter.corpus import NO_MUSIC, TABLE
 from training.starter.musicnn import TAGS

@@ -19,7 +19,7 @@ import torch
 from torchaudio.functional import highpass_biquad, lowpass_biquad, resample
 from tqdm import tqdm
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from tagger.params import NothingDoneError
 from training.data import Prepared, load_prepared
 from training.starter.corpus import NO_MUSIC

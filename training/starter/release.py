@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from tagger.aggregate import AGGREGATORS, softmax
-from tagger.audio import AudioError, decode
+from tagger.audio.decode import AudioError, decode
 from tagger.model import GenreModel
 from tagger.options import TagOptions
 from tagger.params import NothingDoneError

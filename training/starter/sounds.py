@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from training.starter.corpus import TABLE
 from training.waveforms import FULL_SCALE
 

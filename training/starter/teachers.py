@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tagger.audio import SAMPLE_RATE, AudioError, decode
+from tagger.audio.decode import SAMPLE_RATE, AudioError, decode
 from training.starter.musicnn import Musicnn
 
 YAMNET, YAMNET_CLASSES, MUSICNN = "yamnet.tflite", "yamnet_class_map.csv", "MSD_musicnn.npz"

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from tagger.audio import SAMPLE_RATE
+from tagger.audio.decode import SAMPLE_RATE
 from training.starter.corpus import NO_MUSIC
 from training.starter.sounds import save_sounds
 

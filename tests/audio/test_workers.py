@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tagger.workers import MOST_WAITING, Failure, decode_ahead
+from tagger.audio.workers import MOST_WAITING, Failure, decode_ahead
 
 
 class NamedError(Exception):
@@ -104,13 +104,13 @@ def test_an_answer_larger_than_any_pipe_comes_through() -> None:
 def test_workers_do_not_import_torch() -> None:
     (modules,) = run(["modules"], n_workers=1)
     assert isinstance(modules, str)
-    assert "tagger.workers" in modules.split()
+    assert "tagger.audio.workers" in modules.split()
     assert "torch" not in modules.split()
 
 
 def test_a_decoder_starts_with_numpy_and_av_alone() -> None:
     code = (
-        "import sys; before = {*sys.modules}; import tagger.workers, tagger.audio\n"
+        "import sys; before = {*sys.modules}; import tagger.audio.workers, tagger.audio.decode\n"
         "names = {name.split('.')[0] for name in {*sys.modules} - before}\n"
         "print(*sorted(name for name in names - sys.stdlib_module_names if not name.startswith('_')))"
     )
@@ -178,11 +178,11 @@ def test_stopping_early_ends_every_process_at_once(busy: str) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_decoders_of_a_run_that_is_killed_end_without_a_word() -> None:
     code = (
-        "from tests.test_workers import *\n"
+        "from tests.audio.test_workers import *\n"
         "songs = [(name, Path(name)) for name in ['a', 'sleep-0.5', 'sleep-0.5', 'b', 'b', 'b']]\n"
         "for _ in decode_ahead(songs, act, n_workers=2, look_ahead=6, time_limit_seconds=30): print('x', flush=True)"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, cwd=root) as run:
         assert run.stdout is not None
         run.stdout.readline()

@@ -10,11 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger import audio
-from tagger.audio import SAMPLE_RATE, AudioError, Snippets, Wanted, decode, decode_song, decode_wanted, snippet_starts
+from tagger.audio import decode as audio
+from tagger.audio.decode import (
+    SAMPLE_RATE,
+    AudioError,
+    Snippets,
+    Wanted,
+    decode,
+    decode_song,
+    decode_wanted,
+    snippet_starts,
+)
 from tests.songs import FORMATS, make_song, synthesize
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 # Kind of file → how to make it. AAC without its noise substitution, which is random by design.
 PLAIN_AAC = {"options": {"aac_pns": "0"}}
@@ -624,7 +633,7 @@ def test_a_long_song_stays_small_in_memory(tmp_path, rate, seconds, by_seeking):
         file.truncate(44 + n_bytes)
     script = f"""
         import resource, sys
-        from tagger import audio
+        from tagger.audio import decode as audio
         if not {by_seeking}:
             audio.SEEKS_EXACTLY = {{}}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.library import Found, find_songs
+from tagger.audio.library import Found, find_songs
 
 
 def make(folder: Path, *names: str) -> None:
