@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write what `path` shall hold; at every instant there is all of the old or all of the new.
 
     It takes its place, and is on the disk, when the block ends; when the block raises, `path` stays as it was. Raises
-    OSError. Songs are replaced by `tagger.swap`, which keeps far more of them.
+    OSError. Songs are replaced by `tagger.tags.swap`, which keeps far more of them.
     """
     temporary = path.with_name(temporary_name())
     try:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tagger.genres import canonical, genre_key
-from tagger.metadata import Metadata, TagError
 from tagger.report import Column, Song, Table
+from tagger.tags.metadata import Metadata, TagError
 
 DISC = re.compile(r"(cd|dis[ck]|medium)\W*\d+.*", re.IGNORECASE)  # what people call the folders of an album's discs
 

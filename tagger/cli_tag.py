@@ -199,10 +199,10 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
-    from tagger.journal import JournalError
     from tagger.parts import ClusterError, ResultsError
     from tagger.predict import ModelError
     from tagger.records import RecordError, csv_rows, json_lines
+    from tagger.tags.journal import JournalError
     from tagger.terminal import Screen, printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
@@ -268,9 +268,9 @@ def _tag_here(
     screen: Screen, stack: ExitStack,
 ) -> Generator[SongResult, None, None]:  # fmt: skip
     """What becomes of the songs, heard in this process; what is opened for it is closed by `stack`."""
-    from tagger.journal import Journal
     from tagger.run import tag_songs
     from tagger.store import Store, store_path
+    from tagger.tags.journal import Journal
 
     journal = stack.enter_context(Journal.open(root, command_line())) if settings["write_tags"] else None
     store = stack.enter_context(Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")))
@@ -284,10 +284,10 @@ def _tag_on_ray(
 ) -> Generator[SongResult, None, None]:  # fmt: skip
     """The same, heard on a cluster, which reads the model under its name; the results are kept in a folder."""
     from tagger.cluster import tag_songs
-    from tagger.journal import new_run
     from tagger.parts import Plan, load_model
     from tagger.results import Results
     from tagger.store import store_path
+    from tagger.tags.journal import new_run
 
     model, device = settings["model"], settings["device"]
     model = os.path.abspath(model) if os.path.isdir(model) else model

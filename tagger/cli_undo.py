@@ -35,7 +35,7 @@ def undo(
     
     Exit codes: 0 fine, 1 some songs could not be taken back, 2 wrong usage, 3 the journal cannot be used.
     """
-    from tagger.journal import JournalError
+    from tagger.tags.journal import JournalError
 
     try:
         ctx.exit(_undo(run, paths, only_list, dry_run, root, force))
@@ -46,10 +46,10 @@ def undo(
 def _undo(
     run_id: str | None, paths: Sequence[str], only_list: bool, dry_run: bool, root: str | None, force: bool
 ) -> int:
-    from tagger.journal import Journal
+    from tagger.tags.journal import Journal
+    from tagger.tags.undo import list_runs
+    from tagger.tags.undo import undo as take_back
     from tagger.terminal import printable, run_line, undone_line
-    from tagger.undo import list_runs
-    from tagger.undo import undo as take_back
 
     runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))
     if only_list or run_id is None:

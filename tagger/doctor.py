@@ -108,7 +108,7 @@ def decoders() -> Iterator[Check]:
 
 def journal() -> Iterator[Check]:
     """Whether there is room for a record of what is written."""
-    from tagger.journal import journal_folder
+    from tagger.tags.journal import journal_folder
 
     yield _can_write("problem", "journal", journal_folder(), "no genre is written without a record of it")
 

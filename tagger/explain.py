@@ -16,7 +16,7 @@ from tagger.predict import Heard
 from tagger.records import as_record
 from tagger.run import SongResult, tag_songs
 from tagger.store import Store
-from tagger.tags import merge
+from tagger.tags.genre import merge
 
 if TYPE_CHECKING:
     from tagger.model import GenreModel

@@ -25,12 +25,12 @@ from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, Worker, usable_cores
 from tagger.description import Description
-from tagger.journal import Journal, JournalError
 from tagger.manifest import fetch, name_of, suffix_of
 from tagger.options import TagOptions
 from tagger.predict import Heard, ModelError, hear
 from tagger.run import Song, SongResult, Tagging
 from tagger.store import Method, Seen, see
+from tagger.tags.journal import Journal, JournalError
 
 if TYPE_CHECKING:
     from tagger.model import GenreModel

@@ -18,11 +18,11 @@ import numpy as np
 from tagger.aggregate import confidence_scale
 from tagger.audit import mixed_albums, most_used, singles, spellings
 from tagger.description import Description
-from tagger.metadata import Metadata, read_metadata
 from tagger.options import TagOptions
 from tagger.report import Column, Matrix, Report, Song, Songs, Table
 from tagger.report_run import counted
 from tagger.run import SongResult
+from tagger.tags.metadata import Metadata, read_metadata
 from tagger.vocabulary import Pair, Vocabulary
 
 N_RANKED = 5  # genres told of each song

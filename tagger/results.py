@@ -42,7 +42,7 @@ FLUSH_SECONDS = 30.0  # what a run that is killed has to do again, at most
 
 SCHEMA = pa.schema([
     ("path", pa.string()),  # or URI: see manifest.name_of
-    ("identity", pa.string()),  # tagger.identity, in hex; null where there is none
+    ("identity", pa.string()),  # tagger.tags.identity, in hex; null where there is none
     ("status", pa.string()),
     ("genres", pa.list_(pa.string())),  # decided on, best first; empty: unsure, failed, or not heard
     ("confidence", pa.float64()),  # of the best genre, decided on or not

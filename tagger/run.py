@@ -11,19 +11,19 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tagger import tags
 from tagger.aggregate import Decision, confidence_scale, decide, unsure
 from tagger.audio import decode as audio
 from tagger.audio.decode import Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.description import Description
-from tagger.journal import Journal
 from tagger.options import TagOptions
 from tagger.predict import Heard, hear
 from tagger.rounds import N_FIRST, Answer, Hearing, hear_in_rounds
 from tagger.store import Method, Seen, Store
-from tagger.swap import check_writable
+from tagger.tags import genre as tags
+from tagger.tags.journal import Journal
+from tagger.tags.swap import check_writable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,7 @@
 """What was heard before: a store of logits by song and method, so that no song is heard twice.
 
 One SQLite file for all libraries of a user. A file that was looked at before is known by its path and its stamp (one
-stat, one look-up); any other is identified by its coded audio (`tagger.identity`), so that a song that was renamed,
+stat, one look-up); any other is identified by its coded audio (`tags.identity`), so that a song that was renamed,
 moved or tagged by somebody is still known. Every answer is on the disk when `remember` returns.
 
 A store saves time and is never in the way: whatever goes wrong with it is told in one line, and the run goes on.
@@ -28,8 +28,8 @@ import numpy as np
 from platformdirs import user_state_path
 
 from tagger.audio.workers import Failure
-from tagger.identity import identify
 from tagger.predict import Heard
+from tagger.tags.identity import identify
 
 Result = TypeVar("Result")
 

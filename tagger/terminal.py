@@ -28,7 +28,7 @@ from tagger.run import STATUSES, SongResult, default_workers
 if TYPE_CHECKING:
     from tagger.model import GenreModel
     from tagger.store import Contents
-    from tagger.undo import Run, Undone
+    from tagger.tags.undo import Run, Undone
 
 #: Joiners that words of Persian and Indic scripts and emoji need; every other invisible character is escaped.
 _JOINERS = "\u200c\u200d"

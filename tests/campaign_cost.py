@@ -22,11 +22,11 @@ import mutagen
 from mutagen.flac import FLAC
 from mutagen.id3 import TCON, TIT2
 
-from tagger import journal as journal_module
-from tagger.journal import Journal
+from tagger.tags import journal as journal_module
+from tagger.tags.journal import Journal
 from tests.songs import make_song
 
-#: Parts of a safe write: what each calls in tagger.journal. The rest reads, writes, forces to disk and renames.
+#: Parts of a safe write: what each calls in tagger.tags.journal. The rest reads, writes, forces to disk and renames.
 PARTS = {
     "making the new bytes": ["retag"],
     "proving that only the genre changed": ["real_genres", "verify_genres", "verify"],

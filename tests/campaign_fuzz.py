@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tagger.journal import Journal
-from tagger.tags import TagError, read_genres
-from tagger.undo import list_runs, undo
+from tagger.tags.genre import TagError, read_genres
+from tagger.tags.journal import Journal
+from tagger.tags.undo import list_runs, undo
 from tests.tag_files import FILES, UNDECODED, build, decoded
 
 GENRES = ["Techno", "R&B/Soul"]

@@ -29,9 +29,9 @@ from types import ModuleType, SimpleNamespace
 
 from tagger import cli, description
 from tagger.audio import decode as audio
-from tagger.journal import Journal, journal_folder, unpack
-from tagger.tags import genres_in, real_genres
-from tagger.undo import list_runs, undo
+from tagger.tags.genre import genres_in, real_genres
+from tagger.tags.journal import Journal, journal_folder, unpack
+from tagger.tags.undo import list_runs, undo
 from tests.fakes import FakeModel
 from tests.tag_files import FILES, UNDECODED, build, decoded
 

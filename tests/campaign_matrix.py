@@ -19,11 +19,11 @@ from typing import Any
 
 from mediafile import FileTypeError, MediaFile
 
-from tagger.journal import Journal
-from tagger.tags import TagError, read_genres
-from tagger.undo import list_runs, undo
+from tagger.tags.genre import TagError, read_genres
+from tagger.tags.journal import Journal
+from tagger.tags.undo import list_runs, undo
 from tests.tag_files import FILES, UNDECODED, build, decoded
-from tests.test_tags import HTML, LEFT, ONE, SKIPPED, SUFFIXES, THREE, other_lines
+from tests.tags.test_genre import HTML, LEFT, ONE, SKIPPED, SUFFIXES, THREE, other_lines
 
 CASES = {"one": ONE, "three": THREE, "large": ["Techno " * 3000 + "end"]}
 CHECKS = ("genres", "other tags", "samples", "once", "undo", "mediafile", "TagLib")

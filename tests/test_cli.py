@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tagger import tags
 from tagger.cli import main
 from tagger.cli_tag import tag_options
 from tagger.options import TagOptions
 from tagger.predict import ModelError
+from tagger.tags import genre as tags
 from tests.fakes import FakeModel, make_tone
 
 ROOT = Path(__file__).parent.parent

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger import tags
 from tagger.description import describe
-from tagger.journal import Journal
 from tagger.predict import Heard
 from tagger.store import Method, Store, store_path
-from tagger.undo import list_runs, undo
+from tagger.tags import genre as tags
+from tagger.tags.journal import Journal
+from tagger.tags.undo import list_runs, undo
 from tests.fakes import FakeModel, make_tone
 from tests.test_cli import Run, genre_tag, music, tones  # noqa: F401
 

@@ -28,8 +28,6 @@ from tagger.audio.library import Found, find_songs  # noqa: E402
 from tagger.audio.workers import Worker  # noqa: E402
 from tagger.cluster import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
 from tagger.description import describe  # noqa: E402
-from tagger.identity import identify  # noqa: E402
-from tagger.journal import JournalError, new_run  # noqa: E402
 from tagger.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.model import GenreModel  # noqa: E402
 from tagger.options import TagOptions  # noqa: E402
@@ -49,7 +47,9 @@ from tagger.results import Results  # noqa: E402
 from tagger.run import SongResult  # noqa: E402
 from tagger.run import tag_songs as tag_here  # noqa: E402
 from tagger.store import Store, store_path  # noqa: E402
-from tagger.undo import list_runs  # noqa: E402
+from tagger.tags.identity import identify  # noqa: E402
+from tagger.tags.journal import JournalError, new_run  # noqa: E402
+from tagger.tags.undo import list_runs  # noqa: E402
 from tests.fakes import FakeModel, make_tone  # noqa: E402
 from tests.songs import make_song  # noqa: E402
 

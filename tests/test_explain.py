@@ -17,7 +17,6 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tagger import tags
 from tagger.aggregate import Decision, decide
 from tagger.audio.library import Found
 from tagger.explain import Explanation, Moment, explain, why
@@ -27,6 +26,7 @@ from tagger.options import TagOptions
 from tagger.predict import Heard
 from tagger.run import SongResult
 from tagger.store import Store
+from tagger.tags import genre as tags
 from tests.fakes import GENRES, FakeModel
 from tests.songs import make_song
 from tests.test_cli import Run, genre_tag  # noqa: F401

@@ -13,11 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger import tags
 from tagger.aggregate import Decision, unsure
 from tagger.audit import mixed_albums
 from tagger.genres import GenreHead
-from tagger.metadata import Metadata, TagError
 from tagger.options import TagOptions
 from tagger.report import Matrix, Report, Songs, Table
 from tagger.report_data import report_csv, report_json
@@ -25,6 +23,8 @@ from tagger.report_html import render
 from tagger.report_library import STATUSES, all_songs, disagreements, report_library
 from tagger.report_text import print_report
 from tagger.run import SongResult
+from tagger.tags import genre as tags
+from tagger.tags.metadata import Metadata, TagError
 from tagger.vocabulary import Vocabulary
 from tests.fakes import FakeModel, make_tone
 from tests.reports import HOSTILE

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger import layout, tags
 from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
 from tagger.genres import GenreHead
-from tagger.journal import Journal, JournalError
 from tagger.options import TagOptions
 from tagger.run import SongResult, tag_songs
 from tagger.store import Store, store_path
-from tagger.undo import list_runs, undo
+from tagger.tags import genre as tags
+from tagger.tags import layout
+from tagger.tags.journal import Journal, JournalError
+from tagger.tags.undo import list_runs, undo
 from tests.fakes import GENRES, FakeModel, make_tone
 from tests.songs import make_song
 from tests.tag_files import id3v2, text
@@ -361,7 +362,7 @@ def closed_book(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(path: object, *_: object) -> None:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr("tagger.tags.read_genres", opened)
+    monkeypatch.setattr("tagger.tags.genre.read_genres", opened)
     monkeypatch.setattr("tagger.store.identify", opened)
 
 

@@ -19,10 +19,10 @@ import pytest
 
 from tagger import store as store_module
 from tagger.audio.workers import Failure
-from tagger.identity import identify
 from tagger.predict import Heard
 from tagger.store import APPLICATION_ID, SAFE_PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
-from tagger.tags import retag
+from tagger.tags.genre import retag
+from tagger.tags.identity import identify
 from tests.tag_files import build
 
 ROOT = Path(__file__).parent.parent

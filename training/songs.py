@@ -13,9 +13,9 @@ from typing import Any
 
 from tagger.audio.library import find_songs
 from tagger.genres import canonical, genre_key
-from tagger.identity import identify
-from tagger.metadata import Metadata, TagError, read_metadata
 from tagger.predictions import SPLITS
+from tagger.tags.identity import identify
+from tagger.tags.metadata import Metadata, TagError, read_metadata
 from training.options import Labels
 
 #: Shows how far a loop is: (items, what is done with them, how many there are) to the same items.
@@ -266,7 +266,7 @@ def _rows(source: Path) -> list[dict[str, str]]:
 def identify_songs(
     songs: Sequence[LabelledSong], left_out: LeftOut, watch: Watch = unwatched
 ) -> dict[str, LabelledSong]:
-    """Songs by who they are (`tagger.identity`, hex), in their order, each once.
+    """Songs by who they are (`tagger.tags.identity`, hex), in their order, each once.
 
     Files with the same audio are one song, unless they are given different genres: then none of them is used. Given
     different splits, it is in the last of SPLITS that it is given.

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from tagger import journal as journal_module
-from tagger import swap as swap_module
 from tagger.atomic import TEMPORARY
-from tagger.journal import Journal, JournalError, journal_folder
-from tagger.swap import swap
-from tagger.tags import TagError, read_genres
-from tagger.undo import list_runs, undo
+from tagger.tags import journal as journal_module
+from tagger.tags import swap as swap_module
+from tagger.tags.genre import TagError, read_genres
+from tagger.tags.journal import Journal, JournalError, journal_folder
+from tagger.tags.swap import swap
+from tagger.tags.undo import list_runs, undo
 from tests.campaign_fuzz import OUTCOMES, fuzz
 from tests.tag_files import FILES, build, decoded, id3v2, text
 from tests.tag_files import song as plain_song
-from tests.test_tags import SPELLINGS
+from tests.tags.test_genre import SPELLINGS
 
 GENRES = ["Techno", "R&B/Soul"]
 SEVEN = ["v23 full.mp3", "ape and v24 and v1.mp3", "cover.flac", "cover.ogg", "faststart.m4a", "full.dsf"]

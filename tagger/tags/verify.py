@@ -6,8 +6,9 @@ from io import BytesIO
 
 import av
 
-from tagger import layout, tags
-from tagger.pieces import pieces
+from tagger.tags import genre as tags
+from tagger.tags import layout
+from tagger.tags.pieces import pieces
 
 # Files that are head tags | audio | tail tags: the bytes between can be compared as they are. In the others the
 # container is woven anew around the audio, so FFmpeg, which had no part in the writing, takes the packets out again.

@@ -1,7 +1,7 @@
 """Writes genres into songs so that nothing is lost: proven, recorded, then swapped in at once.
 
 A run's journal is one file of JSON lines: a head that says who ran where, then one record per song, on the disk before
-the song is replaced. `tagger.undo` reads it backwards.
+the song is replaced. `tagger.tags.undo` reads it backwards.
 """
 
 import json
@@ -20,11 +20,11 @@ from typing import Any
 from platformdirs import user_state_path
 
 from tagger import __version__
-from tagger.delta import delta, rebuild
 from tagger.options import HardLinks, Multi
-from tagger.swap import Announce, swap, sync_folder
-from tagger.tags import TagError, check_genres, genres_in, real_genres, retag
-from tagger.verify import verify, verify_genres
+from tagger.tags.delta import delta, rebuild
+from tagger.tags.genre import TagError, check_genres, genres_in, real_genres, retag
+from tagger.tags.swap import Announce, swap, sync_folder
+from tagger.tags.verify import verify, verify_genres
 
 VERSION = 1  # of the records
 

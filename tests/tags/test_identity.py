@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from mutagen import apev2, flac, id3, mp4
 
-from tagger import identity
-from tagger.identity import BLOCK_BYTES, N_BLOCKS, identify
-from tagger.tags import retag
+from tagger.tags import identity
+from tagger.tags.genre import retag
+from tagger.tags.identity import BLOCK_BYTES, N_BLOCKS, identify
 from tests import tag_files as files
 from tests.songs import make_song, synthesize
 from tests.tag_files import FILES, build

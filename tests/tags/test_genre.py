@@ -12,8 +12,8 @@ from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3
 from mutagen.oggvorbis import OggVorbis
 
-from tagger.containers import Song
-from tagger.tags import (
+from tagger.tags.containers import Song
+from tagger.tags.genre import (
     PLACEHOLDERS,
     TagError,
     check_genres,
@@ -25,7 +25,7 @@ from tagger.tags import (
     retag,
     split_genres,
 )
-from tagger.verify import verify
+from tagger.tags.verify import verify
 from tests import tag_files as files
 from tests.tag_files import FILES, UNDECODED, build, decoded, id3v1, id3v2, song, text
 

@@ -1,4 +1,4 @@
-"""The genre tag of a song, read and written: policy here, containers in `tagger.containers`.
+"""The genre tag of a song, read and written: policy here, containers in `tagger.tags.containers`.
 
 `retag` is pure: old bytes in, new bytes out. Nothing in this module touches the disk but to read.
 """
@@ -10,8 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tagger.containers import Places, Song, TagError, clean, naming
 from tagger.options import Existing, Multi
+from tagger.tags.containers import Places, Song, TagError, clean, naming
 
 __all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "genres_of", "inspect"]
 __all__ += ["join_genres", "merge", "naming", "read_genres", "real_genres", "restore", "retag", "split_genres"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tagger.atomic import TEMPORARY, temporary_name
 from tagger.options import HardLinks
-from tagger.tags import TagError, naming
+from tagger.tags.genre import TagError, naming
 
 try:
     from fcntl import ioctl

@@ -9,12 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from tagger.delta import rebuild
-from tagger.journal import VERSION, Journal, JournalError, journal_folder, stopping, unpack
 from tagger.options import HardLinks
-from tagger.swap import swap
-from tagger.tags import TagError, genres_in, naming, restore
-from tagger.verify import verify
+from tagger.tags.delta import rebuild
+from tagger.tags.genre import TagError, genres_in, naming, restore
+from tagger.tags.journal import VERSION, Journal, JournalError, journal_folder, stopping, unpack
+from tagger.tags.swap import swap
+from tagger.tags.verify import verify
 
 # "bytes": every byte as before; "tags": somebody edited other tags since, the genre is as before; "nothing": it is as
 # before already; "conflict": the genre was changed since, left alone; "failed": left alone for another reason.

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tagger.metadata import Metadata, TagError, read_metadata
-from tagger.tags import read_genres
+from tagger.tags.genre import read_genres
+from tagger.tags.metadata import Metadata, TagError, read_metadata
 from tests.songs import make_song
 from tests.tag_files import FILES, build
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from io import BytesIO
 
-from tagger import layout
-from tagger.identity import ASF_HEADER, OGG_PAGE
+from tagger.tags import layout
+from tagger.tags.identity import ASF_HEADER, OGG_PAGE
 
 Pieces = Mapping[str, list[bytes]]  # name → SHA-256 of every piece of that name, in order
 
@@ -35,7 +35,7 @@ _ASF_EXTENSION = bytes.fromhex("b503bf5f2ea9cf118ee300c00c205365")
 
 
 def pieces(data: bytes) -> Pieces:
-    """Digests of the pieces that no change of tags may change; {} for a container that `tagger.verify` cuts by itself.
+    """Digests of the pieces that no change of tags may change; {} for a container that `tags.verify` cuts by itself.
 
     Raises ValueError or struct.error where the structure cannot be followed.
     """

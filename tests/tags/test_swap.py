@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tagger import swap as swap_module
-from tagger.swap import STALE_SECONDS, check_writable, swap
-from tagger.tags import TagError
+from tagger.tags import swap as swap_module
+from tagger.tags.genre import TagError
+from tagger.tags.swap import STALE_SECONDS, check_writable, swap
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")

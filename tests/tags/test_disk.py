@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from tagger import swap as swap_module
-from tagger.journal import Journal, JournalError, journal_folder
-from tagger.swap import check_writable
-from tagger.tags import TagError, read_genres
-from tagger.undo import list_runs, undo
+from tagger.tags import swap as swap_module
+from tagger.tags.genre import TagError, read_genres
+from tagger.tags.journal import Journal, JournalError, journal_folder
+from tagger.tags.swap import check_writable
+from tagger.tags.undo import list_runs, undo
 from tests.tag_files import build
-from tests.test_swap import in_child, root_only
+from tests.tags.test_swap import in_child, root_only
 
 GENRES = ["Techno"]
 LARGE = ["Techno " * 3000 + "end"]
 KINDS = ["v23 full.mp3", "cover.flac", "cover.ogg", "faststart.m4a", "full.wma", "id3.wav", "full.dsf", "v1 behind.wv"]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 
@@ -131,9 +131,9 @@ def test_a_disk_that_fails_at_any_call(error: int, library: Path, state: Path, m
 FULL = """
 import os, subprocess, sys
 from pathlib import Path
-from tagger import swap
-from tagger.journal import Journal, JournalError
-from tagger.tags import TagError
+from tagger.tags import swap
+from tagger.tags.journal import Journal, JournalError
+from tagger.tags.genre import TagError
 from tests.tag_files import build
 library, state, full, is_late = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "late"
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", full]).returncode:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from tagger.containers import Song, TagError, naming
-from tagger.tags import genres_of
+from tagger.tags.containers import Song, TagError, naming
+from tagger.tags.genre import genres_of
 
 __all__ = ["Metadata", "TagError", "read_metadata"]
 

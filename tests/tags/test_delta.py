@@ -3,8 +3,8 @@
 import json
 import random
 
-from tagger.delta import MAX_LITERAL_BYTES, delta, rebuild
-from tagger.tags import retag
+from tagger.tags.delta import MAX_LITERAL_BYTES, delta, rebuild
+from tagger.tags.genre import retag
 from tests.tag_files import FILES, build
 
 

@@ -9,10 +9,10 @@ import pytest
 from mutagen.oggflac import OggFLAC
 from mutagen.oggvorbis import OggVorbis
 
-from tagger.delta import delta
-from tagger.pieces import pieces
-from tagger.tags import TagError, retag
-from tagger.verify import verify
+from tagger.tags.delta import delta
+from tagger.tags.genre import TagError, retag
+from tagger.tags.pieces import pieces
+from tagger.tags.verify import verify
 from tests import tag_files as files
 from tests.tag_files import FILES, build
 

@@ -8,9 +8,9 @@ import mutagen
 import pytest
 from mutagen.id3 import ID3
 
-from tagger.layout import layout
-from tagger.tags import TagError, retag
-from tagger.verify import HEAD_AND_TAIL, coded_audio_digest, verify, verify_genres
+from tagger.tags.genre import TagError, retag
+from tagger.tags.layout import layout
+from tagger.tags.verify import HEAD_AND_TAIL, coded_audio_digest, verify, verify_genres
 from tests import tag_files as files
 from tests.tag_files import FILES, build
 

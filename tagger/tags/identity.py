@@ -4,7 +4,7 @@ No format is decoded and no foreign library asked: where the coded audio lies is
 structure, a few blocks of it are read at fixed fractions, and their bytes and the length of the whole are hashed.
 
 What it does not see: a change between the blocks that keeps the length, a flipped byte for example. It tells songs
-apart and is no proof that two are equal; that proof is `tagger.verify`.
+apart and is no proof that two are equal; that proof is `tagger.tags.verify`.
 """
 
 import os
@@ -19,7 +19,7 @@ from itertools import accumulate
 from os import PathLike
 from typing import BinaryIO
 
-from tagger.layout import CHUNK_FILES, DSF_HEADER, at, chunks, layout
+from tagger.tags.layout import CHUNK_FILES, DSF_HEADER, at, chunks, layout
 
 VERSION = b"genre-tag identity 1\n"  # another one makes every song a stranger
 N_BLOCKS = 8  # a few round trips of a network drive; an edit of an eighth of the song always meets one

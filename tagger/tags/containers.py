@@ -2,7 +2,7 @@
 
 A genre may live in several places of one song (an ID3v2 frame and the ID3v1 byte behind the audio, say). Each place
 has one function to write it; frames, comments and items other than the genre are carried over, and where the tag is a
-block of its own (`tagger.layout`) the audio never passes through mutagen.
+block of its own (`tagger.tags.layout`) the audio never passes through mutagen.
 """
 
 import re
@@ -36,8 +36,8 @@ from mutagen.trueaudio import TrueAudio
 from mutagen.wave import WAVE
 from mutagen.wavpack import WavPack
 
-from tagger import layout
 from tagger.options import Multi
+from tagger.tags import layout
 
 Places = Mapping[str, tuple[str, ...]]  # where a genre lives → the values as stored there
 
