@@ -71,7 +71,7 @@ def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
     from tagger.terminal import printable
 
     def load_model() -> Any:
-        from tagger.model import GenreModel
+        from tagger.models.genre_model import GenreModel
 
         return GenreModel.load(description, settings["device"], options.precision)
 

@@ -152,7 +152,7 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
     screen = Screen(songs, rows=False, progress=True, verbose=False, write_tags=False)
 
     def load_model() -> Any:
-        from tagger.model import GenreModel
+        from tagger.models.genre_model import GenreModel
 
         return GenreModel.load(description, settings["device"], options.precision)
 

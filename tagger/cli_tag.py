@@ -32,8 +32,8 @@ from tagger.signals import finish_first
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
-    from tagger.description import Description
-    from tagger.model import GenreModel
+    from tagger.models.description import Description
+    from tagger.models.genre_model import GenreModel
     from tagger.run import SongResult
     from tagger.terminal import Screen
 
@@ -323,8 +323,8 @@ def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
 
 def asked_for(settings: Mapping[str, Any]) -> tuple[Description, TagOptions]:
     """The model a command is to use, and how; raises UsageError for what does not go together, ModelError."""
-    from tagger.description import describe
     from tagger.genres import MapError, check_map, read_map
+    from tagger.models.description import describe
 
     file = settings["map_file"]
     try:
@@ -363,7 +363,7 @@ def _load_model(
     description: Description, settings: Mapping[str, Any], options: TagOptions, screen: Screen
 ) -> GenreModel:
     """The model that is asked for; raises ModelError."""
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
     from tagger.terminal import describe_machine
 
     model = GenreModel.load(description, settings["device"], options.precision)

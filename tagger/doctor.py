@@ -24,7 +24,7 @@ from tagger.machine import Machine
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
     from tagger.options import TagOptions
 
 LEAST_FREE_BYTES = 100 * 2**20
@@ -142,7 +142,7 @@ def _can_write(state: State, name: str, folder: Path, consequence: str) -> Check
 def model(name: str) -> Iterator[Check]:
     """Whether the model can be found; nothing is fetched."""
     from tagger.audio.decode import SAMPLE_RATE
-    from tagger.description import HUB_ID, HUB_IDS, describe
+    from tagger.models.description import HUB_ID, HUB_IDS, describe
     from tagger.predict import ModelError
 
     local = local_name(name)
@@ -163,7 +163,7 @@ def model(name: str) -> Iterator[Check]:
 
 def local_name(name: str) -> str | None:
     """What names the same model without the hub: itself, or its folder in the hub's cache; None if it is not there."""
-    from tagger.description import CONFIGS, HUB_IDS, STARTER
+    from tagger.models.description import CONFIGS, HUB_IDS, STARTER
 
     if name == STARTER or (name not in HUB_IDS and Path(name).expanduser().exists()):
         return name
@@ -203,11 +203,11 @@ def library(asked: Asked, is_able: bool) -> Iterator[Check]:
 def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
     from tagger.audio.decode import SAMPLE_RATE
     from tagger.audio.library import find_songs
-    from tagger.description import describe
+    from tagger.models.description import describe
     from tagger.speed import in_words, measure
 
     def load_model() -> GenreModel:
-        from tagger.model import GenreModel
+        from tagger.models.genre_model import GenreModel
 
         return GenreModel.load(description, asked.device, asked.options.precision)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from tagger.aggregate import AGGREGATORS, Decision, confidence_scale, decide
 from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, snippet_starts
 from tagger.audio.library import Found
-from tagger.description import Description
+from tagger.models.description import Description
 from tagger.options import Existing, TagOptions
 from tagger.predict import Heard
 from tagger.records import as_record
@@ -19,7 +19,7 @@ from tagger.store import Store
 from tagger.tags.genre import merge
 
 if TYPE_CHECKING:
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def choice(device: str, precision: str) -> Iterator[Check]:
     """The device and the precision that a run would take."""
     import torch
 
-    from tagger.model import choose_device, choose_precision
+    from tagger.models.genre_model import choose_device, choose_precision
     from tagger.predict import ModelError
 
     cores = f"{usable_cores()} of {os.cpu_count()} cores usable"

@@ -24,8 +24,8 @@ from tagger.audio import decode as audio
 from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, Worker, usable_cores
-from tagger.description import Description
 from tagger.manifest import fetch, name_of, suffix_of
+from tagger.models.description import Description
 from tagger.options import TagOptions
 from tagger.predict import Heard, ModelError, hear
 from tagger.run import Song, SongResult, Tagging
@@ -33,7 +33,7 @@ from tagger.store import Method, Seen, see
 from tagger.tags.journal import Journal, JournalError
 
 if TYPE_CHECKING:
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
 
 # Options that decide what becomes of a song that was heard, and so whether its row still answers.
 DECIDING = (
@@ -280,8 +280,8 @@ def _call(task: Callable[[], Any]) -> Any:
 
 def load_model(model: str, fingerprint: str, device: str, precision: str) -> GenreModel:
     """The model of that name as this node has it; raises ModelError if it is not the one the run was started with."""
-    from tagger.description import describe
-    from tagger.model import GenreModel
+    from tagger.models.description import describe
+    from tagger.models.genre_model import GenreModel
 
     description = describe(model)
     if description.fingerprint != fingerprint:

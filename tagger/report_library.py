@@ -17,7 +17,7 @@ import numpy as np
 
 from tagger.aggregate import confidence_scale
 from tagger.audit import mixed_albums, most_used, singles, spellings
-from tagger.description import Description
+from tagger.models.description import Description
 from tagger.options import TagOptions
 from tagger.report import Column, Matrix, Report, Song, Songs, Table
 from tagger.report_run import counted

@@ -16,7 +16,7 @@ from tagger.audio import decode as audio
 from tagger.audio.decode import Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
-from tagger.description import Description
+from tagger.models.description import Description
 from tagger.options import TagOptions
 from tagger.predict import Heard, hear
 from tagger.rounds import N_FIRST, Answer, Hearing, hear_in_rounds
@@ -28,7 +28,7 @@ from tagger.tags.swap import check_writable
 if TYPE_CHECKING:
     import numpy as np
 
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
 
 #: What can become of a song. "tagged": its genre is written, or would be with --write-tags.
 STATUSES = ("tagged", "unchanged", "kept", "unsure", "skipped", "failed")

@@ -12,13 +12,13 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from tagger.audio.library import Found
-from tagger.description import Description
+from tagger.models.description import Description
 from tagger.options import TagOptions
 from tagger.run import tag_songs
 from tagger.store import Store, store_path
 
 if TYPE_CHECKING:
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
 
 LEAST_SONGS, LEAST_SECONDS, MOST_SECONDS = 20, 10.0, 40.0
 MOST_SONGS = 5_000  # are laid out; no machine hears more in so short a time

@@ -26,7 +26,7 @@ from tagger.options import TagOptions
 from tagger.run import STATUSES, SongResult, default_workers
 
 if TYPE_CHECKING:
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
     from tagger.store import Contents
     from tagger.tags.undo import Run, Undone
 

@@ -34,8 +34,8 @@ from tagger.options import TagOptions
 from tests.songs import make_song, synthesize
 
 if TYPE_CHECKING:
-    from tagger.description import Description
-    from tagger.model import GenreModel
+    from tagger.models.description import Description
+    from tagger.models.genre_model import GenreModel
 
 FORMATS = (".mp3", ".flac", ".m4a", ".opus", ".ogg")
 OPTIONS = TagOptions(reanalyze=True)  # the songs are copies of five, so they must not be known from one another
@@ -50,7 +50,7 @@ code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)"""
 IMPORT_TORCH = "import os, torch; os._exit(0)"  # at once: the end of the interpreter is no part of a start
-LOAD_MODEL = "import os; from tagger.model import GenreModel; GenreModel.load(); os._exit(0)"
+LOAD_MODEL = "import os; from tagger.models.genre_model import GenreModel; GenreModel.load(); os._exit(0)"
 DECODE_ALL = "import sys; from tagger.audio.decode import decode; [decode(song, 5, 80_000) for song in sys.argv[1:]]"
 
 
@@ -160,7 +160,7 @@ def feature_time(waveforms: np.ndarray, size: Size) -> Figure:
     import torch
     from transformers import ASTFeatureExtractor
 
-    from tagger.features import LogMel
+    from tagger.models.features import LogMel
 
     works = (
         partial(LogMel(), torch.from_numpy(waveforms)),
@@ -178,9 +178,15 @@ def model_speeds(description: Description, device: str, songs: Sequence[Path], s
     Operations are counted as spent: in the last layer only what the head reads. Where they are counted as published,
     it is called nominal.
     """
-    from tagger.checkpoint import load_checkpoint
-    from tagger.model import GenreModel, choose_precision, computes_int8, default_batch_size, flops_per_snippet
-    from tagger.transformer import N_SPECIAL, count_patches
+    from tagger.models.checkpoint import load_checkpoint
+    from tagger.models.genre_model import (
+        GenreModel,
+        choose_precision,
+        computes_int8,
+        default_batch_size,
+        flops_per_snippet,
+    )
+    from tagger.models.transformer import N_SPECIAL, count_patches
 
     checkpoint, waveforms = load_checkpoint(description), snippets_of(songs, description.snippet_samples)
     architecture, name = checkpoint.architecture, description.name
@@ -229,7 +235,7 @@ def products(
     """
     import torch
 
-    from tagger.transformer import DTYPES, Int8Linear
+    from tagger.models.transformer import DTYPES, Int8Linear
 
     works: list[Callable[[], torch.Tensor]] = []
     for n_inputs, n_outputs in shapes:
@@ -263,7 +269,7 @@ def run_speeds(songs: Sequence[Path], description: Description, device: str, siz
     """A run without its start beside the slower of its halves, each alone on the cores it has there, and the script."""
     import torch
 
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
     from tagger.run import default_workers
 
     n_songs, n_threads, name = len(songs), torch.get_num_threads(), description.name
@@ -296,7 +302,7 @@ def other_run_speeds(songs: Sequence[Path], description: Description, device: st
     """Runs over songs of one format, and of as few snippets as will do, and the script on whole songs."""
     import torch
 
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
 
     n_songs, n_threads, name = len(songs), torch.get_num_threads(), description.name
     model, script = GenreModel.load(description, device), script_of(description, device)
@@ -360,7 +366,7 @@ def check_script(
     device: str,
 ) -> None:
     """End the benchmark if a model in float32 and the script do not agree about songs."""
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
 
     exact = GenreModel.load(description, device, "fp32").logits(snippets_of(songs, description.snippet_samples))
     difference = float(np.abs(exact - script(songs, OPTIONS.n_snippets)).max())
@@ -475,8 +481,8 @@ def machine_facts(device: str, precision: str) -> dict[str, object]:
 
 def full_size(folder: Path) -> Description:
     """An AST of the size of the AudioSet checkpoint, with random weights, written to `folder`."""
-    from tagger.description import N_FRAMES, describe
-    from tagger.transformer import Architecture
+    from tagger.models.description import N_FRAMES, describe
+    from tagger.models.transformer import Architecture
     from tests.checkpoints import AUDIOSET, make_checkpoint
 
     usual = asdict(Architecture())
@@ -533,8 +539,8 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the table is to stand alone; transformers looks when imported
 
-    from tagger.description import STARTER, describe
-    from tagger.model import choose_device, choose_precision
+    from tagger.models.description import STARTER, describe
+    from tagger.models.genre_model import choose_device, choose_precision
 
     size, device = QUICK if arguments.quick else THOROUGH, choose_device("auto")
     facts = machine_facts(device, choose_precision("auto", device).name)

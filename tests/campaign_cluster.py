@@ -27,8 +27,8 @@ from ray.cluster_utils import Cluster
 
 from tagger.audio.library import Found, find_songs
 from tagger.cluster import tag_songs
-from tagger.description import describe
-from tagger.model import GenreModel
+from tagger.models.description import describe
+from tagger.models.genre_model import GenreModel
 from tagger.options import TagOptions
 from tagger.params import SOME_FAILED
 from tagger.parts import Plan, load_model

@@ -27,8 +27,9 @@ from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from tagger import cli, description
+from tagger import cli
 from tagger.audio import decode as audio
+from tagger.models import description
 from tagger.tags.genre import genres_in, real_genres
 from tagger.tags.journal import Journal, journal_folder, unpack
 from tagger.tags.undo import list_runs, undo
@@ -78,7 +79,7 @@ def start_run(library: Path, state: Path, real: bool) -> subprocess.Popen[bytes]
 
 def run_with_fake_model(arguments: list[str]) -> None:
     """The command line around a model that needs no torch."""
-    model = ModuleType("tagger.model")
+    model = ModuleType("tagger.models.genre_model")
     model.GenreModel = SimpleNamespace(load=lambda *_: FakeModel())  # type: ignore[attr-defined]
     sys.modules[model.__name__] = model
     description.describe = lambda name: FakeModel()  # type: ignore[assignment,return-value]

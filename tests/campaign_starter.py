@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tagger.model import GenreModel
+from tagger.models.genre_model import GenreModel
 from tests.songs import make_song
 
 #: Small packages, of train and validate: music with and without a genre that a person gave, tracker modules, speech.

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from tagger.description import AUDIOSET_LABELS, N_AUDIOSET_LABELS
-from tagger.features import AUDIOSET_MEAN, AUDIOSET_STD
+from tagger.models.description import AUDIOSET_LABELS, N_AUDIOSET_LABELS
+from tagger.models.features import AUDIOSET_MEAN, AUDIOSET_STD
 
 GENRES = ("Classical", "Jazz", "Rock")
 AUDIOSET = tuple(AUDIOSET_LABELS.get(index, f"Sound {index}") for index in range(N_AUDIOSET_LABELS))

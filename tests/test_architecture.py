@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TORCH = {"tagger/features.py", "tagger/checkpoint.py", "tagger/model.py", "tagger/transformer.py"}
+TORCH = {
+    "tagger/models/features.py",
+    "tagger/models/checkpoint.py",
+    "tagger/models/genre_model.py",
+    "tagger/models/transformer.py",
+}
 MODULES = sorted(path for half in ("tagger", "training") for path in (ROOT / half).rglob("*.py"))
 
 #: Foreign library -> the modules that may import it: of the product, and of the workshop.
@@ -16,11 +21,11 @@ HOMES: dict[str, set[str]] = {
     "mutagen": {"tagger/tags/containers.py"},
     "av": {"tagger/audio/decode.py", "tagger/audio/codecs.py", "tagger/tags/verify.py"},
     "torch": {
-        "tagger/checkpoint.py",
-        "tagger/features.py",
+        "tagger/models/checkpoint.py",
+        "tagger/models/features.py",
         "tagger/machine.py",
-        "tagger/model.py",
-        "tagger/transformer.py",
+        "tagger/models/genre_model.py",
+        "tagger/models/transformer.py",
         "training/augment.py",
         "training/cache.py",
         "training/loader.py",
@@ -35,8 +40,8 @@ HOMES: dict[str, set[str]] = {
     },
     "torchaudio": {"training/starter/mixes.py", "training/starter/musicnn.py"},
     "transformers": {"training/network.py", "training/pretrained.py", "training/train.py", "training/trainer.py"},
-    "safetensors": {"tagger/checkpoint.py", "training/starter/release.py"},
-    "huggingface_hub": {"tagger/description.py", "tagger/doctor.py"},
+    "safetensors": {"tagger/models/checkpoint.py", "training/starter/release.py"},
+    "huggingface_hub": {"tagger/models/description.py", "tagger/doctor.py"},
     "click": {
         "tagger/cli.py",
         "tagger/cli_doctor.py",
@@ -169,7 +174,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_a_model_is_loaded_without_what_only_training_needs() -> None:
-    loaded = modules_after("from tagger.model import GenreModel; GenreModel.load(device='cpu')")
+    loaded = modules_after("from tagger.models.genre_model import GenreModel; GenreModel.load(device='cpu')")
     slow = {"transformers", "torchaudio", "torch._dynamo", "sympy", "scipy", "sklearn", "pandas", "datasets", "pyarrow"}
     assert "torch" in loaded and not loaded & (slow | {"matplotlib", "rich", "huggingface_hub"})
 

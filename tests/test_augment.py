@@ -12,7 +12,7 @@ from torch import nn
 from torchaudio.functional import mask_along_axis_iid
 from transformers import ASTConfig, ASTForAudioClassification
 
-from tagger.features import FLOOR, LogMel
+from tagger.models.features import FLOOR, LogMel
 from training.augment import (
     Contrast,
     EdgeShift,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tagger.description import describe
-from tagger.model import GenreModel
+from tagger.models.description import describe
+from tagger.models.genre_model import GenreModel
 from tests.benchmark import (
     QUICK,
     Figure,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tagger.aggregate import AGGREGATORS, decide
-from tagger.description import read_training
 from tagger.genres import GenreHead
+from tagger.models.description import read_training
 from tagger.scores import calibration, song_confidences
 from training.calibrate import (
     COLDEST,

@@ -41,8 +41,8 @@ def genre_tag(
 ) -> Callable[..., Run]:
     """Runs the command line in this process, with a fake model and no settings but the test's own."""
     monkeypatch.setenv("GENRE_TAG_CONFIG", str(tmp_path / "config.toml"))
-    monkeypatch.setattr("tagger.description.describe", lambda name: FakeModel())
-    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: FakeModel())
+    monkeypatch.setattr("tagger.models.description.describe", lambda name: FakeModel())
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: FakeModel())
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments: str | Path) -> Run:
@@ -214,7 +214,7 @@ def test_no_model_is_exit_code_3_and_one_line(
     def load(*_: object) -> FakeModel:
         raise ModelError("x/y", "not in the cache: go online once")
 
-    monkeypatch.setattr("tagger.model.GenreModel.load", load)
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", load)
     run = genre_tag(music)
     assert (run.code, run.out) == (3, "")
     assert run.err == "genre-tag: x/y: not in the cache: go online once\n"
@@ -231,7 +231,7 @@ def test_a_model_that_gives_up_ends_the_run_with_its_reason(
                 raise ModelError("fake", "a snippet does not fit into the memory of cuda")
             return super().logits(waveforms)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: Exhausted())
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: Exhausted())
     run = genre_tag(music)
     assert run.code == 3 and "→ Blues" in run.out and "1 of 2 songs" in run.err
     assert run.err.endswith("genre-tag: fake: a snippet does not fit into the memory of cuda\n")
@@ -256,7 +256,7 @@ def test_ctrl_c_keeps_what_is_done(genre_tag: Callable[..., Run], music: Path, m
                 raise KeyboardInterrupt
             return super().logits(waveforms)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: Interrupted())
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: Interrupted())
     run = genre_tag("--write-tags", music)
     assert run.code == 130
     assert "1 of 2 songs" in run.err and "Interrupted" in run.err
@@ -283,7 +283,7 @@ def test_an_old_record_stays_until_there_is_a_new_one(
         def load(*_: object) -> FakeModel:
             raise ModelError("x", "no such model")
 
-        patched.setattr("tagger.model.GenreModel.load", load)
+        patched.setattr("tagger.models.genre_model.GenreModel.load", load)
         assert genre_tag("--csv", tmp_path / "out.csv", music).code == 3
     assert (tmp_path / "out.csv").read_text() == "precious"
     (tmp_path / "empty").mkdir()
@@ -425,8 +425,8 @@ def test_every_option_reaches_the_run(
 ) -> None:
     seen: list[object] = []
     model = FakeModel()
-    monkeypatch.setattr("tagger.description.describe", lambda name: seen.append(name) or model)
-    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *arguments: seen.append(arguments) or model)
+    monkeypatch.setattr("tagger.models.description.describe", lambda name: seen.append(name) or model)
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *arguments: seen.append(arguments) or model)
 
     def tag_songs(
         songs: object, description: object, load_model: Callable[[], object], options: object, *_: object

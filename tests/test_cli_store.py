@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.description import describe
+from tagger.models.description import describe
 from tagger.predict import Heard
 from tagger.store import Method, Store, store_path
 from tagger.tags import genre as tags
@@ -44,7 +44,7 @@ def test_the_second_run_says_the_same_and_how_much_of_it_was_known(
 ) -> None:
     first = genre_tag(music)
     assert "known" not in first.err
-    monkeypatch.setattr("tagger.model.GenreModel.load", no_model)
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", no_model)
     second = genre_tag(music)
     assert second.out == first.out
     assert "0 failed; 2 known from before; " in second.err
@@ -82,7 +82,7 @@ def test_a_wrong_model_or_map_is_told_even_when_nothing_is_to_be_heard(
     genre_tag("--write-tags", music)
     (tmp_path / "my.map").write_text("Polka = Folk\n")
     assert genre_tag("--write-tags", "--map", tmp_path / "my.map", music).code == 2
-    monkeypatch.setattr("tagger.description.describe", describe)
+    monkeypatch.setattr("tagger.models.description.describe", describe)
     run = genre_tag("--write-tags", "--model", "nonsense", music)
     assert run.code == 3 and run.err.startswith("genre-tag: nonsense: no such folder")
 
@@ -161,8 +161,8 @@ def test_what_a_model_heard_is_forgotten(
 
     def hear(model: FakeModel) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("tagger.description.describe", lambda _: model)
-            patched.setattr("tagger.model.GenreModel.load", lambda *_: model)
+            patched.setattr("tagger.models.description.describe", lambda _: model)
+            patched.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: model)
             genre_tag(music)
 
     for word in ("runs/mine", "runs/mine@01234567"):
@@ -203,7 +203,7 @@ def test_a_damaged_store_is_moved_aside_by_whoever_opens_it(genre_tag: Callable[
 #: The command line with a fake model that takes its time over each song, without torch.
 CHILD = """
 import sys, time, types
-import tagger.description
+import tagger.models.description
 from tests.fakes import FakeModel
 
 class Slow(FakeModel):
@@ -214,8 +214,9 @@ class Slow(FakeModel):
         return super().logits(waveforms)
 
 model = Slow()
-tagger.description.describe = lambda name: model
-sys.modules["tagger.model"] = types.SimpleNamespace(GenreModel=types.SimpleNamespace(load=lambda *_: model))
+tagger.models.description.describe = lambda name: model
+network = types.SimpleNamespace(load=lambda *_: model)
+sys.modules["tagger.models.genre_model"] = types.SimpleNamespace(GenreModel=network)
 from tagger.cli import main
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from tagger.audio.decode import decode_song  # noqa: E402
 from tagger.audio.library import Found, find_songs  # noqa: E402
 from tagger.audio.workers import Worker  # noqa: E402
 from tagger.cluster import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
-from tagger.description import describe  # noqa: E402
 from tagger.manifest import find_everywhere, locate, name_of  # noqa: E402
-from tagger.model import GenreModel  # noqa: E402
+from tagger.models.description import describe  # noqa: E402
+from tagger.models.genre_model import GenreModel  # noqa: E402
 from tagger.options import TagOptions  # noqa: E402
 from tagger.parts import (  # noqa: E402
     ClusterError,

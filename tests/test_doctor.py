@@ -380,7 +380,7 @@ def test_all_is_well(
 def test_without_the_speed_test_nothing_is_heard(
     genre_tag: Callable[..., Run], music: Path, machine_is_well: None, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: pytest.fail("loaded"))
     run = genre_tag("doctor", "--no-speed", music)
     assert run.code == 0 and "songs/s" not in run.out and "library       2 songs\n" in run.out
     monkeypatch.setenv("GENRE_TAG_EXCLUDE", "*.mp3")
@@ -421,7 +421,7 @@ def test_a_model_that_cannot_be_loaded(
     def load(*_: object) -> FakeModel:
         raise ModelError("starter", "model.safetensors is damaged")
 
-    monkeypatch.setattr("tagger.model.GenreModel.load", load)
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", load)
     run = genre_tag("doctor", music)
     assert run.code == 1 and "problem  speed         starter: model.safetensors is damaged" in run.out
 

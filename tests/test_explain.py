@@ -304,7 +304,7 @@ def test_a_genre_that_is_never_written_needs_null_in_json(
     genre_tag: Callable[..., Run], medley: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = GenreHead(GENRES, "softmax", thresholds=(0.5, 0.5, math.inf))
-    for name in ("tagger.description.describe", "tagger.model.GenreModel.load"):
+    for name in ("tagger.models.description.describe", "tagger.models.genre_model.GenreModel.load"):
         monkeypatch.setattr(name, lambda *_: FakeModel(head=head))
     (told,) = genre_tag("explain", "--json", medley).records
     assert told["needed"] == {"Rock": None, "Blues": 0.5, "Classical": 0.5}

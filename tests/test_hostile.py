@@ -14,7 +14,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tagger import cli, description
+from tagger import cli
+from tagger.models import description
 from tagger.predict import ModelError
 from tagger.tags.genre import read_genres, retag
 from tests.fakes import FakeModel, make_tone
@@ -64,9 +65,9 @@ def music(tmp_path: Path, tone: bytes) -> Path:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command line, with a fake model; gives the exit code and both streams."""
-    model = ModuleType("tagger.model")
+    model = ModuleType("tagger.models.genre_model")
     model.GenreModel = SimpleNamespace(load=lambda *_: FakeModel())  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tagger.model", model)
+    monkeypatch.setitem(sys.modules, "tagger.models.genre_model", model)
     monkeypatch.setattr(description, "describe", lambda name: FakeModel())
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
@@ -178,7 +179,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(folder: Path) -> None:
-    from tagger.checkpoint import load_checkpoint
+    from tagger.models.checkpoint import load_checkpoint
 
     load_checkpoint(description.describe(str(folder)))
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.description import snippet_seconds
-from tagger.features import LogMel
+from tagger.models.description import snippet_seconds
+from tagger.models.features import LogMel
 from tagger.predict import ModelError
 from tests.checkpoints import AUDIOSET, GENRES, make_checkpoint
 from training.config import NEW_MODELS, TrainConfig, configure
@@ -138,7 +138,7 @@ def test_head_only_learns_nothing_else(checkpoint: Path) -> None:
 
 
 def test_logits_are_those_of_the_product(checkpoint: Path) -> None:
-    from tagger.model import GenreModel
+    from tagger.models.genre_model import GenreModel
 
     net = network(checkpoint, "v2").eval()
     waveforms = snippets(3)

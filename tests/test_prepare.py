@@ -16,7 +16,7 @@ import torch
 
 from tagger import cli
 from tagger.audio.decode import SAMPLE_RATE, decode
-from tagger.features import LogMel
+from tagger.models.features import LogMel
 from tests.labelled import GENRES, add_song, contents, make_dataset, make_library
 from tests.songs import make_song, synthesize
 from training import prepare, waveforms

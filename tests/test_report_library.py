@@ -384,7 +384,7 @@ def test_a_report_on_a_library_changes_nothing_and_hears_what_is_missing_once(
     def no_model(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("tagger.model.GenreModel.load", no_model)
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", no_model)
     second = genre_tag("report", music)
     assert second.out == first.out.replace("0 known from before", "2 known from before")
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in music.iterdir()} == before
@@ -394,7 +394,7 @@ def test_what_a_tagging_run_heard_is_not_heard_again(
     genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided = {record["path"]: record for record in genre_tag("--json", "-", music).records}
-    monkeypatch.setattr("tagger.model.GenreModel.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: pytest.fail("loaded"))
     for told in report_of(genre_tag("report", "--format", "json", music))["songs"]["songs"]:
         record = decided[told["path"]]
         assert told["predicted"][0] == record["heard"] and round(told["confidence"], 4) == record["confidence"]

@@ -207,7 +207,7 @@ def test_what_was_heard_in_int8_answers_only_who_asks_for_int8(store: Store, son
 
 
 def test_every_precision_there_is_is_safe_or_int8() -> None:
-    model = pytest.importorskip("tagger.model")
+    model = pytest.importorskip("tagger.models.genre_model")
     assert {*SAFE_PRECISIONS, "int8"} == model.DTYPES.keys()
 
 

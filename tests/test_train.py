@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tagger.model import GenreModel
+from tagger.models.genre_model import GenreModel
 from tagger.predict import ModelError
 from tagger.predictions import read_predictions
 from tests.checkpoints import GENRES, make_checkpoint

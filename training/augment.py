@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tagger.features import AUDIOSET_MEAN, AUDIOSET_STD, FLOOR
+from tagger.models.features import AUDIOSET_MEAN, AUDIOSET_STD, FLOOR
 from training.config import Level, Shift
 
 if TYPE_CHECKING:

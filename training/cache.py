@@ -22,7 +22,7 @@ COLUMNS = ("shard", "first", "song_first", "song_samples")
 
 def n_frames(snippet_samples: int) -> int:
     """Frames of a snippet, without padding."""
-    from tagger.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES
+    from tagger.models.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES
 
     return 1 + (snippet_samples - FRAME_SAMPLES) // FRAME_HOP_SAMPLES
 
@@ -41,7 +41,7 @@ def cache_features(
     """
     import torch
 
-    from tagger.features import LogMel
+    from tagger.models.features import LogMel
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     log_mel = LogMel(N_MELS, n_frames(snippet_samples), mean=0.0, std=0.5).to(device)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tagger.description import HUB_IDS
+from tagger.models.description import HUB_IDS
 from tagger.scores import N_RESAMPLES, confused_pairs
 from training.metrics import SONG_SCORES
 

@@ -159,7 +159,7 @@ def _dataset(data: Path | None, model: str) -> Prepared:
 
 def _snippet_seconds(model: str) -> float:
     """Length of the snippets that a model hears; raises ModelError."""
-    from tagger.description import N_FRAMES, find_checkpoint, read_table, snippet_seconds
+    from tagger.models.description import N_FRAMES, find_checkpoint, read_table, snippet_seconds
 
     if model in NEW_MODELS:
         return float(NEW_MODELS[model].snippet_seconds)

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.description import FRAMES_PER_SECOND, find_checkpoint
-from tagger.features import LogMel
+from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
+from tagger.models.features import LogMel
 from training.augment import Mixup, Patchout, augmentation
 from training.config import NEW_MODELS, Shape, TrainConfig
 from training.pretrained import quiet_transformers, read_config, read_features, read_network

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tagger.checkpoint import read_architecture, read_weights
-from tagger.description import check_features, one_line, read_table
-from tagger.features import LogMel
+from tagger.models.checkpoint import read_architecture, read_weights
+from tagger.models.description import check_features, one_line, read_table
+from tagger.models.features import LogMel
 from tagger.predict import ModelError
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from transformers import ASTFeatureExtractor
 from transformers.trainer_utils import get_last_checkpoint
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.description import snippet_seconds
-from tagger.features import LogMel
-from tagger.model import choose_device, is_out_of_memory
+from tagger.models.description import snippet_seconds
+from tagger.models.features import LogMel
+from tagger.models.genre_model import choose_device, is_out_of_memory
 from tagger.predict import ModelError
 from tagger.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.scores import song_confidences, song_logits

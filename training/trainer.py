@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tagger.audio.workers import usable_cores
-from tagger.model import computes_bf16
+from tagger.models.genre_model import computes_bf16
 from training.config import TrainConfig
 from training.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
 from training.metrics import scores

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from tagger.aggregate import AGGREGATORS, softmax
 from tagger.audio.decode import AudioError, decode
-from tagger.model import GenreModel
+from tagger.models.genre_model import GenreModel
 from tagger.options import TagOptions
 from tagger.params import NothingDoneError
 from tagger.scores import Interval, confusion, interval, macro_recall

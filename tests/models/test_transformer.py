@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from tagger.checkpoint import own_name
-from tagger.model import computes_int8
-from tagger.transformer import ACTIVATIONS, Architecture, Int8Linear, Transformer, attend
+from tagger.models.checkpoint import own_name
+from tagger.models.genre_model import computes_int8
+from tagger.models.transformer import ACTIVATIONS, Architecture, Int8Linear, Transformer, attend
 
 needs_int8 = pytest.mark.skipif(not computes_int8("cpu"), reason="needs a CPU that multiplies int8")
 PRECISIONS = ["fp32", "bf16", pytest.param("int8", marks=needs_int8)]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from tagger.checkpoint import Checkpoint, load_checkpoint, own_name
-from tagger.description import N_AUDIOSET_LABELS, describe
+from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name
+from tagger.models.description import N_AUDIOSET_LABELS, describe
+from tagger.models.transformer import Architecture, Transformer
 from tagger.predict import ModelError
-from tagger.transformer import Architecture, Transformer
 from tests.checkpoints import edit_json, make_checkpoint
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES, SAMPLE_RATE, LogMel, filter_bands, mel_filters
+from tagger.models.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES, SAMPLE_RATE, LogMel, filter_bands, mel_filters
 
 
 def waveforms() -> dict[str, np.ndarray]:
@@ -111,5 +111,5 @@ def test_the_bands_hold_every_filter_and_leave_only_zeros_out(n_mels: int) -> No
 
 
 def test_needs_no_torchaudio() -> None:
-    code = "import sys, tagger.features; sys.exit('torchaudio' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, tagger.models.features; sys.exit('torchaudio' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.checkpoint import load_checkpoint
-from tagger.description import FRAMES_PER_SECOND, STARTER, describe, find_checkpoint
-from tagger.features import FRAME_HOP_SAMPLES, SAMPLE_RATE
-from tagger.model import (
+from tagger.models.checkpoint import load_checkpoint
+from tagger.models.description import FRAMES_PER_SECOND, STARTER, describe, find_checkpoint
+from tagger.models.features import FRAME_HOP_SAMPLES, SAMPLE_RATE
+from tagger.models.genre_model import (
     GenreModel,
     ModelError,
     Precision,
@@ -19,7 +19,7 @@ from tagger.model import (
     flops_per_snippet,
     is_out_of_memory,
 )
-from tagger.transformer import Architecture, Transformer
+from tagger.models.transformer import Architecture, Transformer
 from tests.checkpoints import AUDIOSET, edit_json, make_checkpoint
 
 
@@ -234,7 +234,7 @@ def test_flops_are_those_that_torch_counts(strides: dict[str, int], monkeypatch:
     def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return (queries @ keys.transpose(2, 3)) @ values  # torch does not count the fused attention of a CPU
 
-    monkeypatch.setattr("tagger.transformer.attend", attend)
+    monkeypatch.setattr("tagger.models.transformer.attend", attend)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Transformer(architecture)(log_mels)
     assert flops_per_snippet(architecture, as_computed=True) == counter.get_total_flops()
@@ -352,7 +352,7 @@ def test_a_light_model_on_a_cpu_leaves_cores_to_the_decoders(
     model: GenreModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
-    monkeypatch.setattr("tagger.model.usable_cores", lambda: 8)
+    monkeypatch.setattr("tagger.models.genre_model.usable_cores", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     model.leave_cores(3)
     model.leave_cores(8)

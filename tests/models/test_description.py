@@ -13,7 +13,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from tagger.description import N_FRAMES, N_MELS, STARTER, describe, find_checkpoint
+from tagger.models.description import N_FRAMES, N_MELS, STARTER, describe, find_checkpoint
 from tagger.predict import ModelError
 from tests.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
 
@@ -97,7 +97,7 @@ def test_what_the_hub_answers_becomes_one_line(error: Exception, reason: str, mo
 
 
 def test_offline_a_hub_id_outside_the_cache_is_one_line(tmp_path: Path) -> None:
-    code = "from tagger.description import *\ntry: describe('audioset')\nexcept ModelError as e: print(e)"
+    code = "from tagger.models.description import *\ntry: describe('audioset')\nexcept ModelError as e: print(e)"
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == (
@@ -314,7 +314,10 @@ def test_weights_that_cannot_be_read_are_named(folder: Path) -> None:
 
 
 def test_describing_a_checkpoint_loads_neither_torch_nor_transformers() -> None:
-    code = "import sys; from tagger.description import describe; print(describe('starter').fingerprint, *sys.modules)"
+    code = (
+        "import sys; from tagger.models.description import describe\n"
+        "print(describe('starter').fingerprint, *sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     fingerprint, *modules = done.stdout.split()
     assert fingerprint == describe(STARTER).fingerprint
