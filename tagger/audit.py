@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tagger.genres import canonical, genre_key
+from tagger.pipeline.genres import canonical, genre_key
 from tagger.report import Column, Song, Table
 from tagger.tags.metadata import Metadata, TagError
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tagger.cli_tag import settings_in_file, settings_of_tag, tag, tag_options
-from tagger.options import TagOptions
 from tagger.params import SOME_FAILED, source_of
+from tagger.pipeline.options import TagOptions
 
 if TYPE_CHECKING:
     from tagger.checks import Check

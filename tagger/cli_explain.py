@@ -13,7 +13,7 @@ from tagger.params import SOME_FAILED, USAGE, NothingDoneError, source_of
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
-    from tagger.explain import Explanation
+    from tagger.pipeline.explain import Explanation
 
 #: Options of `tag` that have a say in what becomes of a song.
 OPTIONS = (
@@ -37,8 +37,8 @@ def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **se
     \b
     Exit codes: 0 fine, 1 the song cannot be heard, 2 wrong usage, 3 nothing could be done.
     """
-    from tagger.explain import explanation_record
     from tagger.explain_text import print_explanation
+    from tagger.pipeline.explain import explanation_record
 
     song = _one_song(path)
     if png is not None and png.suffix.lower() != ".png":
@@ -65,9 +65,9 @@ def _one_song(path: str) -> Found:
 
 
 def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
-    from tagger.explain import explain
-    from tagger.predict import ModelError
-    from tagger.store import Store, store_path
+    from tagger.pipeline.explain import explain
+    from tagger.pipeline.predict import ModelError
+    from tagger.pipeline.store import Store, store_path
     from tagger.terminal import printable
 
     def load_model() -> Any:

@@ -16,8 +16,8 @@ from tagger.cli_tag import asked_for, limited, options_of_tag
 from tagger.params import SOME_FAILED, NothingDoneError
 
 if TYPE_CHECKING:
+    from tagger.pipeline.run import SongResult
     from tagger.report import Report
-    from tagger.run import SongResult
 
 #: Options of `tag` that have a say in how a library is heard.
 OPTIONS = (
@@ -104,7 +104,7 @@ def _option(ctx: click.Context, name: str) -> str:
 
 def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
     """The format; raises UsageError for one that cannot go where it is to go."""
-    from tagger.records import RecordError, check_target
+    from tagger.pipeline.records import RecordError, check_target
 
     form = form or (SUFFIXES.get(out.suffix.lower(), "text") if out else "text")
     try:
@@ -137,10 +137,10 @@ def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Repor
 def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:
     """The report on the music at these paths, and the exit code."""
     from tagger.audio.library import find_songs
-    from tagger.predict import ModelError
+    from tagger.pipeline.predict import ModelError
+    from tagger.pipeline.run import tag_songs
+    from tagger.pipeline.store import Store, store_path
     from tagger.report_library import report_library
-    from tagger.run import tag_songs
-    from tagger.store import Store, store_path
     from tagger.terminal import Screen, printable
 
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron

@@ -10,7 +10,7 @@ import click
 from tagger.params import NOTHING_DONE
 
 if TYPE_CHECKING:
-    from tagger.store import Method, Store
+    from tagger.pipeline.store import Method, Store
 
 
 @click.command(short_help="Show what is known of songs heard before, or forget it.")
@@ -26,7 +26,7 @@ def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 the store cannot be used.
     """
-    from tagger.store import Store, store_path
+    from tagger.pipeline.store import Store, store_path
     from tagger.terminal import print_contents, printable
 
     path = store_path()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from tagger.options import TagOptions
 from tagger.params import (
     INTERRUPTED,
     SOME_FAILED,
@@ -28,13 +27,14 @@ from tagger.params import (
     option,
     source_of,
 )
+from tagger.pipeline.options import TagOptions
 from tagger.signals import finish_first
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
     from tagger.models.description import Description
     from tagger.models.genre_model import GenreModel
-    from tagger.run import SongResult
+    from tagger.pipeline.run import SongResult
     from tagger.terminal import Screen
 
 #: What must be asked for on the command line, each time: never set by a file or the environment.
@@ -200,8 +200,8 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
     from tagger.parts import ClusterError, ResultsError
-    from tagger.predict import ModelError
-    from tagger.records import RecordError, csv_rows, json_lines
+    from tagger.pipeline.predict import ModelError
+    from tagger.pipeline.records import RecordError, csv_rows, json_lines
     from tagger.tags.journal import JournalError
     from tagger.terminal import Screen, printable
 
@@ -268,8 +268,8 @@ def _tag_here(
     screen: Screen, stack: ExitStack,
 ) -> Generator[SongResult, None, None]:  # fmt: skip
     """What becomes of the songs, heard in this process; what is opened for it is closed by `stack`."""
-    from tagger.run import tag_songs
-    from tagger.store import Store, store_path
+    from tagger.pipeline.run import tag_songs
+    from tagger.pipeline.store import Store, store_path
     from tagger.tags.journal import Journal
 
     journal = stack.enter_context(Journal.open(root, command_line())) if settings["write_tags"] else None
@@ -285,8 +285,8 @@ def _tag_on_ray(
     """The same, heard on a cluster, which reads the model under its name; the results are kept in a folder."""
     from tagger.cluster import tag_songs
     from tagger.parts import Plan, load_model
+    from tagger.pipeline.store import store_path
     from tagger.results import Results
-    from tagger.store import store_path
     from tagger.tags.journal import new_run
 
     model, device = settings["model"], settings["device"]
@@ -323,8 +323,8 @@ def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
 
 def asked_for(settings: Mapping[str, Any]) -> tuple[Description, TagOptions]:
     """The model a command is to use, and how; raises UsageError for what does not go together, ModelError."""
-    from tagger.genres import MapError, check_map, read_map
     from tagger.models.description import describe
+    from tagger.pipeline.genres import MapError, check_map, read_map
 
     file = settings["map_file"]
     try:

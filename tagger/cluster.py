@@ -2,7 +2,7 @@
 
     parts → look, decode (a task each) → log-mel, model (actors) → decide, write (a task each) → one row per song
 
-What is done to a song is what `tagger.run` does. A part is one row of a Ray dataset, so that what is on its way is
+What is done to a song is what `pipeline.run` does. A part is one row of a Ray dataset, so that what is on its way is
 counted, held back and moved as a whole; when a worker or a node is lost, Ray does its parts again. Rows end in the
 process that started the run, which knows what it asked for: that no song is missing or there twice is up to it alone.
 """
@@ -29,12 +29,12 @@ import ray.exceptions
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, usable_cores
 from tagger.manifest import name_of
-from tagger.options import ACCELERATOR_BATCH, TagOptions
 from tagger.parts import Answer, ClusterError, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
-from tagger.predict import Heard
+from tagger.pipeline.options import ACCELERATOR_BATCH, TagOptions
+from tagger.pipeline.predict import Heard
+from tagger.pipeline.run import SongResult
+from tagger.pipeline.store import see
 from tagger.results import Results
-from tagger.run import SongResult
-from tagger.store import see
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from tagger.machine import Machine
 if TYPE_CHECKING:
     from tagger.audio.library import Found
     from tagger.models.genre_model import GenreModel
-    from tagger.options import TagOptions
+    from tagger.pipeline.options import TagOptions
 
 LEAST_FREE_BYTES = 100 * 2**20
 AUDIOSET_MB = 350
@@ -115,7 +115,7 @@ def journal() -> Iterator[Check]:
 
 def store() -> Iterator[Check]:
     """Whether what is heard can be kept."""
-    from tagger.store import store_path
+    from tagger.pipeline.store import store_path
 
     path, consequence = store_path(), "every run hears every song anew"
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
@@ -143,7 +143,7 @@ def model(name: str) -> Iterator[Check]:
     """Whether the model can be found; nothing is fetched."""
     from tagger.audio.decode import SAMPLE_RATE
     from tagger.models.description import HUB_ID, HUB_IDS, describe
-    from tagger.predict import ModelError
+    from tagger.pipeline.predict import ModelError
 
     local = local_name(name)
     if local is None and (name in HUB_IDS or HUB_ID.fullmatch(name)):

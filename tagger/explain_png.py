@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from tagger.explain import Explanation, Moment
+from tagger.pipeline.explain import Explanation, Moment
 from tagger.report_png import png
 from tagger.report_text import time_text
 

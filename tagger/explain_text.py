@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tagger.aggregate import AGGREGATORS, Decision, confidence_scale
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.explain import Explanation, why
+from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale
+from tagger.pipeline.explain import Explanation, why
 from tagger.report_text import time_text
 from tagger.terminal import genres_text, printable
 

@@ -88,7 +88,7 @@ def choice(device: str, precision: str) -> Iterator[Check]:
     import torch
 
     from tagger.models.genre_model import choose_device, choose_precision
-    from tagger.predict import ModelError
+    from tagger.pipeline.predict import ModelError
 
     cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
     with warnings.catch_warnings(record=True) as said:  # torch warns of a driver that is too old for it

@@ -1,4 +1,4 @@
-"""What a node of a cluster does to a part of a library: a few songs, heard and decided on as `tagger.run` does it.
+"""What a node of a cluster does to a part of a library: a few songs, heard and decided on as `pipeline.run` does it.
 
     listen (look, decode) → Hearer (log-mel, model) → finish (decide, write)
 
@@ -26,10 +26,10 @@ from tagger.audio.library import Found
 from tagger.audio.workers import Failure, Worker, usable_cores
 from tagger.manifest import fetch, name_of, suffix_of
 from tagger.models.description import Description
-from tagger.options import TagOptions
-from tagger.predict import Heard, ModelError, hear
-from tagger.run import Song, SongResult, Tagging
-from tagger.store import Method, Seen, see
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.predict import Heard, ModelError, hear
+from tagger.pipeline.run import Song, SongResult, Tagging
+from tagger.pipeline.store import Method, Seen, see
 from tagger.tags.journal import Journal, JournalError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.aggregate import AGGREGATORS
+from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.report import Column, Report, Songs, Table
 from tagger.report_run import BOOTSTRAP, counted, song
 from tagger.run_folder import HeardSplit, RunError, read_split

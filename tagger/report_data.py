@@ -6,7 +6,7 @@ import json
 from functools import singledispatch
 from typing import Any
 
-from tagger.records import csv_line
+from tagger.pipeline.records import csv_line
 from tagger.report import Matrix, Report, Song, Songs, Table
 
 VERSION = 1  # of the JSON: what report.schema.json says
@@ -25,7 +25,7 @@ def report_csv(report: Report) -> str:
     """The songs of a report as CSV, a row each whatever the number of sections it is in; several genres joined by "; ".
 
     `heard` is the best genre, predicted or not, and `confidence` how sure that is. What is dangerous in a spreadsheet
-    is altered: see `tagger.records.csv_line`.
+    is altered: see `tagger.pipeline.records.csv_line`.
     """
     sections_of: dict[str, list[str]] = {}
     songs: dict[str, Song] = {}

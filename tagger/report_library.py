@@ -15,13 +15,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from tagger.aggregate import confidence_scale
 from tagger.audit import mixed_albums, most_used, singles, spellings
 from tagger.models.description import Description
-from tagger.options import TagOptions
+from tagger.pipeline.aggregate import confidence_scale
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.run import SongResult
 from tagger.report import Column, Matrix, Report, Song, Songs, Table
 from tagger.report_run import counted
-from tagger.run import SongResult
 from tagger.tags.metadata import Metadata, read_metadata
 from tagger.vocabulary import Pair, Vocabulary
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tagger.aggregate import AGGREGATORS
-from tagger.options import TagOptions
+from tagger.pipeline.aggregate import AGGREGATORS
+from tagger.pipeline.options import TagOptions
 from tagger.report import Column, Matrix, Report, Song, Songs, Table
 from tagger.run_folder import HeardSplit, read_split, told
 from tagger.scores import (

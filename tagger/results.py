@@ -24,13 +24,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tagger.aggregate import Decision
 from tagger.atomic import replacing
 from tagger.manifest import locate
 from tagger.parts import Answer, ResultsError
-from tagger.predict import Heard
-from tagger.run import SongResult
-from tagger.store import Method
+from tagger.pipeline.aggregate import Decision
+from tagger.pipeline.predict import Heard
+from tagger.pipeline.run import SongResult
+from tagger.pipeline.store import Method
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.aggregate import softmax
+from tagger.pipeline.aggregate import softmax
 from tagger.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
 from tagger.scores import SongLogits, song_logits
 
@@ -64,7 +64,9 @@ class HeardSplit:
     @property
     def min_confidence(self) -> float:
         """Least confidence at which a genre is written by default; math.inf: none is."""
-        return 0.5 if self.rows.min_confidence is None else self.rows.min_confidence  # as tagger.aggregate.decide
+        return (
+            0.5 if self.rows.min_confidence is None else self.rows.min_confidence
+        )  # as tagger.pipeline.aggregate.decide
 
     @property
     def seed(self) -> int:

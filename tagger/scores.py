@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tagger.aggregate import AGGREGATORS, softmax
+from tagger.pipeline.aggregate import AGGREGATORS, softmax
 
 N_RESAMPLES = 10_000
 CONFIDENCE = 0.95  # of intervals
@@ -187,7 +187,7 @@ def _bootstrap(values: np.ndarray, seed: int, labels: np.ndarray | None) -> Inte
 
 
 def song_confidences(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Confidence (n_songs,) of each song's best genre, as `tagger.aggregate.decide` has it, from mean logits."""
+    """Confidence (n_songs,) of each song's best genre, as `pipeline.aggregate.decide` has it, from mean logits."""
     confidences: np.ndarray = softmax(np.asarray(logits, np.float64) / temperature).max(axis=1)
     return confidences
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from tagger.audio.library import Found
 from tagger.models.description import Description
-from tagger.options import TagOptions
-from tagger.run import tag_songs
-from tagger.store import Store, store_path
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.run import tag_songs
+from tagger.pipeline.store import Store, store_path
 
 if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel

@@ -22,12 +22,12 @@ from rich.text import Text
 from tqdm import tqdm
 
 from tagger.audio.library import Found
-from tagger.options import TagOptions
-from tagger.run import STATUSES, SongResult, default_workers
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.run import STATUSES, SongResult, default_workers
 
 if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
-    from tagger.store import Contents
+    from tagger.pipeline.store import Contents
     from tagger.tags.undo import Run, Undone
 
 #: Joiners that words of Persian and Indic scripts and emoji need; every other invisible character is escaped.

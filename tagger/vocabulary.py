@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tagger.genres import canonical, genre_key
+from tagger.pipeline.genres import canonical, genre_key
 from tagger.report import Song
 
 

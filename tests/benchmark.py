@@ -30,7 +30,7 @@ import psutil
 from tagger.audio.decode import SAMPLE_RATE, SNIPPET_SAMPLES, decode
 from tagger.audio.library import Found, find_songs
 from tagger.audio.workers import decode_ahead, usable_cores
-from tagger.options import TagOptions
+from tagger.pipeline.options import TagOptions
 from tests.songs import make_song, synthesize
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def run_speeds(songs: Sequence[Path], description: Description, device: str, siz
     import torch
 
     from tagger.models.genre_model import GenreModel
-    from tagger.run import default_workers
+    from tagger.pipeline.run import default_workers
 
     n_songs, n_threads, name = len(songs), torch.get_num_threads(), description.name
     model, script = GenreModel.load(description, device), script_of(description, device)
@@ -326,8 +326,8 @@ def other_run_speeds(songs: Sequence[Path], description: Description, device: st
 
 def hear_all(songs: Sequence[Path], description: Description, model: GenreModel, options: TagOptions) -> None:
     """A run over the songs, of which none is known."""
-    from tagger.run import tag_songs
-    from tagger.store import Store, store_path
+    from tagger.pipeline.run import tag_songs
+    from tagger.pipeline.store import Store, store_path
 
     found = [Found(song) for song in songs]
     with TemporaryDirectory() as state, Store(store_path(state), sys.exit) as store:
@@ -410,9 +410,9 @@ def resident_megabytes(pid: int) -> float:
 
 def second_run_time(description: Description, size: Size) -> Figure:
     """A run over a library in which every song was heard before, from walking to deciding, beside its stats."""
-    from tagger.predict import Heard
-    from tagger.run import tag_songs
-    from tagger.store import Method, Store, store_path
+    from tagger.pipeline.predict import Heard
+    from tagger.pipeline.run import tag_songs
+    from tagger.pipeline.store import Method, Store, store_path
 
     def no_model() -> GenreModel:
         raise AssertionError("a song is not known")
@@ -464,7 +464,7 @@ def machine_facts(device: str, precision: str) -> dict[str, object]:
     """What the figures depend on."""
     import torch
 
-    from tagger.run import default_workers
+    from tagger.pipeline.run import default_workers
 
     return {
         "system": platform.platform(),
@@ -495,7 +495,7 @@ def all_figures(
     songs: Sequence[Path], starter: Description, full: Description | None, device: str, size: Size
 ) -> Iterator[Figure]:
     """Every figure, one after the other; those of a full-size AST if there is one."""
-    from tagger.run import default_workers
+    from tagger.pipeline.run import default_workers
 
     yield from decoding_times(songs, starter.snippet_samples, size)
     yield feature_time(snippets_of(songs, SNIPPET_SAMPLES)[:8], size)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.genres import GenreHead
+from tagger.pipeline.genres import GenreHead
 from tests.songs import make_song
 
 GENRES = ("Blues", "Classical", "Rock")

@@ -68,7 +68,7 @@ HOMES: dict[str, set[str]] = {
         "tagger/terminal.py",
         "training/cli_prepare.py",
     },
-    "sqlite3": {"tagger/store.py"},
+    "sqlite3": {"tagger/pipeline/store.py"},
     "tqdm": {
         "tagger/terminal.py",
         "training/cli_prepare.py",

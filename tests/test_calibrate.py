@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.aggregate import AGGREGATORS, decide
-from tagger.genres import GenreHead
 from tagger.models.description import read_training
+from tagger.pipeline.aggregate import AGGREGATORS, decide
+from tagger.pipeline.genres import GenreHead
 from tagger.scores import calibration, song_confidences
 from training.calibrate import (
     COLDEST,

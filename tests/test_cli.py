@@ -16,8 +16,8 @@ import pytest
 
 from tagger.cli import main
 from tagger.cli_tag import tag_options
-from tagger.options import TagOptions
-from tagger.predict import ModelError
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.predict import ModelError
 from tagger.tags import genre as tags
 from tests.fakes import FakeModel, make_tone
 
@@ -435,7 +435,7 @@ def test_every_option_reaches_the_run(
         seen.append(options)
         yield from ()
 
-    monkeypatch.setattr("tagger.run.tag_songs", tag_songs)
+    monkeypatch.setattr("tagger.pipeline.run.tag_songs", tag_songs)
     (music.parent / "my.map").write_text("Rock = Stone\n")
     arguments = {**SETTINGS, "map": music.parent / "my.map", "json": "-", "csv": music.parent / "out.csv"}
     given = {name: value for name, value in arguments.items() if value != "true" and name not in FOR_RAY}

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tagger.models.description import describe
-from tagger.predict import Heard
-from tagger.store import Method, Store, store_path
+from tagger.pipeline.predict import Heard
+from tagger.pipeline.store import Method, Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo

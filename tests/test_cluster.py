@@ -30,7 +30,6 @@ from tagger.cluster import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
 from tagger.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.models.description import describe  # noqa: E402
 from tagger.models.genre_model import GenreModel  # noqa: E402
-from tagger.options import TagOptions  # noqa: E402
 from tagger.parts import (  # noqa: E402
     ClusterError,
     Hearer,
@@ -42,11 +41,12 @@ from tagger.parts import (  # noqa: E402
     listen,
     load_model,
 )
-from tagger.predict import ModelError  # noqa: E402
+from tagger.pipeline.options import TagOptions  # noqa: E402
+from tagger.pipeline.predict import ModelError  # noqa: E402
+from tagger.pipeline.run import SongResult  # noqa: E402
+from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
+from tagger.pipeline.store import Store, store_path  # noqa: E402
 from tagger.results import Results  # noqa: E402
-from tagger.run import SongResult  # noqa: E402
-from tagger.run import tag_songs as tag_here  # noqa: E402
-from tagger.store import Store, store_path  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
 from tagger.tags.journal import JournalError, new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
@@ -269,7 +269,8 @@ def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
 def test_results_are_kept_where_there_are_no_locks(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['fcntl'] = None\n"
-        "from pathlib import Path; from tagger.results import Results; from tagger.store import Method\n"
+        "from pathlib import Path; from tagger.results import Results\n"
+        "from tagger.pipeline.store import Method\n"
         f"with Results(Path({str(tmp_path)!r}), Method('fake', 'fp32', 5, 160_000, 'fake')): print('kept')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100)

@@ -19,8 +19,8 @@ from tagger.audio import codecs as decoders
 from tagger.audio.library import SONG_SUFFIXES, Found, find_songs
 from tagger.checks import Check, guarded, in_a_line, reinstall
 from tagger.machine import Machine
-from tagger.options import TagOptions
-from tagger.predict import ModelError
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.predict import ModelError
 from tests.fakes import FakeModel
 from tests.test_cli import Run, genre_tag, music, tones  # noqa: F401
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.models.description import snippet_seconds
 from tagger.models.features import LogMel
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 from tests.checkpoints import AUDIOSET, GENRES, make_checkpoint
 from training.config import NEW_MODELS, TrainConfig, configure
 from training.network import Network, begin, device_batch, parameter_groups

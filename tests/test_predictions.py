@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tagger.aggregate import decide
-from tagger.genres import GenreHead
+from tagger.pipeline.aggregate import decide
+from tagger.pipeline.genres import GenreHead
 from tagger.predictions import FILE_NAME, Predictions, PredictionsError, read_predictions, write_predictions
 
 GENRES = ("Blues", "Hip-Hop", "Rock")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 from tests.checkpoints import edit_json, make_checkpoint
 from training.pretrained import quiet_transformers, read_config, read_features, read_network
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.aggregate import Decision, unsure
 from tagger.audit import mixed_albums
-from tagger.genres import GenreHead
-from tagger.options import TagOptions
+from tagger.pipeline.aggregate import Decision, unsure
+from tagger.pipeline.genres import GenreHead
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.run import SongResult
 from tagger.report import Matrix, Report, Songs, Table
 from tagger.report_data import report_csv, report_json
 from tagger.report_html import render
 from tagger.report_library import STATUSES, all_songs, disagreements, report_library
 from tagger.report_text import print_report
-from tagger.run import SongResult
 from tagger.tags import genre as tags
 from tagger.tags.metadata import Metadata, TagError
 from tagger.vocabulary import Vocabulary

@@ -10,8 +10,8 @@ import pytest
 
 import training.outcome
 import training.runs
-from tagger.aggregate import decide
-from tagger.genres import GenreHead
+from tagger.pipeline.aggregate import decide
+from tagger.pipeline.genres import GenreHead
 from tagger.predictions import FILE_NAME, PredictionsError, write_predictions
 from tagger.run_folder import FINISHED, RUNS, VERSION, RunError, is_run, newest_run, read_split
 from tests.runs import METRICS, run_by_hand, seeded, write_run

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tagger.aggregate import Decision, unsure
 from tagger.audio.library import Found
-from tagger.run import SongResult
-from tagger.store import Contents, Hearings, Method
+from tagger.pipeline.aggregate import Decision, unsure
+from tagger.pipeline.run import SongResult
+from tagger.pipeline.store import Contents, Hearings, Method
 from tagger.terminal import Screen, outcome, print_contents, printable
 
 JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tagger.models.genre_model import GenreModel
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 from tagger.predictions import read_predictions
 from tests.checkpoints import GENRES, make_checkpoint
 from tests.prepared import make_prepared, write_soft_labels

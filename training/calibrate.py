@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.aggregate import softmax
+from tagger.pipeline.aggregate import softmax
 from tagger.scores import checked
 
 #: Bounds of a temperature. Only a network that knows nothing, or whose logits are all but equal, comes to one.

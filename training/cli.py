@@ -96,7 +96,7 @@ def train(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
-    from tagger.predict import ModelError
+    from tagger.pipeline.predict import ModelError
     from tagger.predictions import PredictionsError
     from tagger.terminal import printable
     from training.config import configure

@@ -108,7 +108,7 @@ def prepare(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
-    from tagger.genres import MapError, read_map
+    from tagger.pipeline.genres import MapError, read_map
     from training.prepare import prepare as make
     from training.songs import DatasetError
 

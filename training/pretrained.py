@@ -13,7 +13,7 @@ import torch
 from tagger.models.checkpoint import read_architecture, read_weights
 from tagger.models.description import check_features, one_line, read_table
 from tagger.models.features import LogMel
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 
 if TYPE_CHECKING:
     from transformers import ASTConfig, ASTForAudioClassification

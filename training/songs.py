@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.audio.library import find_songs
-from tagger.genres import canonical, genre_key
+from tagger.pipeline.genres import canonical, genre_key
 from tagger.predictions import SPLITS
 from tagger.tags.identity import identify
 from tagger.tags.metadata import Metadata, TagError, read_metadata

@@ -23,7 +23,7 @@ from tagger.audio.decode import SAMPLE_RATE
 from tagger.models.description import snippet_seconds
 from tagger.models.features import LogMel
 from tagger.models.genre_model import choose_device, is_out_of_memory
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 from tagger.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.scores import song_confidences, song_logits
 from training.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values

@@ -13,7 +13,7 @@ import torch
 from tagger.models.description import WEIGHTS, Description, one_line, read_table
 from tagger.models.features import LogMel
 from tagger.models.transformer import Architecture, Transformer
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.genres import GenreHead, audioset_head
-from tagger.predict import ModelError
+from tagger.pipeline.genres import GenreHead, audioset_head
+from tagger.pipeline.predict import ModelError
 
 STARTER = "starter"  # embedded: tagger/models/starter
 HUB_IDS = {"audioset": "MIT/ast-finetuned-audioset-10-10-0.4593"}

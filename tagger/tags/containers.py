@@ -36,7 +36,7 @@ from mutagen.trueaudio import TrueAudio
 from mutagen.wave import WAVE
 from mutagen.wavpack import WavPack
 
-from tagger.options import Multi
+from tagger.pipeline.options import Multi
 from tagger.tags import layout
 
 Places = Mapping[str, tuple[str, ...]]  # where a genre lives → the values as stored there

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tagger.options import Existing, Multi
+from tagger.pipeline.options import Existing, Multi
 from tagger.tags.containers import Places, Song, TagError, clean, naming
 
 __all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "genres_of", "inspect"]

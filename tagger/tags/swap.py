@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from tagger.atomic import TEMPORARY, temporary_name
-from tagger.options import HardLinks
+from tagger.pipeline.options import HardLinks
 from tagger.tags.genre import TagError, naming
 
 try:

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from tagger.options import HardLinks
+from tagger.pipeline.options import HardLinks
 from tagger.tags.delta import rebuild
 from tagger.tags.genre import TagError, genres_in, naming, restore
 from tagger.tags.journal import VERSION, Journal, JournalError, journal_folder, stopping, unpack

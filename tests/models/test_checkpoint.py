@@ -13,7 +13,7 @@ import torch
 from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name
 from tagger.models.description import N_AUDIOSET_LABELS, describe
 from tagger.models.transformer import Architecture, Transformer
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 from tests.checkpoints import edit_json, make_checkpoint
 
 

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from tagger.models.description import N_FRAMES, N_MELS, STARTER, describe, find_checkpoint
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 from tests.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
 
 

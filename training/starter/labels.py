@@ -19,9 +19,9 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from tagger.aggregate import softmax
 from tagger.audio.decode import SAMPLE_RATE, AudioError
 from tagger.params import NothingDoneError
+from tagger.pipeline.aggregate import softmax
 from training.starter.corpus import NO_MUSIC, TABLE
 from training.starter.musicnn import TAGS
 from training.starter.teachers import YAMNET_CLASSES, Answers, Teachers

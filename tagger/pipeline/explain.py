@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from tagger.aggregate import AGGREGATORS, Decision, confidence_scale, decide
 from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, snippet_starts
 from tagger.audio.library import Found
 from tagger.models.description import Description
-from tagger.options import Existing, TagOptions
-from tagger.predict import Heard
-from tagger.records import as_record
-from tagger.run import SongResult, tag_songs
-from tagger.store import Store
+from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale, decide
+from tagger.pipeline.options import Existing, TagOptions
+from tagger.pipeline.predict import Heard
+from tagger.pipeline.records import as_record
+from tagger.pipeline.run import SongResult, tag_songs
+from tagger.pipeline.store import Store
 from tagger.tags.genre import merge
 
 if TYPE_CHECKING:

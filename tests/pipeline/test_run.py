@@ -11,10 +11,10 @@ import pytest
 
 from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
-from tagger.genres import GenreHead
-from tagger.options import TagOptions
-from tagger.run import SongResult, tag_songs
-from tagger.store import Store, store_path
+from tagger.pipeline.genres import GenreHead
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.run import SongResult, tag_songs
+from tagger.pipeline.store import Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags import layout
 from tagger.tags.journal import Journal, JournalError
@@ -326,7 +326,7 @@ def test_songs_are_decoded_ahead_of_the_model_but_not_far(
         asked.append(look_ahead)
         yield from ()
 
-    monkeypatch.setattr("tagger.run.decode_ahead", decode_ahead)
+    monkeypatch.setattr("tagger.pipeline.run.decode_ahead", decode_ahead)
     songs = list(find_songs([str(library)]))
     options = TagOptions(n_workers=1, n_snippets=n_snippets, batch_size=batch_size)
     with Store(store_path(library.parent), pytest.fail) as store:
@@ -363,7 +363,7 @@ def closed_book(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"{path} was opened")
 
     monkeypatch.setattr("tagger.tags.genre.read_genres", opened)
-    monkeypatch.setattr("tagger.store.identify", opened)
+    monkeypatch.setattr("tagger.pipeline.store.identify", opened)
 
 
 def give_genre(path: Path, genre: str) -> None:
@@ -499,7 +499,9 @@ def test_giving_up_for_want_of_time_is_not_remembered(library: Path, monkeypatch
             yield song, Failure("decoding took longer than 60 s", is_lasting=False) if path else None
 
     with monkeypatch.context() as patched:
-        patched.setattr("tagger.run.decode_ahead", lambda *args, **options: closable(decode_ahead(*args, **options)))
+        patched.setattr(
+            "tagger.pipeline.run.decode_ahead", lambda *args, **options: closable(decode_ahead(*args, **options))
+        )
         assert {result.status for result in run(library).values()} == {"failed"}
     assert {result.status for result in run(library).values()} == {"tagged"}
 

@@ -17,21 +17,21 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tagger.aggregate import Decision, decide
 from tagger.audio.library import Found
-from tagger.explain import Explanation, Moment, explain, why
 from tagger.explain_text import print_explanation
-from tagger.genres import Gate, GenreHead
-from tagger.options import TagOptions
-from tagger.predict import Heard
-from tagger.run import SongResult
-from tagger.store import Store
+from tagger.pipeline.aggregate import Decision, decide
+from tagger.pipeline.explain import Explanation, Moment, explain, why
+from tagger.pipeline.genres import Gate, GenreHead
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.predict import Heard
+from tagger.pipeline.run import SongResult
+from tagger.pipeline.store import Store
 from tagger.tags import genre as tags
 from tests.fakes import GENRES, FakeModel
 from tests.songs import make_song
 from tests.test_cli import Run, genre_tag  # noqa: F401
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def make_medley(path: Path, *parts: str, part_seconds: float = 10.0) -> Path:
@@ -113,7 +113,7 @@ def test_what_was_planned_and_not_heard_is_silent(
     """The starts that were heard are those of the length in the header; the length itself is what was decoded."""
     answer = Heard(np.zeros((len(heard), 3), np.float32), heard, duration, "" if heard else "silent")
     result = SongResult(Path("song.mp3"), "unsure", heard=answer)
-    monkeypatch.setattr("tagger.explain.tag_songs", lambda *_: [result])
+    monkeypatch.setattr("tagger.pipeline.explain.tag_songs", lambda *_: [result])
     model = FakeModel()
     moments = explain(Found(Path("song.mp3")), model, FakeModel, TagOptions(n_snippets=n_snippets), None).moments
     assert [moment.start_seconds for moment in moments if moment.decision is None] == pytest.approx(silent, abs=1e-3)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tagger.aggregate import Decision
-from tagger.records import RecordError, csv_rows, json_lines
-from tagger.run import SongResult
+from tagger.pipeline.aggregate import Decision
+from tagger.pipeline.records import RecordError, csv_rows, json_lines
+from tagger.pipeline.run import SongResult
 
 RESULT = SongResult(
     Path("a.mp3"),

@@ -16,7 +16,7 @@ import pytest
 
 from tagger import cli
 from tagger.models import description
-from tagger.predict import ModelError
+from tagger.pipeline.predict import ModelError
 from tagger.tags.genre import read_genres, retag
 from tests.fakes import FakeModel, make_tone
 from tests.tag_files import frame, id3v2, text

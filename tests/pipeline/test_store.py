@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger import store as store_module
 from tagger.audio.workers import Failure
-from tagger.predict import Heard
-from tagger.store import APPLICATION_ID, SAFE_PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
+from tagger.pipeline import store as store_module
+from tagger.pipeline.predict import Heard
+from tagger.pipeline.store import APPLICATION_ID, SAFE_PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
 from tagger.tags.genre import retag
 from tagger.tags.identity import identify
 from tests.tag_files import build
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 METHOD = Method("fingerprint of a model", "fp32", 5, 160_000, name="starter")
 FAILURE = Failure("cannot be decoded: it ends too early")
 
@@ -476,7 +476,7 @@ def test_a_file_without_audio_can_fail(store: Store, tmp_path: Path, monkeypatch
 
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Another run: `code` sees the names of this module, and what it tells the user is on its stdout."""
-    lines = ["import sys", "from pathlib import Path", "from tests.test_store import *", code]
+    lines = ["import sys", "from pathlib import Path", "from tests.pipeline.test_store import *", code]
     command = [sys.executable, "-c", "\n".join(lines), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tagger.audio.decode import Wanted
 from tagger.audio.workers import Failure
-from tagger.predict import Heard
+from tagger.pipeline.predict import Heard
 
 #: Snippets of the first round; `snippet_starts` puts two of them where the second and the fourth of five lie.
 N_FIRST = 2

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from mutagen.id3 import TCON
 
-from tagger.genres import GenreHead, MapError, audioset_head, canonical, check_map, genre_key, read_map
+from tagger.pipeline.genres import GenreHead, MapError, audioset_head, canonical, check_map, genre_key, read_map
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 #: Of the genres of ID3v1 and Winamp, those that say nothing of how a song sounds, or stand for several genres.
 NO_GENRE = {

@@ -8,8 +8,8 @@ import pytest
 
 from tagger.audio.decode import Wanted
 from tagger.audio.workers import Failure
-from tagger.predict import Heard
-from tagger.rounds import Answer, Hearing, hear_in_rounds
+from tagger.pipeline.predict import Heard
+from tagger.pipeline.rounds import Answer, Hearing, hear_in_rounds
 
 STARTS = {2: (20.0, 40.0), 5: (10.0, 20.0, 30.0, 40.0, 50.0)}
 

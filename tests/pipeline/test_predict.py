@@ -9,7 +9,7 @@ import pytest
 
 from tagger.audio.decode import Snippets
 from tagger.audio.workers import Failure
-from tagger.predict import Heard, ModelError, hear
+from tagger.pipeline.predict import Heard, ModelError, hear
 
 N_SAMPLES = 4
 

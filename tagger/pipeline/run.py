@@ -11,16 +11,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tagger.aggregate import Decision, confidence_scale, decide, unsure
 from tagger.audio import decode as audio
 from tagger.audio.decode import Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.models.description import Description
-from tagger.options import TagOptions
-from tagger.predict import Heard, hear
-from tagger.rounds import N_FIRST, Answer, Hearing, hear_in_rounds
-from tagger.store import Method, Seen, Store
+from tagger.pipeline.aggregate import Decision, confidence_scale, decide, unsure
+from tagger.pipeline.options import TagOptions
+from tagger.pipeline.predict import Heard, hear
+from tagger.pipeline.rounds import N_FIRST, Answer, Hearing, hear_in_rounds
+from tagger.pipeline.store import Method, Seen, Store
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.swap import check_writable

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.audio.library import PLAYLIST_SUFFIXES, SONG_SUFFIXES, UNSUPPORTED_SUFFIXES
-from tagger.run import SongResult
+from tagger.pipeline.run import SongResult
 
 Write = Callable[[SongResult], None]
 

@@ -28,7 +28,7 @@ import numpy as np
 from platformdirs import user_state_path
 
 from tagger.audio.workers import Failure
-from tagger.predict import Heard
+from tagger.pipeline.predict import Heard
 from tagger.tags.identity import identify
 
 Result = TypeVar("Result")

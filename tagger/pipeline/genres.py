@@ -106,7 +106,7 @@ def _canonical_names() -> dict[str, str]:
 
 
 def _read(name: str) -> Any:
-    return json.loads(resources.files("tagger").joinpath(name).read_text(encoding="utf-8"))
+    return json.loads(resources.files("tagger.pipeline").joinpath(name).read_text(encoding="utf-8"))
 
 
 class MapError(Exception):
