@@ -70,7 +70,7 @@ def report(
     \b
     Exit codes: 0 fine, 1 some songs cannot be heard, 2 wrong usage, 3 nothing could be done.
     """
-    from tagger.run_folder import is_run
+    from tagger.evaluation.run_folder import is_run
 
     form = _check_targets(form, out, png)
     runs = [path for path in paths if is_run(Path(path))]
@@ -122,10 +122,10 @@ def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
 
 
 def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Report:
-    from tagger.predictions import PredictionsError
+    from tagger.evaluation.predictions import PredictionsError
+    from tagger.evaluation.run_folder import RunError, newest_run
     from tagger.report_comparison import compare_runs
     from tagger.report_run import report_run
-    from tagger.run_folder import RunError, newest_run
 
     try:
         folder = folder or newest_run()

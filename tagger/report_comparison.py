@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tagger.evaluation.metrics import Interval, macro_recall, paired_interval
+from tagger.evaluation.run_folder import HeardSplit, RunError, read_split
 from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.report import Column, Report, Songs, Table
 from tagger.report_run import BOOTSTRAP, counted, song
-from tagger.run_folder import HeardSplit, RunError, read_split
-from tagger.scores import Interval, macro_recall, paired_interval
 
 
 @dataclass(frozen=True, eq=False)

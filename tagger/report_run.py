@@ -8,11 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.pipeline.aggregate import AGGREGATORS
-from tagger.pipeline.options import TagOptions
-from tagger.report import Column, Matrix, Report, Song, Songs, Table
-from tagger.run_folder import HeardSplit, read_split, told
-from tagger.scores import (
+from tagger.evaluation.metrics import (
     CONFIDENCE,
     N_RESAMPLES,
     Calibration,
@@ -26,6 +22,10 @@ from tagger.scores import (
     macro_recall,
     song_confidences,
 )
+from tagger.evaluation.run_folder import HeardSplit, read_split, told
+from tagger.pipeline.aggregate import AGGREGATORS
+from tagger.pipeline.options import TagOptions
+from tagger.report import Column, Matrix, Report, Song, Songs, Table
 
 N_RANKED = 5  # genres told of each song
 BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over songs, {N_RESAMPLES} draws."

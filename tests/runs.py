@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tagger.predictions import FILE_NAME, Predictions, write_predictions
+from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 
 GENRES = ("Blues", "Jazz", "Rock", "Waltz")
 #: Song of the test split -> its genre, and the probability of each of GENRES. No song is a Waltz, and none is heard.

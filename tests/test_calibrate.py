@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tagger.evaluation.metrics import calibration, song_confidences
 from tagger.models.description import read_training
 from tagger.pipeline.aggregate import AGGREGATORS, decide
 from tagger.pipeline.genres import GenreHead
-from tagger.scores import calibration, song_confidences
 from training.calibrate import (
     COLDEST,
     HOTTEST,

@@ -15,7 +15,7 @@ import sklearn.metrics
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from tagger.scores import song_logits
+from tagger.evaluation.metrics import song_logits
 from training.metrics import (
     F1,
     Accuracy,

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import training.outcome
-from tagger.predictions import Predictions
+from tagger.evaluation.metrics import song_confidences, song_logits
+from tagger.evaluation.predictions import Predictions
 from tagger.report_png import png
-from tagger.scores import song_confidences, song_logits
 from training.calibrate import fit_min_confidence, fit_temperature
 from training.card import escaped, model_card
 from training.outcome import (

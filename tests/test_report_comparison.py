@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.predictions import Predictions
+from tagger.evaluation.predictions import Predictions
+from tagger.evaluation.run_folder import RunError
 from tagger.report import Report, Songs, Table
 from tagger.report_comparison import compare_runs
-from tagger.run_folder import RunError
 from tests.runs import run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock")

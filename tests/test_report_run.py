@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from tagger.predictions import read_predictions
+from tagger.evaluation.predictions import read_predictions
 from tagger.report import Matrix, Report, Song, Songs, Table
 from tagger.report_run import report_run
 from tests.runs import BY_HAND, METRICS, run_by_hand, seeded, write_run

@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tagger.evaluation.predictions import read_predictions
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.predict import ModelError
-from tagger.predictions import read_predictions
 from tests.checkpoints import GENRES, make_checkpoint
 from tests.prepared import make_prepared, write_soft_labels
 from training import train

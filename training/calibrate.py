@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tagger.evaluation.metrics import checked
 from tagger.pipeline.aggregate import softmax
-from tagger.scores import checked
 
 #: Bounds of a temperature. Only a network that knows nothing, or whose logits are all but equal, comes to one.
 COLDEST, HOTTEST = 0.01, 100.0

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tagger.evaluation.metrics import N_RESAMPLES, confused_pairs
 from tagger.models.description import HUB_IDS
-from tagger.scores import N_RESAMPLES, confused_pairs
 from training.metrics import SONG_SCORES
 
 if TYPE_CHECKING:

@@ -96,8 +96,8 @@ def train(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
+    from tagger.evaluation.predictions import PredictionsError
     from tagger.pipeline.predict import ModelError
-    from tagger.predictions import PredictionsError
     from tagger.terminal import printable
     from training.config import configure
     from training.runs import Run, TrainingError, is_first_process, new_folder, resumed

@@ -15,7 +15,7 @@ from datasets import Features, Value
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from tagger.scores import SongLogits, checked, macro_recall, song_logits
+from tagger.evaluation.metrics import SongLogits, checked, macro_recall, song_logits
 
 #: What the accuracy of songs is called under each aggregation: the names of the notebook this project began from.
 SONG_SCORES = {

@@ -16,11 +16,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.predictions import SPLITS, Predictions
+from tagger.evaluation.metrics import (
+    Calibration,
+    Interval,
+    calibration,
+    confused_pairs,
+    confusion,
+    interval,
+    song_logits,
+)
+from tagger.evaluation.predictions import SPLITS, Predictions
+from tagger.evaluation.run_folder import VERSION
 from tagger.report import Matrix
 from tagger.report_png import confusion_figure, png
-from tagger.run_folder import VERSION
-from tagger.scores import Calibration, Interval, calibration, confused_pairs, confusion, interval, song_logits
 from training.calibrate import MinConfidence, training_values
 from training.card import model_card
 from training.metrics import SONG_SCORES, scores_of_songs, snippet_scores

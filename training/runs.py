@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tagger.run_folder import FINISHED, RECORD, RUNS
+from tagger.evaluation.run_folder import FINISHED, RECORD, RUNS
 from training.config import TrainConfig
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tagger.audio.library import find_songs
+from tagger.evaluation.predictions import SPLITS
 from tagger.pipeline.genres import canonical, genre_key
-from tagger.predictions import SPLITS
 from tagger.tags.identity import identify
 from tagger.tags.metadata import Metadata, TagError, read_metadata
 from training.options import Labels

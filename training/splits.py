@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagger.predictions import SPLITS
+from tagger.evaluation.predictions import SPLITS
 from training.options import Balance
 from training.songs import LabelledSong
 

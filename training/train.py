@@ -20,12 +20,12 @@ from transformers import ASTFeatureExtractor
 from transformers.trainer_utils import get_last_checkpoint
 
 from tagger.audio.decode import SAMPLE_RATE
+from tagger.evaluation.metrics import song_confidences, song_logits
+from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.models.description import snippet_seconds
 from tagger.models.features import LogMel
 from tagger.models.genre_model import choose_device, is_out_of_memory
 from tagger.pipeline.predict import ModelError
-from tagger.predictions import FILE_NAME, Predictions, write_predictions
-from tagger.scores import song_confidences, song_logits
 from training.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.config import TrainConfig
 from training.loader import SnippetDataset

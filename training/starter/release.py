@@ -22,11 +22,11 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from tagger.audio.decode import AudioError, decode
+from tagger.evaluation.metrics import Interval, confusion, interval, macro_recall
 from tagger.models.genre_model import GenreModel
 from tagger.params import NothingDoneError
 from tagger.pipeline.aggregate import AGGREGATORS, softmax
 from tagger.pipeline.options import TagOptions
-from tagger.scores import Interval, confusion, interval, macro_recall
 from training.calibrate import fit_temperature
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import Song, read_songs

@@ -10,10 +10,10 @@ import pytest
 
 import training.outcome
 import training.runs
+from tagger.evaluation.predictions import FILE_NAME, PredictionsError, write_predictions
+from tagger.evaluation.run_folder import FINISHED, RUNS, VERSION, RunError, is_run, newest_run, read_split
 from tagger.pipeline.aggregate import decide
 from tagger.pipeline.genres import GenreHead
-from tagger.predictions import FILE_NAME, PredictionsError, write_predictions
-from tagger.run_folder import FINISHED, RUNS, VERSION, RunError, is_run, newest_run, read_split
 from tests.runs import METRICS, run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock", "Metal", "Pop")

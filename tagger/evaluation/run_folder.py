@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tagger.evaluation.metrics import SongLogits, song_logits
+from tagger.evaluation.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
 from tagger.pipeline.aggregate import softmax
-from tagger.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
-from tagger.scores import SongLogits, song_logits
 
 RUNS = Path("runs")  # where `genre-tag train` puts them
 RECORD = "run.json"  # what was asked for: written first

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tagger.evaluation.predictions import FILE_NAME, Predictions, PredictionsError, read_predictions, write_predictions
 from tagger.pipeline.aggregate import decide
 from tagger.pipeline.genres import GenreHead
-from tagger.predictions import FILE_NAME, Predictions, PredictionsError, read_predictions, write_predictions
 
 GENRES = ("Blues", "Hip-Hop", "Rock")
 HEAD = {"format": "genre-tag predictions", "version": 1, "genres": ["Blues", "Rock"]}

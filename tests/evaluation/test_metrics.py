@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import sklearn.metrics
 
-from tagger.scores import (
+from tagger.evaluation.metrics import (
     Confused,
     GenreScore,
     calibration,
