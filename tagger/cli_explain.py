@@ -87,7 +87,7 @@ def _draw(explanation: Explanation, file: Path) -> None:
     """Raises NothingDoneError where there is nothing to draw, or nowhere to."""
     if not explanation.aggregates:
         raise NothingDoneError(f"{file} is not drawn: nothing was heard.")
-    from tagger.explain_png import explanation_png
+    from tagger.report.explain_png import explanation_png
 
     try:
         file.write_bytes(explanation_png(explanation))

@@ -17,7 +17,7 @@ from tagger.params import SOME_FAILED, NothingDoneError
 
 if TYPE_CHECKING:
     from tagger.pipeline.run import SongResult
-    from tagger.report import Report
+    from tagger.report.document import Report
 
 #: Options of `tag` that have a say in how a library is heard.
 OPTIONS = (
@@ -124,8 +124,8 @@ def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
 def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Report:
     from tagger.evaluation.predictions import PredictionsError
     from tagger.evaluation.run_folder import RunError, newest_run
-    from tagger.report_comparison import compare_runs
-    from tagger.report_run import report_run
+    from tagger.report.comparison import compare_runs
+    from tagger.report.run import report_run
 
     try:
         folder = folder or newest_run()
@@ -140,7 +140,7 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
     from tagger.pipeline.predict import ModelError
     from tagger.pipeline.run import tag_songs
     from tagger.pipeline.store import Store, store_path
-    from tagger.report_library import report_library
+    from tagger.report.library import report_library
     from tagger.terminal import Screen, printable
 
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
@@ -179,8 +179,8 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
 
 def _write_playlists(found: Report, folder: Path) -> None:
     """Write the playlists of a report on a library; raises NothingDoneError."""
-    from tagger.playlists import PlaylistError, write_playlists
-    from tagger.report_library import all_songs
+    from tagger.report.library import all_songs
+    from tagger.report.playlists import PlaylistError, write_playlists
     from tagger.terminal import printable
 
     try:
@@ -199,7 +199,7 @@ def _show(found: Report, form: str, out: Path | None) -> None:
         data = _rendered(found, form).encode()
         click.echo(data, nl=False) if out is None else _write(out, data)
         return
-    from tagger.report_text import print_report
+    from tagger.report.text import print_report
 
     if out is None:
         print_report(found)
@@ -210,7 +210,8 @@ def _show(found: Report, form: str, out: Path | None) -> None:
 
 
 def _rendered(found: Report, form: str) -> str:
-    from tagger import report_data, report_html
+    from tagger.report import export as report_data
+    from tagger.report import html as report_html
 
     renderers: dict[str, Callable[[Report], str]] = {
         "json": report_data.report_json,
@@ -221,7 +222,7 @@ def _rendered(found: Report, form: str) -> str:
 
 
 def _drawn(found: Report) -> bytes:
-    from tagger.report_png import render
+    from tagger.report.plots import render
 
     picture = render(found)
     if picture is None:

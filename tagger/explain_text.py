@@ -13,7 +13,7 @@ from rich.text import Text
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale
 from tagger.pipeline.explain import Explanation, why
-from tagger.report_text import time_text
+from tagger.report.text import time_text
 from tagger.terminal import genres_text, printable
 
 BAR_CELLS = 16

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tagger.report import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 
 GENRES = (
     "Rock", "Pop", "Hip-Hop", "Electronic", "Jazz", "Classical", "Blues", "Country", "Folk, World, & Country", "Metal",

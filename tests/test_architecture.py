@@ -62,9 +62,9 @@ HOMES: dict[str, set[str]] = {
         "training/synthesize.py",
     },
     "rich": {
-        "tagger/confusion_text.py",
+        "tagger/report/confusion_text.py",
         "tagger/explain_text.py",
-        "tagger/report_text.py",
+        "tagger/report/text.py",
         "tagger/terminal.py",
         "training/cli_prepare.py",
     },
@@ -88,7 +88,7 @@ HOMES: dict[str, set[str]] = {
     "datasets": {"training/data.py", "training/metrics.py"},
     "evaluate": {"training/metrics.py"},
     "sklearn": {"training/metrics.py"},
-    "matplotlib": {"tagger/explain_png.py", "tagger/report_png.py", "training/outcome.py"},
+    "matplotlib": {"tagger/report/explain_png.py", "tagger/report/plots.py", "training/outcome.py"},
     "wandb": {"training/train.py"},
 }
 

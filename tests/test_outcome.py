@@ -17,7 +17,7 @@ from matplotlib.image import imread
 import training.outcome
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import Predictions
-from tagger.report_png import png
+from tagger.report.plots import png
 from training.calibrate import fit_min_confidence, fit_temperature
 from training.card import escaped, model_card
 from training.outcome import (

@@ -27,8 +27,8 @@ from tagger.evaluation.metrics import (
 )
 from tagger.evaluation.predictions import SPLITS, Predictions
 from tagger.evaluation.run_folder import VERSION
-from tagger.report import Matrix
-from tagger.report_png import confusion_figure, png
+from tagger.report.document import Matrix
+from tagger.report.plots import confusion_figure, png
 from training.calibrate import MinConfidence, training_values
 from training.card import model_card
 from training.metrics import SONG_SCORES, scores_of_songs, snippet_scores

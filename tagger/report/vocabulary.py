@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tagger.pipeline.genres import canonical, genre_key
-from tagger.report import Song
+from tagger.report.document import Song
 
 
 @dataclass(frozen=True)

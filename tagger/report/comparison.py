@@ -10,8 +10,8 @@ import numpy as np
 from tagger.evaluation.metrics import Interval, macro_recall, paired_interval
 from tagger.evaluation.run_folder import HeardSplit, RunError, read_split
 from tagger.pipeline.aggregate import AGGREGATORS
-from tagger.report import Column, Report, Songs, Table
-from tagger.report_run import BOOTSTRAP, counted, song
+from tagger.report.document import Column, Report, Songs, Table
+from tagger.report.run import BOOTSTRAP, counted, song
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tagger.report import Matrix
+from tagger.report.document import Matrix
 
 
 def test_a_folded_confusion_keeps_the_genres_of_the_most_songs_and_every_song() -> None:

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 from rich.text import Text
 
-from tagger.report import Matrix
+from tagger.report.document import Matrix
 from tagger.terminal import printable, shown
 
 MOST_REFERENCES = 30  # rows

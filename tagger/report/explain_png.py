@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from tagger.pipeline.explain import Explanation, Moment
-from tagger.report_png import png
-from tagger.report_text import time_text
+from tagger.report.plots import png
+from tagger.report.text import time_text
 
 LONGEST_NAME = 40  # characters
 LEAST_SHOWN = 0.1  # of the highest confidence of a genre: what is below is but clutter

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from html import escape
 
-from tagger.report import Matrix
+from tagger.report.document import Matrix
 from tagger.terminal import printable
 
 LONGEST_NAME = 24  # characters of a genre at the edge; each cell says it in full

@@ -25,7 +25,7 @@ from tagger.evaluation.metrics import (
 from tagger.evaluation.run_folder import HeardSplit, read_split, told
 from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.pipeline.options import TagOptions
-from tagger.report import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 
 N_RANKED = 5  # genres told of each song
 BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over songs, {N_RESAMPLES} draws."

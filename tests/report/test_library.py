@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger.audit import mixed_albums
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.genres import GenreHead
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.run import SongResult
-from tagger.report import Matrix, Report, Songs, Table
-from tagger.report_data import report_csv, report_json
-from tagger.report_html import render
-from tagger.report_library import STATUSES, all_songs, disagreements, report_library
-from tagger.report_text import print_report
+from tagger.report.audit import mixed_albums
+from tagger.report.document import Matrix, Report, Songs, Table
+from tagger.report.export import report_csv, report_json
+from tagger.report.html import render
+from tagger.report.library import STATUSES, all_songs, disagreements, report_library
+from tagger.report.text import print_report
+from tagger.report.vocabulary import Vocabulary
 from tagger.tags import genre as tags
 from tagger.tags.metadata import Metadata, TagError
-from tagger.vocabulary import Vocabulary
 from tests.fakes import FakeModel, make_tone
 from tests.reports import HOSTILE
 from tests.test_cli import Run, genre_tag  # noqa: F401

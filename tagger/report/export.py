@@ -7,7 +7,7 @@ from functools import singledispatch
 from typing import Any
 
 from tagger.pipeline.records import csv_line
-from tagger.report import Matrix, Report, Song, Songs, Table
+from tagger.report.document import Matrix, Report, Song, Songs, Table
 
 VERSION = 1  # of the JSON: what report.schema.json says
 CSV_FIELDS = ("path", "status", "reference", "predicted", "heard", "confidence", "reason", "sections")

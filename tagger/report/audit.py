@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tagger.pipeline.genres import canonical, genre_key
-from tagger.report import Column, Song, Table
+from tagger.report.document import Column, Song, Table
 from tagger.tags.metadata import Metadata, TagError
 
 DISC = re.compile(r"(cd|dis[ck]|medium)\W*\d+.*", re.IGNORECASE)  # what people call the folders of an album's discs

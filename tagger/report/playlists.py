@@ -13,8 +13,8 @@ from pathlib import Path, PurePath
 
 from tagger.atomic import replacing
 from tagger.audio.library import SONG_SUFFIXES
-from tagger.report import Song
-from tagger.report_library import disagreements
+from tagger.report.document import Song
+from tagger.report.library import disagreements
 
 SUFFIX = ".m3u8"
 #: The second line of a playlist of ours: its name and a checksum. One that was changed or renamed is the user's.

@@ -14,7 +14,7 @@ from matplotlib import style
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from tagger.report import Matrix, Report
+from tagger.report.document import Matrix, Report
 
 DPI = 150
 LONGEST_NAME = 24  # characters of a genre

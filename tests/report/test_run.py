@@ -10,8 +10,8 @@ import pytest
 import sklearn.metrics
 
 from tagger.evaluation.predictions import read_predictions
-from tagger.report import Matrix, Report, Song, Songs, Table
-from tagger.report_run import report_run
+from tagger.report.document import Matrix, Report, Song, Songs, Table
+from tagger.report.run import report_run
 from tests.runs import BY_HAND, METRICS, run_by_hand, seeded, write_run
 from training.metrics import SONG_SCORES
 from training.outcome import score_split

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tagger.audio.library import find_songs
-from tagger.playlists import PlaylistError, file_names, playlists, write_playlists
-from tagger.report import Song
+from tagger.report.document import Song
+from tagger.report.playlists import PlaylistError, file_names, playlists, write_playlists
 from tests.reports import HOSTILE
 
 FIXED = {"unsure.m3u8", "failed.m3u8", "disagree.m3u8"}
@@ -110,7 +110,7 @@ def test_another_drive_is_named_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         raise ValueError("path is on mount 'D:', start on mount 'C:'")
 
     make(tmp_path / "1.mp3")
-    monkeypatch.setattr("tagger.playlists.os.path.relpath", no_way)
+    monkeypatch.setattr("tagger.report.playlists.os.path.relpath", no_way)
     write_playlists(tmp_path, [song(tmp_path / "1.mp3", "Rock")])
     assert entries(tmp_path / "Rock.m3u8") == [str(tmp_path / "1.mp3")]
 

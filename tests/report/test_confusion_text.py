@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from tagger.confusion_text import confusion_text
-from tagger.report import Matrix
+from tagger.report.confusion_text import confusion_text
+from tagger.report.document import Matrix
 from tests.reports import matrix_of
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-import tagger.report_png
-from tagger.report import Matrix, Report
-from tagger.report_png import MOST_GENRES, confusion_figure, png, render
+import tagger.report.plots
+from tagger.report.document import Matrix, Report
+from tagger.report.plots import MOST_GENRES, confusion_figure, png, render
 from tests.reports import HOSTILE, example, matrix_of
 
 
@@ -109,7 +109,7 @@ def test_pictures_do_not_change_from_one_run_to_the_next() -> None:
 
 
 def test_pictures_are_made_without_global_figures() -> None:
-    assert "pyplot" not in Path(tagger.report_png.__file__).read_text(encoding="utf-8")
+    assert "pyplot" not in Path(tagger.report.plots.__file__).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "ジャズ", "$\\frac{", "_", ""])

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tagger.report import Column, Matrix, Report, Song, Songs, Table
-from tagger.report_html import render
+from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.html import render
 from tagger.terminal import printable
 from tests.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tagger import __version__
-from tagger.heatmap import heat_map, legend
-from tagger.report import Column, Kind, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Kind, Matrix, Report, Song, Songs, Table
+from tagger.report.heatmap import heat_map, legend
 from tagger.terminal import printable
 
 FEW_ROWS = 12  # are looked through without a filter
@@ -68,7 +68,7 @@ def render(report: Report) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("tagger").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("tagger.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -8,8 +8,8 @@ import pytest
 
 from tagger.evaluation.predictions import Predictions
 from tagger.evaluation.run_folder import RunError
-from tagger.report import Report, Songs, Table
-from tagger.report_comparison import compare_runs
+from tagger.report.comparison import compare_runs
+from tagger.report.document import Report, Songs, Table
 from tests.runs import run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock")

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tagger.report import Column, Matrix, Report, Song, Songs, Table
-from tagger.report_html import MOST_GENRES, MOST_STARTS, render
+from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.html import MOST_GENRES, MOST_STARTS, render
 from tagger.terminal import printable
 from tests.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from tagger.report import Column, Matrix, Report, Song, Songs, Table
-from tagger.report_comparison import compare_runs
-from tagger.report_data import CSV_FIELDS, report_csv, report_json
-from tagger.report_run import report_run
+from tagger.report.comparison import compare_runs
+from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.export import CSV_FIELDS, report_csv, report_json
+from tagger.report.run import report_run
 from tests.reports import example
 from tests.runs import run_by_hand, seeded, write_run
 
-SCHEMA = json.loads(resources.files("tagger").joinpath("report.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(resources.files("tagger.report").joinpath("report.schema.json").read_text(encoding="utf-8"))
 TYPES = {"text": str, "count": int, "share": float, "number": float, "seconds": float, "genres": list}
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tagger.confusion_text import confusion_text
-from tagger.report import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.confusion_text import confusion_text
+from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.terminal import genres_text, shown
 
 MOST_ROWS = 60  # of a table
