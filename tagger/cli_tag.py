@@ -199,7 +199,7 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
-    from tagger.parts import ClusterError, ResultsError
+    from tagger.cluster.stages import ClusterError, ResultsError
     from tagger.pipeline.predict import ModelError
     from tagger.pipeline.records import RecordError, csv_rows, json_lines
     from tagger.tags.journal import JournalError
@@ -255,7 +255,7 @@ def _find(paths: Sequence[str], settings: Mapping[str, Any]) -> list[Found]:
     """What is at the paths, as far as the engine can hear it."""
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
     if settings["engine"] == "ray":
-        from tagger.manifest import find_everywhere
+        from tagger.cluster.manifest import find_everywhere
 
         return limited(find_everywhere(paths, settings["exclude"], stdin), settings["limit"])
     from tagger.audio.library import find_songs
@@ -283,10 +283,10 @@ def _tag_on_ray(
     screen: Screen, stack: ExitStack,
 ) -> Generator[SongResult, None, None]:  # fmt: skip
     """The same, heard on a cluster, which reads the model under its name; the results are kept in a folder."""
-    from tagger.cluster import tag_songs
-    from tagger.parts import Plan, load_model
+    from tagger.cluster.engine import tag_songs
+    from tagger.cluster.results import Results
+    from tagger.cluster.stages import Plan, load_model
     from tagger.pipeline.store import store_path
-    from tagger.results import Results
     from tagger.tags.journal import new_run
 
     model, device = settings["model"], settings["device"]

@@ -26,11 +26,10 @@ from tagger import tags  # noqa: E402
 from tagger.audio.decode import decode_song  # noqa: E402
 from tagger.audio.library import Found, find_songs  # noqa: E402
 from tagger.audio.workers import Worker  # noqa: E402
-from tagger.cluster import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
-from tagger.manifest import find_everywhere, locate, name_of  # noqa: E402
-from tagger.models.description import describe  # noqa: E402
-from tagger.models.genre_model import GenreModel  # noqa: E402
-from tagger.parts import (  # noqa: E402
+from tagger.cluster.engine import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
+from tagger.cluster.manifest import find_everywhere, locate, name_of  # noqa: E402
+from tagger.cluster.results import Results  # noqa: E402
+from tagger.cluster.stages import (  # noqa: E402
     ClusterError,
     Hearer,
     OnTheWay,
@@ -41,19 +40,20 @@ from tagger.parts import (  # noqa: E402
     listen,
     load_model,
 )
+from tagger.models.description import describe  # noqa: E402
+from tagger.models.genre_model import GenreModel  # noqa: E402
 from tagger.pipeline.options import TagOptions  # noqa: E402
 from tagger.pipeline.predict import ModelError  # noqa: E402
 from tagger.pipeline.run import SongResult  # noqa: E402
 from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
 from tagger.pipeline.store import Store, store_path  # noqa: E402
-from tagger.results import Results  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
 from tagger.tags.journal import JournalError, new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
 from tests.fakes import FakeModel, make_tone  # noqa: E402
 from tests.songs import make_song  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300  # many times what any test takes
 
 
@@ -108,9 +108,9 @@ def in_one_process() -> Iterator[None]:
             yield finish(heard, plan)
 
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        patch.setattr("tagger.parts._decoder", decoder)
-        patch.setattr("tagger.cluster._connected", lambda address: nullcontext())
-        patch.setattr("tagger.cluster._streamed", streamed)
+        patch.setattr("tagger.cluster.stages._decoder", decoder)
+        patch.setattr("tagger.cluster.engine._connected", lambda address: nullcontext())
+        patch.setattr("tagger.cluster.engine._streamed", streamed)
         yield
 
 
@@ -269,7 +269,7 @@ def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
 def test_results_are_kept_where_there_are_no_locks(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['fcntl'] = None\n"
-        "from pathlib import Path; from tagger.results import Results\n"
+        "from pathlib import Path; from tagger.cluster.results import Results\n"
         "from tagger.pipeline.store import Method\n"
         f"with Results(Path({str(tmp_path)!r}), Method('fake', 'fp32', 5, 160_000, 'fake')): print('kept')"
     )
@@ -428,7 +428,7 @@ def test_names_of_any_bytes_are_found_again(tmp_path: Path) -> None:
 
 
 def test_nothing_but_the_engine_loads_ray() -> None:
-    code = "import sys, tagger.cli_tag, tagger.parts, tagger.manifest; print(*sys.modules)"
+    code = "import sys, tagger.cli_tag, tagger.cluster.stages, tagger.cluster.manifest; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=100
     )

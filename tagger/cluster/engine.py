@@ -28,13 +28,13 @@ import ray.exceptions
 
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, usable_cores
-from tagger.manifest import name_of
-from tagger.parts import Answer, ClusterError, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
+from tagger.cluster.manifest import name_of
+from tagger.cluster.results import Results
+from tagger.cluster.stages import Answer, ClusterError, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
 from tagger.pipeline.options import ACCELERATOR_BATCH, TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import see
-from tagger.results import Results
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tagger.atomic import replacing
-from tagger.manifest import locate
-from tagger.parts import Answer, ResultsError
+from tagger.cluster.manifest import locate
+from tagger.cluster.stages import Answer, ResultsError
 from tagger.pipeline.aggregate import Decision
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult

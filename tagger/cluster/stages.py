@@ -24,7 +24,7 @@ from tagger.audio import decode as audio
 from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, Worker, usable_cores
-from tagger.manifest import fetch, name_of, suffix_of
+from tagger.cluster.manifest import fetch, name_of, suffix_of
 from tagger.models.description import Description
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard, ModelError, hear
