@@ -17,7 +17,7 @@ from tagger.params import SOME_FAILED, source_of
 from tagger.pipeline.options import TagOptions
 
 if TYPE_CHECKING:
-    from tagger.checks import Check
+    from tagger.doctor.checks import Check
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 _INDENT = " " * 23
@@ -43,7 +43,7 @@ def doctor(ctx: click.Context, paths: tuple[str, ...], no_speed: bool, **typed: 
     \b
     Exit codes: 0 it can work, 1 something does not.
     """
-    from tagger.doctor import Asked, examine
+    from tagger.doctor.examine import Asked, examine
 
     settings, check = _settings()
     counts = Counter([check.state])
@@ -68,7 +68,7 @@ doctor.params += [_if_typed(name) for name in ("model", "device", "precision")]
 
 def _settings() -> tuple[dict[str, Any], Check]:
     """The settings of `tag` in force, or its defaults where they are wrong, and what is to be said of them."""
-    from tagger.checks import Check, failed
+    from tagger.doctor.checks import Check, failed
 
     defaults = {"model": "starter", "device": "auto", "precision": TagOptions.precision}
     try:

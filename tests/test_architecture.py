@@ -23,7 +23,7 @@ HOMES: dict[str, set[str]] = {
     "torch": {
         "tagger/models/checkpoint.py",
         "tagger/models/features.py",
-        "tagger/machine.py",
+        "tagger/doctor/torch_probe.py",
         "tagger/models/genre_model.py",
         "tagger/models/transformer.py",
         "training/augment.py",
@@ -41,7 +41,7 @@ HOMES: dict[str, set[str]] = {
     "torchaudio": {"training/starter/mixes.py", "training/starter/musicnn.py"},
     "transformers": {"training/network.py", "training/pretrained.py", "training/train.py", "training/trainer.py"},
     "safetensors": {"tagger/models/checkpoint.py", "training/starter/release.py"},
-    "huggingface_hub": {"tagger/models/description.py", "tagger/doctor.py"},
+    "huggingface_hub": {"tagger/models/description.py", "tagger/doctor/examine.py"},
     "click": {
         "tagger/cli.py",
         "tagger/cli_doctor.py",

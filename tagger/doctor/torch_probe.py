@@ -1,6 +1,6 @@
 """What torch makes of this machine, looked at in a process of its own: a broken torch may take its process with it.
 
-    python -m tagger.machine DEVICE PRECISION
+    python -m tagger.doctor.torch_probe DEVICE PRECISION
 
 prints a line for each check. What is examined is imported late, so that its failure is a check as well.
 """
@@ -19,7 +19,7 @@ from dataclasses import astuple
 from importlib import import_module
 
 from tagger.audio.workers import usable_cores
-from tagger.checks import Check, guarded, in_a_line, reinstall
+from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
 
 LIMIT_SECONDS = 180.0  # torch may come from a slow disk
 MARK = "check: "  # begins a line that is meant for `Machine`: libraries print too
@@ -34,7 +34,7 @@ class Machine:
         self._process: subprocess.Popen[str] | None = None
         with suppress(OSError):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tagger.machine", device, precision],
+                [sys.executable, "-m", "tagger.doctor.torch_probe", device, precision],
                 env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
             )  # fmt: skip
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tagger import __version__
-from tagger.checks import Check, State, guarded, reinstall, requirements
-from tagger.machine import Machine
+from tagger.doctor.checks import Check, State, guarded, reinstall, requirements
+from tagger.doctor.torch_probe import Machine
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
@@ -203,8 +203,8 @@ def library(asked: Asked, is_able: bool) -> Iterator[Check]:
 def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
     from tagger.audio.decode import SAMPLE_RATE
     from tagger.audio.library import find_songs
+    from tagger.doctor.benchmark import in_words, measure
     from tagger.models.description import describe
-    from tagger.speed import in_words, measure
 
     def load_model() -> GenreModel:
         from tagger.models.genre_model import GenreModel

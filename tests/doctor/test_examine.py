@@ -14,17 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from tagger import checks, doctor, machine, speed
 from tagger.audio import codecs as decoders
 from tagger.audio.library import SONG_SUFFIXES, Found, find_songs
-from tagger.checks import Check, guarded, in_a_line, reinstall
-from tagger.machine import Machine
+from tagger.doctor import benchmark as speed
+from tagger.doctor import checks
+from tagger.doctor import examine as doctor
+from tagger.doctor import torch_probe as machine
+from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
+from tagger.doctor.torch_probe import Machine
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import ModelError
 from tests.fakes import FakeModel
 from tests.test_cli import Run, genre_tag, music, tones  # noqa: F401
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "tagger" / "models" / "starter"
 
 
