@@ -26,12 +26,12 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tagger.audio.library import Found, find_songs
+from tagger.cli.settings import SOME_FAILED
 from tagger.cluster.engine import tag_songs
 from tagger.cluster.results import Results
 from tagger.cluster.stages import Plan, load_model
 from tagger.models.description import describe
 from tagger.models.genre_model import GenreModel
-from tagger.params import SOME_FAILED
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.run import tag_songs as tag_here
 from tagger.pipeline.store import Store, store_path

@@ -27,8 +27,8 @@ from hashlib import sha256
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-from tagger import cli
 from tagger.audio import decode as audio
+from tagger.cli import main as cli
 from tagger.models import description
 from tagger.tags.genre import genres_in, real_genres
 from tagger.tags.journal import Journal, journal_folder, unpack

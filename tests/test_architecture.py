@@ -43,15 +43,15 @@ HOMES: dict[str, set[str]] = {
     "safetensors": {"tagger/models/checkpoint.py", "training/starter/release.py"},
     "huggingface_hub": {"tagger/models/description.py", "tagger/doctor/examine.py"},
     "click": {
-        "tagger/cli.py",
-        "tagger/cli_doctor.py",
-        "tagger/cli_explain.py",
-        "tagger/cli_report.py",
-        "tagger/cli_store.py",
-        "tagger/cli_tag.py",
-        "tagger/cli_undo.py",
-        "tagger/params.py",
-        "tagger/terminal.py",
+        "tagger/cli/main.py",
+        "tagger/cli/doctor.py",
+        "tagger/cli/explain.py",
+        "tagger/cli/report.py",
+        "tagger/cli/store.py",
+        "tagger/cli/tag.py",
+        "tagger/cli/undo.py",
+        "tagger/cli/settings.py",
+        "tagger/cli/terminal.py",
         "training/cli.py",
         "training/cli_prepare.py",
         "training/starter/corpus.py",
@@ -63,14 +63,14 @@ HOMES: dict[str, set[str]] = {
     },
     "rich": {
         "tagger/report/confusion_text.py",
-        "tagger/explain_text.py",
+        "tagger/cli/explain_text.py",
         "tagger/report/text.py",
-        "tagger/terminal.py",
+        "tagger/cli/terminal.py",
         "training/cli_prepare.py",
     },
     "sqlite3": {"tagger/pipeline/store.py"},
     "tqdm": {
-        "tagger/terminal.py",
+        "tagger/cli/terminal.py",
         "training/cli_prepare.py",
         "training/data.py",
         "training/starter/corpus.py",
@@ -80,7 +80,7 @@ HOMES: dict[str, set[str]] = {
         "training/synthesize.py",
         "training/trainer.py",
     },
-    "tomllib": {"tagger/config.py"},
+    "tomllib": {"tagger/cli/config.py"},
     "ray": {"tagger/cluster/engine.py"},
     "fsspec": {"tagger/cluster/manifest.py"},
     "pyarrow": {
@@ -134,14 +134,14 @@ def test_the_product_never_imports_the_workshop(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in MODULES if half_of(p) == "training"], ids=lambda p: p.name)
 def test_the_workshop_cannot_write_into_anyones_music(path: Path) -> None:
     writers = {
-        "tagger.cli_tag",
-        "tagger.cli_undo",
+        "tagger.cli.tag",
+        "tagger.cli.undo",
         "tagger.tags.genre",
         "tagger.tags.swap",
         "tagger.tags.journal",
         "tagger.tags.undo",
     }
-    door = {"tagger.cli"} if path.name != "__main__.py" else set()  # `python -m training` is `genre-tag train`
+    door = {"tagger.cli.main"} if path.name != "__main__.py" else set()  # `python -m training` is `genre-tag train`
     assert not imports(path) & (writers | door)
 
 
@@ -173,7 +173,7 @@ def test_only_the_torch_strand_loads_torch() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    loaded = modules_after("from tagger.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
+    loaded = modules_after("from tagger.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass")
     heavy = {"torch", "numpy", "av", "mutagen", "rich", "transformers", "torchaudio", "datasets", "wandb"}
     assert not loaded & heavy
 

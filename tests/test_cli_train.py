@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagger.cli import main
+from tagger.cli.main import main
 from tests.checkpoints import make_checkpoint
 from tests.songs import make_song
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from tagger import cli
 from tagger.audio.decode import SAMPLE_RATE, decode
+from tagger.cli import main as cli
 from tagger.models.features import LogMel
 from tests.labelled import GENRES, add_song, contents, make_dataset, make_library
 from tests.songs import make_song, synthesize

@@ -90,7 +90,7 @@ def test_make_test_runs_the_tests(home: Path) -> None:
 
 
 def test_every_option_is_in_the_readme() -> None:
-    from tagger.cli_tag import tag
+    from tagger.cli.tag import tag
 
     for param in tag.params:
         for name in param.opts:

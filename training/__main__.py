@@ -2,7 +2,7 @@
 
 import sys
 
-from tagger.cli import main
+from tagger.cli.main import main
 
 if __name__ == "__main__":
     main(["train", *sys.argv[1:]])

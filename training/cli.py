@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.params import USAGE, Fraction, NothingDoneError, command_line
+from tagger.cli.settings import USAGE, Fraction, NothingDoneError, command_line
 from training.cli_prepare import prepare
 from training.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
 
@@ -96,9 +96,9 @@ def train(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
+    from tagger.cli.terminal import printable
     from tagger.evaluation.predictions import PredictionsError
     from tagger.pipeline.predict import ModelError
-    from tagger.terminal import printable
     from training.config import configure
     from training.runs import Run, TrainingError, is_first_process, new_folder, resumed
     from training.songs import DatasetError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.params import INTERRUPTED, CountOr, NothingDoneError, option
+from tagger.cli.settings import INTERRUPTED, CountOr, NothingDoneError, option
 from training.options import PrepareOptions
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def prepare(
 
 
 def _tell(line: str) -> None:
-    from tagger.terminal import printable
+    from tagger.cli.terminal import printable
 
     click.echo(printable(line), err=True)
 
@@ -160,7 +160,7 @@ def _show(record: Record, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tagger.terminal import printable
+    from tagger.cli.terminal import printable
 
     table = Table(box=None, pad_edge=False, caption="songs (groups that share no artist)", caption_justify="left")
     table.add_column("genre")

@@ -24,7 +24,7 @@ import click
 from tqdm import tqdm
 
 from tagger.audio.workers import usable_cores
-from tagger.params import NothingDoneError
+from tagger.cli.settings import NothingDoneError
 
 STYLES = Path("/usr/share/mma/lib")
 SOUNDFONTS = Path("/usr/share/sounds/sf2")

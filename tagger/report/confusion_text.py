@@ -10,8 +10,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 from rich.text import Text
 
+from tagger.cli.terminal import printable, shown
 from tagger.report.document import Matrix
-from tagger.terminal import printable, shown
 
 MOST_REFERENCES = 30  # rows
 LONGEST_NAME, SHORTEST_NAME = 24, 10  # cells of a genre in front of its row, as far as there is room

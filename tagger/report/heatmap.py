@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from html import escape
 
+from tagger.cli.terminal import printable
 from tagger.report.document import Matrix
-from tagger.terminal import printable
 
 LONGEST_NAME = 24  # characters of a genre at the edge; each cell says it in full
 N_STEPS = 10  # of colour: the classes h1 to h10 of report.css

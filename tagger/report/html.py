@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from tagger import __version__
+from tagger.cli.terminal import printable
 from tagger.report.document import Column, Kind, Matrix, Report, Song, Songs, Table
 from tagger.report.heatmap import heat_map, legend
-from tagger.terminal import printable
 
 FEW_ROWS = 12  # are looked through without a filter
 MOST_GENRES = 100  # on a side of a heat map

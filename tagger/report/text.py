@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from tagger.cli.terminal import genres_text, shown
 from tagger.report.confusion_text import confusion_text
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
-from tagger.terminal import genres_text, shown
 
 MOST_ROWS = 60  # of a table
 LONGEST_TEXT = 100  # cells of a text in a table

@@ -428,7 +428,7 @@ def test_names_of_any_bytes_are_found_again(tmp_path: Path) -> None:
 
 
 def test_nothing_but_the_engine_loads_ray() -> None:
-    code = "import sys, tagger.cli_tag, tagger.cluster.stages, tagger.cluster.manifest; print(*sys.modules)"
+    code = "import sys, tagger.cli.tag, tagger.cluster.stages, tagger.cluster.manifest; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=100
     )
@@ -451,12 +451,12 @@ def test_what_does_not_go_together(arguments: list[str], message: str, capsys: p
 def test_without_the_extra_one_line_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tagger.cli_tag.find_spec", lambda name: None)
+    monkeypatch.setattr("tagger.cli.tag.find_spec", lambda name: None)
     assert refused(["--engine", "ray"], capsys) == "genre-tag: --engine ray needs Ray: pip install 'genre-tag[ray]'\n"
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    from tagger.cli import main
+    from tagger.cli.main import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.raises(SystemExit) as exit_:

@@ -24,8 +24,8 @@ from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
 from tagger.doctor.torch_probe import Machine
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import ModelError
+from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
 from tests.fakes import FakeModel
-from tests.test_cli import Run, genre_tag, music, tones  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "tagger" / "models" / "starter"

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tagger.audio.library import Found
-from tagger.explain_text import print_explanation
+from tagger.cli.explain_text import print_explanation
 from tagger.pipeline.aggregate import Decision, decide
 from tagger.pipeline.explain import Explanation, Moment, explain, why
 from tagger.pipeline.genres import Gate, GenreHead
@@ -27,9 +27,9 @@ from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Store
 from tagger.tags import genre as tags
+from tests.cli.test_tag import Run, genre_tag  # noqa: F401
 from tests.fakes import GENRES, FakeModel
 from tests.songs import make_song
-from tests.test_cli import Run, genre_tag  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tagger import cli
+from tagger.cli import main as cli
 from tagger.models import description
 from tagger.pipeline.predict import ModelError
 from tagger.tags.genre import read_genres, retag

@@ -26,9 +26,9 @@ from tagger.report.text import print_report
 from tagger.report.vocabulary import Vocabulary
 from tagger.tags import genre as tags
 from tagger.tags.metadata import Metadata, TagError
+from tests.cli.test_tag import Run, genre_tag  # noqa: F401
 from tests.fakes import FakeModel, make_tone
 from tests.reports import HOSTILE
-from tests.test_cli import Run, genre_tag  # noqa: F401
 
 MODEL = ("Electronic", "Hip-Hop", "Jazz", "Rock")
 

@@ -10,10 +10,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from tagger.cli.terminal import shown
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.report.run import report_run
 from tagger.report.text import cell_text, print_report, print_section, song_text
-from tagger.terminal import shown
 from tests.reports import HOSTILE, example
 from tests.runs import run_by_hand
 

@@ -24,7 +24,7 @@ from zipfile import BadZipFile, ZipFile
 import click
 from tqdm import tqdm
 
-from tagger.params import NothingDoneError
+from tagger.cli.settings import NothingDoneError
 
 TABLE = "songs.csv"  # of what was fetched, as `genre-tag prepare` reads it
 MODULES = frozenset({".it", ".mod", ".s3m", ".xm"})

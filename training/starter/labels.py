@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tagger.audio.decode import SAMPLE_RATE, AudioError
-from tagger.params import NothingDoneError
+from tagger.cli.settings import NothingDoneError
 from tagger.pipeline.aggregate import softmax
 from training.starter.corpus import NO_MUSIC, TABLE
 from training.starter.musicnn import TAGS

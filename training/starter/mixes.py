@@ -20,7 +20,7 @@ from torchaudio.functional import highpass_biquad, lowpass_biquad, resample
 from tqdm import tqdm
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.params import NothingDoneError
+from tagger.cli.settings import NothingDoneError
 from training.data import Prepared, load_prepared
 from training.starter.corpus import NO_MUSIC
 from training.starter.sounds import save_sounds

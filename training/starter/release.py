@@ -22,9 +22,9 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from tagger.audio.decode import AudioError, decode
+from tagger.cli.settings import NothingDoneError
 from tagger.evaluation.metrics import Interval, confusion, interval, macro_recall
 from tagger.models.genre_model import GenreModel
-from tagger.params import NothingDoneError
 from tagger.pipeline.aggregate import AGGREGATORS, softmax
 from tagger.pipeline.options import TagOptions
 from training.calibrate import fit_temperature

@@ -14,20 +14,20 @@ import click
 from click.core import ParameterSource
 
 from tagger import __version__
-from tagger.params import INTERRUPTED, NOTHING_DONE, USAGE
-from tagger.signals import interrupt
+from tagger.cli.settings import INTERRUPTED, NOTHING_DONE, USAGE
+from tagger.cli.signals import interrupt
 
 #: Where each command is; it is imported when it is asked for.
 COMMANDS = {
-    "tag": "tagger.cli_tag:tag",
+    "tag": "tagger.cli.tag:tag",
     "prepare": "training.cli_prepare:prepare",
     "train": "training.cli:train",
-    "report": "tagger.cli_report:report",
-    "explain": "tagger.cli_explain:explain",
-    "doctor": "tagger.cli_doctor:doctor",
-    "undo": "tagger.cli_undo:undo",
-    "store": "tagger.cli_store:store",
-    "config": "tagger.cli_tag:config",
+    "report": "tagger.cli.report:report",
+    "explain": "tagger.cli.explain:explain",
+    "doctor": "tagger.cli.doctor:doctor",
+    "undo": "tagger.cli.undo:undo",
+    "store": "tagger.cli.store:store",
+    "config": "tagger.cli.tag:config",
 }
 #: Those that the settings file of `tag` holds for.
 CONFIGURED = ("tag", "config", "explain", "report")
@@ -71,8 +71,8 @@ def commands(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand not in CONFIGURED:
         return
-    from tagger.cli_tag import settings_in_file
-    from tagger.config import ConfigError
+    from tagger.cli.config import ConfigError
+    from tagger.cli.tag import settings_in_file
 
     try:
         ctx.default_map = dict.fromkeys(CONFIGURED, settings_in_file())
@@ -82,7 +82,7 @@ def commands(ctx: click.Context) -> None:
 
 def _named_source(error: click.BadParameter) -> str:
     """Where a wrong value came from, when not from the command line."""
-    from tagger.config import config_path
+    from tagger.cli.config import config_path
 
     name = error.param.name if error.param else None
     source = error.ctx.get_parameter_source(name) if error.ctx and name else None
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         code = USAGE
     except click.ClickException as error:
-        from tagger.terminal import printable
+        from tagger.cli.terminal import printable
 
         where = _named_source(error) if isinstance(error, click.BadParameter) else ""
         click.echo(printable(f"genre-tag: {error.format_message()}{where}"), err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tagger.params import NOTHING_DONE
+from tagger.cli.settings import NOTHING_DONE
 
 if TYPE_CHECKING:
     from tagger.pipeline.store import Method, Store
@@ -26,8 +26,8 @@ def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 the store cannot be used.
     """
+    from tagger.cli.terminal import print_contents, printable
     from tagger.pipeline.store import Store, store_path
-    from tagger.terminal import print_contents, printable
 
     path = store_path()
     if not path.exists():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.config import ConfigError, config_path, read_config
+from tagger.cli.config import ConfigError, config_path, read_config
 
 KNOWN = ("min-confidence", "model", "exclude")
 

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.audio.decode import SAMPLE_RATE
+from tagger.cli.terminal import genres_text, printable
 from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale
 from tagger.pipeline.explain import Explanation, why
 from tagger.report.text import time_text
-from tagger.terminal import genres_text, printable
 
 BAR_CELLS = 16
 N_BEST = 3

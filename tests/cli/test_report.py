@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
 from tests.runs import run_by_hand, seeded, write_run
-from tests.test_cli import Run, genre_tag, music, tones  # noqa: F401
 
 GENRES = ("Blues", "Jazz", "Rock")
 
@@ -187,7 +187,7 @@ def test_html_is_not_poured_into_a_terminal(
 
 def test_asking_for_help_loads_little() -> None:
     code = (
-        "import sys\nfrom tagger.cli import main\n"
+        "import sys\nfrom tagger.cli.main import main\n"
         "try: main(['report', '--help'])\nexcept SystemExit: pass\n"
         "sys.exit(' '.join(sys.modules.keys() & {'numpy', 'rich', 'torch', 'av', 'mutagen', 'matplotlib'}))"
     )
@@ -197,10 +197,10 @@ def test_asking_for_help_loads_little() -> None:
 
 def test_a_report_loads_neither_torch_nor_matplotlib(here: Path) -> None:
     code = (
-        "import sys\nfrom tagger.cli import main\n"
+        "import sys\nfrom tagger.cli.main import main\n"
         "try: main(['report', '--format', 'json'])\nexcept SystemExit: pass\n"
         "sys.exit(' '.join(sys.modules.keys() & {'torch', 'matplotlib', 'sklearn', 'datasets', 'transformers'}))"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stderr == "\n" and json.loads(done.stdout)["kind"] == "run"

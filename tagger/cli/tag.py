@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from tagger.params import (
+from tagger.cli.settings import (
     INTERRUPTED,
     SOME_FAILED,
     USAGE,
@@ -27,15 +27,15 @@ from tagger.params import (
     option,
     source_of,
 )
+from tagger.cli.signals import finish_first
 from tagger.pipeline.options import TagOptions
-from tagger.signals import finish_first
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
+    from tagger.cli.terminal import Screen
     from tagger.models.description import Description
     from tagger.models.genre_model import GenreModel
     from tagger.pipeline.run import SongResult
-    from tagger.terminal import Screen
 
 #: What must be asked for on the command line, each time: never set by a file or the environment.
 NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose")
@@ -199,11 +199,11 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
+    from tagger.cli.terminal import Screen, printable
     from tagger.cluster.stages import ClusterError, ResultsError
     from tagger.pipeline.predict import ModelError
     from tagger.pipeline.records import RecordError, csv_rows, json_lines
     from tagger.tags.journal import JournalError
-    from tagger.terminal import Screen, printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
     songs = _find(paths, settings)
@@ -363,8 +363,8 @@ def _load_model(
     description: Description, settings: Mapping[str, Any], options: TagOptions, screen: Screen
 ) -> GenreModel:
     """The model that is asked for; raises ModelError."""
+    from tagger.cli.terminal import describe_machine
     from tagger.models.genre_model import GenreModel
-    from tagger.terminal import describe_machine
 
     model = GenreModel.load(description, settings["device"], options.precision)
     if settings["verbose"]:
@@ -395,7 +395,7 @@ def settings_of_tag() -> dict[str, click.Option]:
 
 def settings_in_file() -> dict[str, Any]:
     """What the settings file says, by parameter of `tag`, for click's `default_map`. Raises ConfigError."""
-    from tagger.config import config_path, read_config
+    from tagger.cli.config import config_path, read_config
 
     options = settings_of_tag()
     return {
@@ -412,8 +412,8 @@ def config(ctx: click.Context) -> None:
     The command line outweighs the environment (GENRE_TAG_MIN_CONFIDENCE=0.7), that the settings file
     (min-confidence = 0.7 in TOML), and that the defaults.
     """
-    from tagger.config import config_path
-    from tagger.terminal import print_settings
+    from tagger.cli.config import config_path
+    from tagger.cli.terminal import print_settings
 
     path = config_path()
     rows = []

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tagger.audio.library import Found
+from tagger.cli.terminal import Screen, outcome, print_contents, printable
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Contents, Hearings, Method
-from tagger.terminal import Screen, outcome, print_contents, printable
 
 JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")
 
@@ -120,7 +120,7 @@ def test_plain_progress_is_lines_of_songs_not_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 6))
-    monkeypatch.setattr("tagger.terminal.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("tagger.cli.terminal.time.monotonic", lambda: float(next(clock)))
     err = shown(RESULTS * 3, capsys, rows=False)[1]
     lines = [line for line in err.splitlines() if "songs/s" in line]
     assert lines and lines[-1].split(" songs, ")[0].endswith("/9")
@@ -131,7 +131,7 @@ def test_the_time_that_is_left_is_told_by_the_songs_of_late(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("tagger.terminal.time.monotonic", lambda: now)
+    monkeypatch.setattr("tagger.cli.terminal.time.monotonic", lambda: now)
     songs = [replace(RESULTS[0], path=Path(f"/m/{number}.mp3"), known=number < 9000) for number in range(9100)]
     with Screen([Found(song.path) for song in songs], rows=False, progress=True, verbose=False, write_tags=False) as s:
         for song in songs:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tagger.cli import main
-from tagger.cli_tag import tag_options
+from tagger.cli.main import main
+from tagger.cli.tag import tag_options
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import ModelError
 from tagger.tags import genre as tags
 from tests.fakes import FakeModel, make_tone
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Run:

@@ -20,10 +20,10 @@ from tagger.pipeline.store import Method, Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
+from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
 from tests.fakes import FakeModel, make_tone
-from tests.test_cli import Run, genre_tag, music, tones  # noqa: F401
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ model = Slow()
 tagger.models.description.describe = lambda name: model
 network = types.SimpleNamespace(load=lambda *_: model)
 sys.modules["tagger.models.genre_model"] = types.SimpleNamespace(GenreModel=network)
-from tagger.cli import main
+from tagger.cli.main import main
 
 if __name__ == "__main__":
     main(sys.argv[1:])
@@ -298,7 +298,7 @@ def test_a_run_in_which_all_is_known_loads_no_torch(music: Path) -> None:
             logits = np.eye(1, len(starter.head.genres), 1, dtype=np.float32)
             store.remember(store.look(path), method, Heard(logits, (0.0,), 10.0, ""))
     code = (
-        "import sys; from tagger.cli import main\n"
+        "import sys; from tagger.cli.main import main\n"
         "try: main(['--min-confidence', '0', sys.argv[1]])\n"
         "except SystemExit: print(*sys.modules)"
     )

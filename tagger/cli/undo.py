@@ -9,8 +9,8 @@ from itertools import chain, groupby
 
 import click
 
-from tagger.params import SOME_FAILED, NothingDoneError, command_line
-from tagger.signals import finish_first
+from tagger.cli.settings import SOME_FAILED, NothingDoneError, command_line
+from tagger.cli.signals import finish_first
 
 
 @click.command(short_help="Take back what a run wrote.")
@@ -46,10 +46,10 @@ def undo(
 def _undo(
     run_id: str | None, paths: Sequence[str], only_list: bool, dry_run: bool, root: str | None, force: bool
 ) -> int:
+    from tagger.cli.terminal import printable, run_line, undone_line
     from tagger.tags.journal import Journal
     from tagger.tags.undo import list_runs
     from tagger.tags.undo import undo as take_back
-    from tagger.terminal import printable, run_line, undone_line
 
     runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))
     if only_list or run_id is None:

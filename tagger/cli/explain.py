@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli_tag import asked_for, options_of_tag
-from tagger.params import SOME_FAILED, USAGE, NothingDoneError, source_of
+from tagger.cli.settings import SOME_FAILED, USAGE, NothingDoneError, source_of
+from tagger.cli.tag import asked_for, options_of_tag
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
@@ -37,7 +37,7 @@ def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **se
     \b
     Exit codes: 0 fine, 1 the song cannot be heard, 2 wrong usage, 3 nothing could be done.
     """
-    from tagger.explain_text import print_explanation
+    from tagger.cli.explain_text import print_explanation
     from tagger.pipeline.explain import explanation_record
 
     song = _one_song(path)
@@ -65,10 +65,10 @@ def _one_song(path: str) -> Found:
 
 
 def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
+    from tagger.cli.terminal import printable
     from tagger.pipeline.explain import explain
     from tagger.pipeline.predict import ModelError
     from tagger.pipeline.store import Store, store_path
-    from tagger.terminal import printable
 
     def load_model() -> Any:
         from tagger.models.genre_model import GenreModel

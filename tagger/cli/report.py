@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from tagger.cli_tag import asked_for, limited, options_of_tag
-from tagger.params import SOME_FAILED, NothingDoneError
+from tagger.cli.settings import SOME_FAILED, NothingDoneError
+from tagger.cli.tag import asked_for, limited, options_of_tag
 
 if TYPE_CHECKING:
     from tagger.pipeline.run import SongResult
@@ -137,11 +137,11 @@ def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Repor
 def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:
     """The report on the music at these paths, and the exit code."""
     from tagger.audio.library import find_songs
+    from tagger.cli.terminal import Screen, printable
     from tagger.pipeline.predict import ModelError
     from tagger.pipeline.run import tag_songs
     from tagger.pipeline.store import Store, store_path
     from tagger.report.library import report_library
-    from tagger.terminal import Screen, printable
 
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
     songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
@@ -179,9 +179,9 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
 
 def _write_playlists(found: Report, folder: Path) -> None:
     """Write the playlists of a report on a library; raises NothingDoneError."""
+    from tagger.cli.terminal import printable
     from tagger.report.library import all_songs
     from tagger.report.playlists import PlaylistError, write_playlists
-    from tagger.terminal import printable
 
     try:
         written = write_playlists(folder, all_songs(found))
@@ -231,7 +231,7 @@ def _drawn(found: Report) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    from tagger.terminal import printable
+    from tagger.cli.terminal import printable
 
     try:
         path.write_bytes(data)

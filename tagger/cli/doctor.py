@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli_tag import settings_in_file, settings_of_tag, tag, tag_options
-from tagger.params import SOME_FAILED, source_of
+from tagger.cli.settings import SOME_FAILED, source_of
+from tagger.cli.tag import settings_in_file, settings_of_tag, tag, tag_options
 from tagger.pipeline.options import TagOptions
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _settings() -> tuple[dict[str, Any], Check]:
 
     defaults = {"model": "starter", "device": "auto", "precision": TagOptions.precision}
     try:
-        from tagger.config import ConfigError, config_path
+        from tagger.cli.config import ConfigError, config_path
 
         try:
             in_file = settings_in_file()
@@ -106,7 +106,7 @@ def _print(check: Check) -> None:
 def _printable(text: str) -> str:
     """Text made harmless, also where that takes a library which is broken."""
     try:
-        from tagger.terminal import printable
+        from tagger.cli.terminal import printable
     except Exception:
         return repr(text)[1:-1]
     return printable(text)
