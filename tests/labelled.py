@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.songs import make_song, synthesize
-from training.data import Record
-from training.options import PrepareOptions
-from training.prepare import prepare
+from training.dataset.data import Record
+from training.dataset.options import PrepareOptions
+from training.dataset.prepare import prepare
 
 RATE = 16_000
 GENRES = {"blues": "Blues", "jazz": "Jazz", "hiphop": "Hip-Hop"}

@@ -1,4 +1,4 @@
-"""Small datasets in memory, as `training.data.load_prepared` would give them: genres that a tiny network can tell."""
+"""Small datasets in memory, as `dataset.data.load_prepared` would give them: genres that a tiny network can tell."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -13,8 +13,8 @@ from zipfile import ZipFile
 import pytest
 from click.testing import CliRunner
 
-from training.songs import LabelledSong
-from training.splits import artist_key
+from training.dataset.songs import LabelledSong
+from training.dataset.splits import artist_key
 from training.starter import corpus
 from training.starter.corpus import (
     NO_MUSIC,

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tagger.audio.decode import AudioError
-from training.soft_labels import read_soft_labels
+from training.dataset.soft_labels import read_soft_labels
 from training.starter import labels
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import GENRES, Judge, Song, ask_teachers, read_songs

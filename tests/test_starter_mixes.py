@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from tagger.audio.decode import SAMPLE_RATE, decode
+from training.dataset.waveforms import FULL_SCALE, Waveforms
 from training.starter import mixes as module
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import read_songs
 from training.starter.mixes import LEVEL, SECONDS, SPEEDS, Sources, mix, mixes
-from training.waveforms import FULL_SCALE, Waveforms
 
 HERTZ = {"music": 400, "more music": 1000, "speech": 2500}
 N = 60 * SAMPLE_RATE

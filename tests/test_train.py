@@ -23,11 +23,11 @@ from tests.prepared import make_prepared, write_soft_labels
 from training import train
 from training.cli import _summary
 from training.config import configure
+from training.dataset.soft_labels import digest
+from training.dataset.songs import DatasetError
 from training.metrics import SONG_SCORES
 from training.network import Network, begin
 from training.runs import Run, TrainingError, new_folder, resumed
-from training.soft_labels import digest
-from training.songs import DatasetError
 from training.train import train_run
 
 ROOT = Path(__file__).parent.parent

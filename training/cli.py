@@ -12,7 +12,7 @@ from training.cli_prepare import prepare
 from training.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
 
 if TYPE_CHECKING:
-    from training.data import Prepared
+    from training.dataset.data import Prepared
     from training.outcome import Outcome
 
 DATASET = Path("dataset")
@@ -100,8 +100,8 @@ def train(
     from tagger.evaluation.predictions import PredictionsError
     from tagger.pipeline.predict import ModelError
     from training.config import configure
+    from training.dataset.songs import DatasetError
     from training.runs import Run, TrainingError, is_first_process, new_folder, resumed
-    from training.songs import DatasetError
 
     given = {name: options[name] for name in OPTION_NAMES}
     try:
@@ -138,7 +138,7 @@ def train(
 
 def _dataset(data: Path | None, model: str) -> Prepared:
     """The dataset to learn from: at `data`, made of the music at `data`, or ./dataset."""
-    from training.data import is_prepared, load_prepared
+    from training.dataset.data import is_prepared, load_prepared
     from training.runs import n_processes
 
     if data is None and not is_prepared(DATASET):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tagger.cli.settings import INTERRUPTED, CountOr, NothingDoneError, option
-from training.options import PrepareOptions
+from training.dataset.options import PrepareOptions
 
 if TYPE_CHECKING:
-    from training.data import Record
+    from training.dataset.data import Record
 
 PLAIN_PROGRESS_SECONDS = 10.0
 MOST_NAMED = 20  # songs that are left out
@@ -109,8 +109,8 @@ def prepare(
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
     from tagger.pipeline.genres import MapError, read_map
-    from training.prepare import prepare as make
-    from training.songs import DatasetError
+    from training.dataset.prepare import prepare as make
+    from training.dataset.songs import DatasetError
 
     try:
         names = read_map(map_file) if map_file else {}

@@ -12,11 +12,11 @@ from torch.utils.data import Dataset, Sampler
 
 from tagger.audio.decode import SAMPLE_RATE
 from training.config import Crop
-from training.waveforms import is_audible
+from training.dataset.waveforms import is_audible
 
 if TYPE_CHECKING:
-    from training.data import Prepared
-    from training.soft_labels import SoftLabels
+    from training.dataset.data import Prepared
+    from training.dataset.soft_labels import SoftLabels
 
 MIDDLE = 0.8  # random crops come from the middle of the song: its very start and end are least like it
 

@@ -28,18 +28,18 @@ from tagger.models.genre_model import choose_device, is_out_of_memory
 from tagger.pipeline.predict import ModelError
 from training.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.config import TrainConfig
+from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
+from training.dataset.songs import DatasetError
 from training.loader import SnippetDataset
 from training.metrics import balanced_class_weights
 from training.network import Network, begin, device_batch
 from training.outcome import Outcome, contents, score_split, write_outcome
 from training.pretrained import quiet_transformers
 from training.runs import Run, TrainingError, is_first_process, n_processes
-from training.soft_labels import SoftLabels, digest, read_soft_labels
-from training.songs import DatasetError
 from training.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
 
 if TYPE_CHECKING:
-    from training.data import Prepared
+    from training.dataset.data import Prepared
 
 WANDB_PROJECT = "genre_classification"
 HELD_OUT = ("validate", "test")

@@ -24,8 +24,8 @@ from training.network import Network, parameter_groups
 from training.runs import Run, TrainingError
 
 if TYPE_CHECKING:
-    from training.data import Prepared
-    from training.soft_labels import SoftLabels
+    from training.dataset.data import Prepared
+    from training.dataset.soft_labels import SoftLabels
 
 LEAST_LR = 0.01  # share of the lr that the cosine ends at
 

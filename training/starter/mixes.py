@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.cli.settings import NothingDoneError
-from training.data import Prepared, load_prepared
+from training.dataset.data import Prepared, load_prepared
+from training.dataset.waveforms import FULL_SCALE, Waveforms
 from training.starter.corpus import NO_MUSIC
 from training.starter.sounds import save_sounds
-from training.waveforms import FULL_SCALE, Waveforms
 
 SECONDS = 40  # of a mix
 SPEEDS = [step / 20 for step in range(16, 26)]  # tape speeds: tempo and pitch together, 0.8 to 1.25

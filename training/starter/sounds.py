@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tagger.audio.decode import SAMPLE_RATE
+from training.dataset.waveforms import FULL_SCALE
 from training.starter.corpus import TABLE
-from training.waveforms import FULL_SCALE
 
 
 def save_sounds(folder: Path, sounds: Iterable[tuple[str, str, str, np.ndarray]]) -> None:

@@ -21,12 +21,12 @@ import numpy as np
 
 from tagger.audio.decode import SAMPLE_RATE, snippet_starts
 from tagger.audio.workers import usable_cores
-from training import cache
-from training.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
-from training.duplicates import find_duplicates
-from training.options import PrepareOptions
-from training.songs import DatasetError, LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
-from training.splits import (
+from training.dataset import cache
+from training.dataset.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
+from training.dataset.duplicates import find_duplicates
+from training.dataset.options import PrepareOptions
+from training.dataset.songs import DatasetError, LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
+from training.dataset.splits import (
     SPLITS,
     Audit,
     artist_key,
@@ -36,7 +36,7 @@ from training.splits import (
     group_songs,
     split_groups,
 )
-from training.waveforms import BYTES_PER_SAMPLE, Place, Shelf, Waveforms, decode_songs, is_audible, is_shelf
+from training.dataset.waveforms import BYTES_PER_SAMPLE, Place, Shelf, Waveforms, decode_songs, is_audible, is_shelf
 
 SPARE_BYTES = 1 << 28  # for tables and indices, and because lengths are estimates
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.songs import DatasetError, Watch, unwatched
-from training.waveforms import FULL_SCALE, Waveforms
+from training.dataset.songs import DatasetError, Watch, unwatched
+from training.dataset.waveforms import FULL_SCALE, Waveforms
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -16,7 +16,7 @@ from tagger.evaluation.predictions import SPLITS
 from tagger.pipeline.genres import canonical, genre_key
 from tagger.tags.identity import identify
 from tagger.tags.metadata import Metadata, TagError, read_metadata
-from training.options import Labels
+from training.dataset.options import Labels
 
 #: Shows how far a loop is: (items, what is done with them, how many there are) to the same items.
 Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.songs import make_song
-from training.songs import DatasetError, LabelledSong, LeftOut, find_labelled, identify_songs
+from training.dataset.songs import DatasetError, LabelledSong, LeftOut, find_labelled, identify_songs
 
 
 def library(root: Path, songs: Mapping[str, Mapping[str, str]]) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from tagger.audio.decode import SAMPLE_RATE, decode_song
 from tests.songs import make_song, synthesize
-from training.duplicates import BATCH, FRAMES_PER_SECOND, N_NEIGHBOURS, find_duplicates, fingerprint
+from training.dataset.duplicates import BATCH, FRAMES_PER_SECOND, N_NEIGHBOURS, find_duplicates, fingerprint
 
 RATE, N_SONGS, SECONDS = 44_100, 6, 20
 
@@ -100,7 +100,7 @@ def test_work_in_several_batches_finds_the_same(
     songs = [*fingerprints, fingerprints[0][50:], fingerprints[5]]
     whole = find_duplicates(songs)
     assert {(0, N_SONGS), (5, N_SONGS + 1)} == {(found.first, found.second) for found in whole}
-    monkeypatch.setattr("training.duplicates.BATCH", 7)
+    monkeypatch.setattr("training.dataset.duplicates.BATCH", 7)
     assert BATCH > 7 and find_duplicates(songs) == whole
 
 

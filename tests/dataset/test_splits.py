@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.songs import LabelledSong
-from training.splits import (
+from training.dataset.songs import LabelledSong
+from training.dataset.splits import (
     MOST_IN_FOLDER,
     SPLITS,
     audit_splits,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.labelled import make_dataset, make_library
-from training.data import RECORD, is_prepared, load_prepared, read_record, save_dataset
-from training.songs import DatasetError
-from training.splits import SPLITS
+from training.dataset.data import RECORD, is_prepared, load_prepared, read_record, save_dataset
+from training.dataset.songs import DatasetError
+from training.dataset.splits import SPLITS
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from typing import Any
 import datasets
 import numpy as np
 
-from training.cache import load_features
-from training.songs import DatasetError
-from training.splits import SPLITS, crossing
-from training.waveforms import BYTES_PER_SAMPLE, Waveforms, is_shelf, shard_path
+from training.dataset.cache import load_features
+from training.dataset.songs import DatasetError
+from training.dataset.splits import SPLITS, crossing
+from training.dataset.waveforms import BYTES_PER_SAMPLE, Waveforms, is_shelf, shard_path
 
 VERSION = 1  # of the folder
 RECORD, GENRES = "prepare.json", "genres.json"

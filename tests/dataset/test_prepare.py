@@ -19,13 +19,13 @@ from tagger.cli import main as cli
 from tagger.models.features import LogMel
 from tests.labelled import GENRES, add_song, contents, make_dataset, make_library
 from tests.songs import make_song, synthesize
-from training import prepare, waveforms
-from training.data import RECORD, Prepared, Record, load_prepared, read_record
-from training.options import PrepareOptions
-from training.songs import DatasetError, LabelledSong, LeftOut
-from training.splits import SPLITS
+from training.dataset import prepare, waveforms
+from training.dataset.data import RECORD, Prepared, Record, load_prepared, read_record
+from training.dataset.options import PrepareOptions
+from training.dataset.songs import DatasetError, LabelledSong, LeftOut
+from training.dataset.splits import SPLITS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def test_features_go_on_where_a_run_died(
 ) -> None:
     make_dataset(library, copy, force=True, cache_features=True)
     whole = contents(copy)
-    monkeypatch.setattr("training.cache.BATCH", 4)
+    monkeypatch.setattr("training.dataset.cache.BATCH", 4)
     prepared, n_bytes = load_prepared(copy), 998 * 128 * 2
     (copy / RECORD).unlink()
     part = copy / "features" / f"train.{prepared.fingerprint[:16]}.part"
@@ -303,8 +303,8 @@ def test_features_go_on_where_a_run_died(
 def test_killed_at_any_time_it_goes_on_and_ends_the_same(library: Path, dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dataset"
     code = (
-        "import sys; from pathlib import Path; from training.options import PrepareOptions\n"
-        "from training.prepare import prepare\n"
+        "import sys; from pathlib import Path; from training.dataset.options import PrepareOptions\n"
+        "from training.dataset.prepare import prepare\n"
         "if __name__ == '__main__':\n"
         "    prepare(Path(sys.argv[1]), Path(sys.argv[2]), PrepareOptions(), n_workers=1)\n"
     )
@@ -548,7 +548,7 @@ def test_options_of_the_command_arrive(
         taken.update(source=source, folder=folder, options=options, **how)
         raise DatasetError(folder, "enough")
 
-    monkeypatch.setattr("training.prepare.prepare", take)
+    monkeypatch.setattr("training.dataset.prepare.prepare", take)
     (tmp_path / "my.map").write_text("Jazz = Swing\n")
     arguments = ["--labels", "tags", "--map", tmp_path / "my.map", "--snippets", "all", "--snippet-seconds", "5"]
     arguments += ["--balance", "sqrt", "--split", "80,10,10", "--seed", "3", "--drop-small", "--cache-features"]
@@ -607,6 +607,6 @@ def test_the_command_is_loaded_without_what_is_heavy() -> None:
 
 
 def test_workers_load_nothing_heavy() -> None:
-    code = "import sys, training.waveforms; print(' '.join(sys.modules))"
+    code = "import sys, training.dataset.waveforms; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not set(loaded.stdout.split()) & {"torch", "datasets", "transformers", "rich"}

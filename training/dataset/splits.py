@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tagger.evaluation.predictions import SPLITS
-from training.options import Balance
-from training.songs import LabelledSong
+from training.dataset.options import Balance
+from training.dataset.songs import LabelledSong
 
 MOST_IN_FOLDER = 50  # songs without an artist: as many as an album set has; more is a heap
 #: Names that stand for nobody, as `_plain` spells them.
