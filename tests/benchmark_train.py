@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader
 
 from tagger.audio.decode import SNIPPET_SAMPLES
 from tagger.models.genre_model import DTYPES, choose_device, flops_per_snippet
-from training.config import configure
 from training.dataset.waveforms import Waveforms, shard_path
-from training.loader import EpochSampler, SnippetDataset, as_they_are
-from training.network import Network, begin, parameter_groups
-from training.runs import Run
-from training.trainer import choose_precision, training_arguments
+from training.learning.config import configure
+from training.learning.loader import EpochSampler, SnippetDataset, as_they_are
+from training.learning.network import Network, begin, parameter_groups
+from training.learning.runs import Run
+from training.learning.trainer import choose_precision, training_arguments
 
 GENRES = tuple(f"Genre {number}" for number in range(10))
 SONG_SAMPLES = 4 * SNIPPET_SAMPLES

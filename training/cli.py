@@ -9,7 +9,7 @@ import click
 
 from tagger.cli.settings import USAGE, Fraction, NothingDoneError, command_line
 from training.cli_prepare import prepare
-from training.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
+from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared
@@ -99,9 +99,9 @@ def train(
     from tagger.cli.terminal import printable
     from tagger.evaluation.predictions import PredictionsError
     from tagger.pipeline.predict import ModelError
-    from training.config import configure
     from training.dataset.songs import DatasetError
-    from training.runs import Run, TrainingError, is_first_process, new_folder, resumed
+    from training.learning.config import configure
+    from training.learning.runs import Run, TrainingError, is_first_process, new_folder, resumed
 
     given = {name: options[name] for name in OPTION_NAMES}
     try:
@@ -120,8 +120,8 @@ def train(
             run = resumed(out, given, prepared.fingerprint, argv)
         else:
             run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
+        from training.learning.train import train_run
         from training.outcome import OutcomeError
-        from training.train import train_run
 
         try:
             outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell)
@@ -139,7 +139,7 @@ def train(
 def _dataset(data: Path | None, model: str) -> Prepared:
     """The dataset to learn from: at `data`, made of the music at `data`, or ./dataset."""
     from training.dataset.data import is_prepared, load_prepared
-    from training.runs import n_processes
+    from training.learning.runs import n_processes
 
     if data is None and not is_prepared(DATASET):
         click.echo(

@@ -105,7 +105,7 @@ class Outcome:
 
     folder: Path  # of the run, as the user wrote it
     genres: tuple[str, ...]
-    model: str  # what the network began as: a hub id, a folder, a name of training.config.NEW_MODELS
+    model: str  # what the network began as: a hub id, a folder, a name of training.learning.config.NEW_MODELS
     n_parameters: int
     argv: tuple[str, ...]  # what the user typed
     options: Mapping[str, Any]

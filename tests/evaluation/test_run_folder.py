@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import training.learning.runs
 import training.outcome
-import training.runs
 from tagger.evaluation.predictions import FILE_NAME, PredictionsError, write_predictions
 from tagger.evaluation.run_folder import FINISHED, RUNS, VERSION, RunError, is_run, newest_run, read_split
 from tagger.pipeline.aggregate import decide
@@ -20,7 +20,11 @@ GENRES = ("Blues", "Jazz", "Rock", "Metal", "Pop")
 
 
 def test_runs_are_where_training_leaves_them() -> None:
-    assert (RUNS, FINISHED, VERSION) == (training.runs.RUNS, training.runs.FINISHED, training.outcome.VERSION)
+    assert (RUNS, FINISHED, VERSION) == (
+        training.learning.runs.RUNS,
+        training.learning.runs.FINISHED,
+        training.outcome.VERSION,
+    )
 
 
 def test_the_newest_run_is_the_one_that_was_finished_last(tmp_path: Path) -> None:

@@ -20,17 +20,17 @@ from tagger.models.genre_model import GenreModel
 from tagger.pipeline.predict import ModelError
 from tests.checkpoints import GENRES, make_checkpoint
 from tests.prepared import make_prepared, write_soft_labels
-from training import train
 from training.cli import _summary
-from training.config import configure
 from training.dataset.soft_labels import digest
 from training.dataset.songs import DatasetError
+from training.learning import train
+from training.learning.config import configure
+from training.learning.network import Network, begin
+from training.learning.runs import Run, TrainingError, new_folder, resumed
+from training.learning.train import train_run
 from training.metrics import SONG_SCORES
-from training.network import Network, begin
-from training.runs import Run, TrainingError, new_folder, resumed
-from training.train import train_run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FAST = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "warmup_epochs": 0.5}
 
 
@@ -98,7 +98,7 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, checkpoint: Path, m
     def score(*_: Any) -> dict[str, float]:
         return {"accuracy": 0.0, "mean_pooling_score": next(scored)}
 
-    monkeypatch.setattr("training.trainer.scores", score)
+    monkeypatch.setattr("training.learning.trainer.scores", score)
     run = begun(tmp_path / "run", checkpoint, "seed")
     train_run(run, make_prepared(), device="cpu", tell=quiet)
     folders = sorted(run.trainer.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -310,7 +310,7 @@ def test_out_of_memory_halves_what_is_heard_at_once_and_keeps_the_batch(
 
 def test_offline_wandb_has_the_curves_and_the_confusion_matrix(tmp_path: Path, checkpoint: Path) -> None:
     code = (
-        "from tests.test_train import *\n"
+        "from tests.learning.test_train import *\n"
         f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), epochs=1)\n"
         "train_run(run, make_prepared(), device='cpu', wandb=True, tell=quiet)\n"
     )
@@ -348,7 +348,7 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
     run = begun(tmp_path / "one", knowing, epochs=0, precision="fp32")
     one = train_run(run, make_prepared({"train": 4, "validate": 5, "test": 3}), device="cpu", tell=quiet)
     code = (
-        "from tests.test_train import *\n"
+        "from tests.learning.test_train import *\n"
         f"run = begun(Path({str(tmp_path / 'two')!r}), Path({str(knowing)!r}), epochs=0, precision='fp32')\n"
         "train_run(run, make_prepared({'train': 4, 'validate': 5, 'test': 3}), device='cpu', tell=quiet)\n"
     )
@@ -364,7 +364,7 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
 def test_two_processes_train_together(tmp_path: Path, checkpoint: Path) -> None:
     soft = write_soft_labels(tmp_path / "soft.parquet", make_prepared())
     code = (
-        "from tests.test_train import *\n"
+        "from tests.learning.test_train import *\n"
         f"options = dict(epochs=2, soft_labels={str(soft)!r})\n"
         f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), **options)\n"
         "train_run(run, make_prepared(), device='cpu', tell=quiet)\n"

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tagger.models.features import AUDIOSET_MEAN, AUDIOSET_STD, FLOOR
-from training.config import Level, Shift
+from training.learning.config import Level, Shift
 
 if TYPE_CHECKING:
     from transformers import ASTForAudioClassification

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from tagger.audio.decode import SAMPLE_RATE
-from training.config import Crop
 from training.dataset.waveforms import is_audible
+from training.learning.config import Crop
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared

@@ -8,7 +8,7 @@ import pytest
 
 from tests.prepared import Waveforms, make_prepared
 from training.dataset.soft_labels import SoftLabels
-from training.loader import EpochSampler, SnippetDataset, sqrt_weights
+from training.learning.loader import EpochSampler, SnippetDataset, sqrt_weights
 
 
 def test_fixed_rows_are_the_snippets_of_the_dataset() -> None:

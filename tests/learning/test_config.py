@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from training.cli import train
-from training.config import FROM_RANDOM_WEIGHTS, NEW_MODELS, OPTION_NAMES, RECIPES, TrainConfig, configure
+from training.learning.config import FROM_RANDOM_WEIGHTS, NEW_MODELS, OPTION_NAMES, RECIPES, TrainConfig, configure
 
 
 def test_the_seed_recipe_is_the_notebooks() -> None:

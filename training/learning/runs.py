@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.evaluation.run_folder import FINISHED, RECORD, RUNS
-from training.config import TrainConfig
+from training.learning.config import TrainConfig
 
 
 def n_processes() -> int:

@@ -16,12 +16,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tagger.audio.workers import usable_cores
 from tagger.models.genre_model import computes_bf16
-from training.config import TrainConfig
-from training.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
+from training.learning.config import TrainConfig
+from training.learning.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
+from training.learning.muon import Muon
+from training.learning.network import Network, parameter_groups
+from training.learning.runs import Run, TrainingError
 from training.metrics import scores
-from training.muon import Muon
-from training.network import Network, parameter_groups
-from training.runs import Run, TrainingError
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared

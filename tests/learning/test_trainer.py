@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from transformers import TrainingArguments
 
-from training.config import configure
-from training.runs import Run, TrainingError
-from training.trainer import Watch, choose_precision, training_arguments
+from training.learning.config import configure
+from training.learning.runs import Run, TrainingError
+from training.learning.trainer import Watch, choose_precision, training_arguments
 
 N_ROWS = 1234
 
@@ -75,7 +75,7 @@ def test_the_seed_recipe_is_fp16_where_there_is_a_gpu() -> None:
 
 def test_v2_takes_bf16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_it, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("training.trainer.computes_bf16", lambda device, has_it=has_it: has_it)
+        monkeypatch.setattr("training.learning.trainer.computes_bf16", lambda device, has_it=has_it: has_it)
         assert choose_precision(configure("v2"), "cpu") == expected
     assert choose_precision(configure("v2"), "cuda") == "fp16"  # the last of the loop: none in hardware
     assert choose_precision(configure("v2", precision="fp32"), "cuda") == "fp32"
@@ -108,7 +108,7 @@ def test_a_cpu_says_after_three_steps_how_long_it_will_take(monkeypatch: pytest.
     told: list[str] = []
     watch = Watch(told.append, batch_size=8, slow=True)
     clock = iter([100.0, 124.0])
-    monkeypatch.setattr("training.trainer.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("training.learning.trainer.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     for step in range(1, 6):
         watch.on_step_end(None, SimpleNamespace(global_step=step, max_steps=303), None)
     assert told == ["about 60 minutes to go, 0.7 snippets/s, evaluation not counted"]

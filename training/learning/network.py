@@ -15,10 +15,10 @@ from torch import nn
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.models.features import LogMel
-from training.augment import Mixup, Patchout, augmentation
-from training.config import NEW_MODELS, Shape, TrainConfig
 from training.dataset.waveforms import FULL_SCALE
-from training.pretrained import quiet_transformers, read_config, read_features, read_network
+from training.learning.augment import Mixup, Patchout, augmentation
+from training.learning.config import NEW_MODELS, Shape, TrainConfig
+from training.learning.pretrained import quiet_transformers, read_config, read_features, read_network
 
 if TYPE_CHECKING:
     from transformers import ASTForAudioClassification

@@ -13,7 +13,7 @@ from torchaudio.functional import mask_along_axis_iid
 from transformers import ASTConfig, ASTForAudioClassification
 
 from tagger.models.features import FLOOR, LogMel
-from training.augment import (
+from training.learning.augment import (
     Contrast,
     EdgeShift,
     Effect,

@@ -13,8 +13,8 @@ from tagger.models.description import snippet_seconds
 from tagger.models.features import LogMel
 from tagger.pipeline.predict import ModelError
 from tests.checkpoints import AUDIOSET, GENRES, make_checkpoint
-from training.config import NEW_MODELS, TrainConfig, configure
-from training.network import Network, begin, device_batch, parameter_groups
+from training.learning.config import NEW_MODELS, TrainConfig, configure
+from training.learning.network import Network, begin, device_batch, parameter_groups
 
 N_FRAMES = 128
 PLAIN = {"augment": False, "mixup": 0.0, "patchout": 0.0, "label_smoothing": 0.0, "ema": 0.0}
@@ -312,8 +312,8 @@ def test_the_seed_recipe_has_one_learning_rate(checkpoint: Path) -> None:
 def test_a_batch_too_large_for_the_memory_is_halved_evenly(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ast, _, _ = begin(TrainConfig(model=str(checkpoint)), GENRES)
     per_snippet = 4 * 34 * 66 * 16 * 2
-    monkeypatch.setattr("training.network.free_memory", lambda device: per_snippet * 25 / 0.6)
+    monkeypatch.setattr("training.learning.network.free_memory", lambda device: per_snippet * 25 / 0.6)
     assert device_batch(ast, 64, "cpu") == 16
     assert device_batch(ast, 20, "cpu") == 20
-    monkeypatch.setattr("training.network.free_memory", lambda device: 0.0)
+    monkeypatch.setattr("training.learning.network.free_memory", lambda device: 0.0)
     assert device_batch(ast, 64, "cpu") == 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.muon import MOMENTUM, RMS, Muon, orthogonal
+from training.learning.muon import MOMENTUM, RMS, Muon, orthogonal
 
 SEED = 5
 

@@ -8,7 +8,7 @@ import torch
 
 from tagger.pipeline.predict import ModelError
 from tests.checkpoints import edit_json, make_checkpoint
-from training.pretrained import quiet_transformers, read_config, read_features, read_network
+from training.learning.pretrained import quiet_transformers, read_config, read_features, read_network
 
 
 @pytest.fixture
