@@ -95,10 +95,10 @@ HOMES: dict[str, set[str]] = {
         "training/starter/labels.py",
     },
     "ai_edge_litert": {"training/starter/teachers.py"},
-    "datasets": {"training/dataset/data.py", "training/metrics.py"},
-    "evaluate": {"training/metrics.py"},
-    "sklearn": {"training/metrics.py"},
-    "matplotlib": {"tagger/report/explain_png.py", "tagger/report/plots.py", "training/outcome.py"},
+    "datasets": {"training/dataset/data.py", "training/outcome/metrics.py"},
+    "evaluate": {"training/outcome/metrics.py"},
+    "sklearn": {"training/outcome/metrics.py"},
+    "matplotlib": {"tagger/report/explain_png.py", "tagger/report/plots.py", "training/outcome/outcome.py"},
     "wandb": {"training/learning/train.py"},
 }
 

@@ -13,7 +13,7 @@ from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, R
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared
-    from training.outcome import Outcome
+    from training.outcome.outcome import Outcome
 
 DATASET = Path("dataset")
 
@@ -121,7 +121,7 @@ def train(
         else:
             run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
         from training.learning.train import train_run
-        from training.outcome import OutcomeError
+        from training.outcome.outcome import OutcomeError
 
         try:
             outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell)

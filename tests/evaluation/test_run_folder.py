@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import training.learning.runs
-import training.outcome
+import training.outcome.outcome
 from tagger.evaluation.predictions import FILE_NAME, PredictionsError, write_predictions
 from tagger.evaluation.run_folder import FINISHED, RUNS, VERSION, RunError, is_run, newest_run, read_split
 from tagger.pipeline.aggregate import decide
@@ -23,7 +23,7 @@ def test_runs_are_where_training_leaves_them() -> None:
     assert (RUNS, FINISHED, VERSION) == (
         training.learning.runs.RUNS,
         training.learning.runs.FINISHED,
-        training.outcome.VERSION,
+        training.outcome.outcome.VERSION,
     )
 
 

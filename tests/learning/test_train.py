@@ -28,7 +28,7 @@ from training.learning.config import configure
 from training.learning.network import Network, begin
 from training.learning.runs import Run, TrainingError, new_folder, resumed
 from training.learning.train import train_run
-from training.metrics import SONG_SCORES
+from training.outcome.metrics import SONG_SCORES
 
 ROOT = Path(__file__).parents[2]
 FAST = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "warmup_epochs": 0.5}

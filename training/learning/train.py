@@ -26,7 +26,6 @@ from tagger.models.description import snippet_seconds
 from tagger.models.features import LogMel
 from tagger.models.genre_model import choose_device, is_out_of_memory
 from tagger.pipeline.predict import ModelError
-from training.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
 from training.dataset.songs import DatasetError
 from training.learning.config import TrainConfig
@@ -35,8 +34,9 @@ from training.learning.network import Network, begin, device_batch
 from training.learning.pretrained import quiet_transformers
 from training.learning.runs import Run, TrainingError, is_first_process, n_processes
 from training.learning.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
-from training.metrics import balanced_class_weights
-from training.outcome import Outcome, contents, score_split, write_outcome
+from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
+from training.outcome.metrics import balanced_class_weights
+from training.outcome.outcome import Outcome, contents, score_split, write_outcome
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared

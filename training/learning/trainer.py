@@ -21,7 +21,7 @@ from training.learning.loader import EpochSampler, SnippetDataset, as_they_are, 
 from training.learning.muon import Muon
 from training.learning.network import Network, parameter_groups
 from training.learning.runs import Run, TrainingError
-from training.metrics import scores
+from training.outcome.metrics import scores
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared

@@ -27,7 +27,7 @@ from tagger.evaluation.metrics import Interval, confusion, interval, macro_recal
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.aggregate import AGGREGATORS, softmax
 from tagger.pipeline.options import TagOptions
-from training.calibrate import fit_temperature
+from training.outcome.calibrate import fit_temperature
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import Song, read_songs
 

@@ -11,7 +11,7 @@ from tagger.evaluation.metrics import calibration, song_confidences
 from tagger.models.description import read_training
 from tagger.pipeline.aggregate import AGGREGATORS, decide
 from tagger.pipeline.genres import GenreHead
-from training.calibrate import (
+from training.outcome.calibrate import (
     COLDEST,
     HOTTEST,
     MinConfidence,

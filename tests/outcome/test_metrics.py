@@ -16,7 +16,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from tagger.evaluation.metrics import song_logits
-from training.metrics import (
+from training.outcome.metrics import (
     F1,
     Accuracy,
     Precision,
@@ -27,7 +27,7 @@ from training.metrics import (
     song_scores,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GENRES = ("Blues", "Classical", "Country", "Hip-Hop", "Jazz", "Metal", "Pop", "Rock")
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -189,7 +189,7 @@ def test_scores_ask_no_network_and_leave_no_files(tmp_path: Path) -> None:
         "def refuse(*address, **_): sys.exit('a connection was asked for')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
         "import numpy\n"
-        "from training.metrics import scores\n"
+        "from training.outcome.metrics import scores\n"
         "print(scores(numpy.eye(3), numpy.arange(3), list('abc'), ('Blues', 'Jazz', 'Rock'))['f1'])\n"
     )
     homes = {name: str(tmp_path) for name in ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "HF_HOME", "XDG_CACHE_HOME")}

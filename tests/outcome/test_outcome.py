@@ -14,13 +14,13 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-import training.outcome
+import training.outcome.outcome
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import Predictions
 from tagger.report.plots import png
-from training.calibrate import fit_min_confidence, fit_temperature
-from training.card import escaped, model_card
-from training.outcome import (
+from training.outcome.calibrate import fit_min_confidence, fit_temperature
+from training.outcome.card import escaped, model_card
+from training.outcome.outcome import (
     Contents,
     Interval,
     Outcome,
@@ -225,7 +225,7 @@ def test_a_run_that_was_only_evaluated_has_no_curves(outcome: Outcome) -> None:
 
 
 def test_pictures_are_made_without_global_figures() -> None:
-    assert "pyplot" not in Path(training.outcome.__file__).read_text(encoding="utf-8")
+    assert "pyplot" not in Path(training.outcome.outcome.__file__).read_text(encoding="utf-8")
 
 
 def curve(figure: Figure, panel: int, label: str) -> tuple[list[float], list[float]]:

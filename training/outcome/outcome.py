@@ -29,9 +29,9 @@ from tagger.evaluation.predictions import SPLITS, Predictions
 from tagger.evaluation.run_folder import VERSION
 from tagger.report.document import Matrix
 from tagger.report.plots import confusion_figure, png
-from training.calibrate import MinConfidence, training_values
-from training.card import model_card
-from training.metrics import SONG_SCORES, scores_of_songs, snippet_scores
+from training.outcome.calibrate import MinConfidence, training_values
+from training.outcome.card import model_card
+from training.outcome.metrics import SONG_SCORES, scores_of_songs, snippet_scores
 
 N_SMOOTH = 40  # a running mean is drawn over so many pieces of a training
 #: Colours that people with any colour blindness tell apart (Okabe and Ito 2008, "Color Universal Design").
@@ -77,7 +77,7 @@ def contents(
 class SplitScores:
     """How well the songs of a split were heard."""
 
-    scores: Mapping[str, float]  # as training.metrics.scores names them
+    scores: Mapping[str, float]  # as training.outcome.metrics.scores names them
     intervals: Mapping[str, Interval]  # of the song scores
     confusion: np.ndarray  # (n_genres, n_genres) songs, row = reference, by the mean of logits
     calibration: Calibration

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tagger.evaluation.metrics import N_RESAMPLES, confused_pairs
 from tagger.models.description import HUB_IDS
-from training.metrics import SONG_SCORES
+from training.outcome.metrics import SONG_SCORES
 
 if TYPE_CHECKING:
-    from training.outcome import Outcome
+    from training.outcome.outcome import Outcome
 
 FEW_SONGS = 20  # of a genre: one more that is right moves its recall by 5 points
 SMALL_TEST = 200  # songs: the interval of a score is wider than 10 points
