@@ -74,7 +74,7 @@ starter: $(VENV)/installed
 	$(BIN)/python -m training.starter.mixes $(STARTER)/dataset $(STARTER)/recordings/songs.csv \
 		--out $(STARTER)/mixes --number $(MIXES)
 	$(BIN)/python -m training.starter.tones $(STARTER)/tones
-	$(BIN)/python -m training.synthesize $(STARTER)/synthesised --per-genre $(SYNTHESISED) \
+	$(BIN)/python -m training.starter.synthesize $(STARTER)/synthesised --per-genre $(SYNTHESISED) \
 		$(foreach genre,Blues Country Electronic Jazz Latin Rock Soul,--genre $(genre))
 	$(LABEL) $(foreach folder,recordings tones synthesised mixes,$(STARTER)/$(folder)/songs.csv)
 	$(PREPARE)

@@ -64,7 +64,7 @@ HOMES: dict[str, set[str]] = {
         "training/starter/mixes.py",
         "training/starter/release.py",
         "training/starter/tones.py",
-        "training/synthesize.py",
+        "training/starter/synthesize.py",
     },
     "rich": {
         "tagger/report/confusion_text.py",
@@ -82,7 +82,7 @@ HOMES: dict[str, set[str]] = {
         "training/starter/labels.py",
         "training/starter/mixes.py",
         "training/starter/release.py",
-        "training/synthesize.py",
+        "training/starter/synthesize.py",
         "training/learning/trainer.py",
     },
     "tomllib": {"tagger/cli/config.py"},

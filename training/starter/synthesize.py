@@ -1,6 +1,6 @@
 """Songs of known genre from nothing: accompaniments by Debian's `mma`, rendered by `fluidsynth`.
 
-    python -m training.synthesize songs --per-genre 30 && genre-tag prepare songs/songs.csv --out dataset
+    python -m training.starter.synthesize songs --per-genre 30 && genre-tag prepare songs/songs.csv --out dataset
 
 For trying a training out where there is no labelled music, and for comparing recipes. A style file of MMA stands for
 an artist: its songs sound alike, and splits must not part them.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from training import synthesize as module
-from training.synthesize import GENRES, grooves, recipes, score, synthesize
+from training.starter import synthesize as module
+from training.starter.synthesize import GENRES, grooves, recipes, score, synthesize
 
 #: Stand in for the programs: MMA copies its score; of FluidSynth only blues is heard, and a waltz ends it.
 PROGRAMS = {

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import click
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAMED_BY_OUT = {"labels", "prepare", "mixes", "train", "release"}  # the others write into what is named first
 
 
