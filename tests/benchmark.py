@@ -31,7 +31,7 @@ from tagger.audio.decode import SAMPLE_RATE, SNIPPET_SAMPLES, decode
 from tagger.audio.library import Found, find_songs
 from tagger.audio.workers import decode_ahead, usable_cores
 from tagger.pipeline.options import TagOptions
-from tests.songs import make_song, synthesize
+from tests.support.songs import make_song, synthesize
 
 if TYPE_CHECKING:
     from tagger.models.description import Description
@@ -483,7 +483,7 @@ def full_size(folder: Path) -> Description:
     """An AST of the size of the AudioSet checkpoint, with random weights, written to `folder`."""
     from tagger.models.description import N_FRAMES, describe
     from tagger.models.transformer import Architecture
-    from tests.checkpoints import AUDIOSET, make_checkpoint
+    from tests.support.checkpoints import AUDIOSET, make_checkpoint
 
     usual = asdict(Architecture())
     usual = {name: usual[name] for name in usual.keys() - {"num_labels", "num_mel_bins", "max_length"}}

@@ -35,7 +35,7 @@ from tagger.models.genre_model import GenreModel
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.run import tag_songs as tag_here
 from tagger.pipeline.store import Store, store_path
-from tests.songs import make_song, synthesize
+from tests.support.songs import make_song, synthesize
 
 N_SONGS = 300
 

@@ -24,7 +24,7 @@ from mutagen.id3 import TCON, TIT2
 
 from tagger.tags import journal as journal_module
 from tagger.tags.journal import Journal
-from tests.songs import make_song
+from tests.support.songs import make_song
 
 #: Parts of a safe write: what each calls in tagger.tags.journal. The rest reads, writes, forces to disk and renames.
 PARTS = {

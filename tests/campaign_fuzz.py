@@ -20,7 +20,7 @@ from pathlib import Path
 from tagger.tags.genre import TagError, read_genres
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
-from tests.tag_files import FILES, UNDECODED, build, decoded
+from tests.support.tag_files import FILES, UNDECODED, build, decoded
 
 GENRES = ["Techno", "R&B/Soul"]
 OUTCOMES = ("written", "refused", "skipped", "unchanged")

@@ -33,8 +33,8 @@ from tagger.models import description
 from tagger.tags.genre import genres_in, real_genres
 from tagger.tags.journal import Journal, journal_folder, unpack
 from tagger.tags.undo import list_runs, undo
-from tests.fakes import FakeModel
-from tests.tag_files import FILES, UNDECODED, build, decoded
+from tests.support.fakes import FakeModel
+from tests.support.tag_files import FILES, UNDECODED, build, decoded
 
 ROOT = Path(__file__).parent.parent
 N_SONGS = 300

@@ -22,7 +22,7 @@ from mediafile import FileTypeError, MediaFile
 from tagger.tags.genre import TagError, read_genres
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
-from tests.tag_files import FILES, UNDECODED, build, decoded
+from tests.support.tag_files import FILES, UNDECODED, build, decoded
 from tests.tags.test_genre import HTML, LEFT, ONE, SKIPPED, SUFFIXES, THREE, other_lines
 
 CASES = {"one": ONE, "three": THREE, "large": ["Techno " * 3000 + "end"]}

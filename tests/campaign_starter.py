@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tagger.models.genre_model import GenreModel
-from tests.songs import make_song
+from tests.support.songs import make_song
 
 #: Small packages, of train and validate: music with and without a genre that a person gave, tracker modules, speech.
 SOURCES = (

@@ -25,7 +25,7 @@ from tests.benchmark import (
     run_speeds,
     snippets_of,
 )
-from tests.checkpoints import make_checkpoint
+from tests.support.checkpoints import make_checkpoint
 
 OF_A_MODEL = (
     *(f"{{}}, batch {n}" for n in (1, 8, 16)),

@@ -21,7 +21,7 @@ from tagger.audio.decode import (
     decode_wanted,
     snippet_starts,
 )
-from tests.songs import FORMATS, make_song, synthesize
+from tests.support.songs import FORMATS, make_song, synthesize
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
-from tests.runs import run_by_hand, seeded, write_run
+from tests.support.runs import run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock")
 

@@ -21,7 +21,7 @@ from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
-from tests.fakes import FakeModel, make_tone
+from tests.support.fakes import FakeModel, make_tone
 
 ROOT = Path(__file__).parents[2]
 
@@ -204,7 +204,7 @@ def test_a_damaged_store_is_moved_aside_by_whoever_opens_it(genre_tag: Callable[
 CHILD = """
 import sys, time, types
 import tagger.models.description
-from tests.fakes import FakeModel
+from tests.support.fakes import FakeModel
 
 class Slow(FakeModel):
     batch_size = 1

@@ -19,7 +19,7 @@ from tagger.cli.tag import tag_options
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import ModelError
 from tagger.tags import genre as tags
-from tests.fakes import FakeModel, make_tone
+from tests.support.fakes import FakeModel, make_tone
 
 ROOT = Path(__file__).parents[2]
 

@@ -50,8 +50,8 @@ from tagger.pipeline.store import Store, store_path  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
 from tagger.tags.journal import JournalError, new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
-from tests.fakes import FakeModel, make_tone  # noqa: E402
-from tests.songs import make_song  # noqa: E402
+from tests.support.fakes import FakeModel, make_tone  # noqa: E402
+from tests.support.songs import make_song  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300  # many times what any test takes

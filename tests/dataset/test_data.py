@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import pytest
 
-from tests.labelled import make_dataset, make_library
+from tests.support.labelled import make_dataset, make_library
 from training.dataset.data import RECORD, is_prepared, load_prepared, read_record, save_dataset
 from training.dataset.songs import DatasetError
 from training.dataset.splits import SPLITS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tagger.audio.decode import SAMPLE_RATE, decode_song
-from tests.songs import make_song, synthesize
+from tests.support.songs import make_song, synthesize
 from training.dataset.duplicates import BATCH, FRAMES_PER_SECOND, N_NEIGHBOURS, find_duplicates, fingerprint
 
 RATE, N_SONGS, SECONDS = 44_100, 6, 20

@@ -17,8 +17,8 @@ import torch
 from tagger.audio.decode import SAMPLE_RATE, decode
 from tagger.cli import main as cli
 from tagger.models.features import LogMel
-from tests.labelled import GENRES, add_song, contents, make_dataset, make_library
-from tests.songs import make_song, synthesize
+from tests.support.labelled import GENRES, add_song, contents, make_dataset, make_library
+from tests.support.songs import make_song, synthesize
 from training.dataset import prepare, waveforms
 from training.dataset.data import RECORD, Prepared, Record, load_prepared, read_record
 from training.dataset.options import PrepareOptions

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from tests.checkpoints import GENRES
+from tests.support.checkpoints import GENRES
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
 from training.dataset.songs import DatasetError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.songs import make_song
+from tests.support.songs import make_song
 from training.dataset.songs import DatasetError, LabelledSong, LeftOut, find_labelled, identify_songs
 
 

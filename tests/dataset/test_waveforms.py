@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tagger.audio.decode import decode_song
-from tests.songs import make_song
+from tests.support.songs import make_song
 from training.dataset import waveforms
 from training.dataset.songs import DatasetError
 from training.dataset.waveforms import Recording, Shelf, Waveforms, decode_songs, is_shelf, record

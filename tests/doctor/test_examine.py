@@ -25,7 +25,7 @@ from tagger.doctor.torch_probe import Machine
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import ModelError
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
-from tests.fakes import FakeModel
+from tests.support.fakes import FakeModel
 
 ROOT = Path(__file__).parents[2]
 STARTER = ROOT / "tagger" / "models" / "starter"

@@ -14,7 +14,7 @@ from tagger.evaluation.predictions import FILE_NAME, PredictionsError, write_pre
 from tagger.evaluation.run_folder import FINISHED, RUNS, VERSION, RunError, is_run, newest_run, read_split
 from tagger.pipeline.aggregate import decide
 from tagger.pipeline.genres import GenreHead
-from tests.runs import METRICS, run_by_hand, seeded, write_run
+from tests.support.runs import METRICS, run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock", "Metal", "Pop")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tagger.cli.main import main
-from tests.checkpoints import make_checkpoint
-from tests.songs import make_song
+from tests.support.checkpoints import make_checkpoint
+from tests.support.songs import make_song
 
 GENRES = ("Drone", "Hiss", "Whistle")
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.prepared import Waveforms, make_prepared
+from tests.support.prepared import Waveforms, make_prepared
 from training.dataset.soft_labels import SoftLabels
 from training.learning.loader import EpochSampler, SnippetDataset, sqrt_weights
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tagger.pipeline.predict import ModelError
-from tests.checkpoints import edit_json, make_checkpoint
+from tests.support.checkpoints import edit_json, make_checkpoint
 from training.learning.pretrained import quiet_transformers, read_config, read_features, read_network
 
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from tagger.evaluation.predictions import read_predictions
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.predict import ModelError
-from tests.checkpoints import GENRES, make_checkpoint
-from tests.prepared import make_prepared, write_soft_labels
+from tests.support.checkpoints import GENRES, make_checkpoint
+from tests.support.prepared import make_prepared, write_soft_labels
 from training.cli import _summary
 from training.dataset.soft_labels import digest
 from training.dataset.songs import DatasetError

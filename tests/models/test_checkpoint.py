@@ -14,7 +14,7 @@ from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name
 from tagger.models.description import N_AUDIOSET_LABELS, describe
 from tagger.models.transformer import Architecture, Transformer
 from tagger.pipeline.predict import ModelError
-from tests.checkpoints import edit_json, make_checkpoint
+from tests.support.checkpoints import edit_json, make_checkpoint
 
 
 def load(name: str | Path) -> Checkpoint:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from tagger.models.description import N_FRAMES, N_MELS, STARTER, describe, find_checkpoint
 from tagger.pipeline.predict import ModelError
-from tests.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
+from tests.support.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tagger.models.genre_model import (
     is_out_of_memory,
 )
 from tagger.models.transformer import Architecture, Transformer
-from tests.checkpoints import AUDIOSET, edit_json, make_checkpoint
+from tests.support.checkpoints import AUDIOSET, edit_json, make_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Store
 from tagger.tags import genre as tags
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
-from tests.fakes import GENRES, FakeModel
-from tests.songs import make_song
+from tests.support.fakes import GENRES, FakeModel
+from tests.support.songs import make_song
 
 ROOT = Path(__file__).parents[2]
 

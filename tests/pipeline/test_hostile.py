@@ -18,8 +18,8 @@ from tagger.cli import main as cli
 from tagger.models import description
 from tagger.pipeline.predict import ModelError
 from tagger.tags.genre import read_genres, retag
-from tests.fakes import FakeModel, make_tone
-from tests.tag_files import frame, id3v2, text
+from tests.support.fakes import FakeModel, make_tone
+from tests.support.tag_files import frame, id3v2, text
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -172,7 +172,7 @@ class Bomb:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from tests.checkpoints import make_checkpoint
+    from tests.support.checkpoints import make_checkpoint
 
     monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
     return make_checkpoint(tmp_path / "model")

@@ -19,9 +19,9 @@ from tagger.tags import genre as tags
 from tagger.tags import layout
 from tagger.tags.journal import Journal, JournalError
 from tagger.tags.undo import list_runs, undo
-from tests.fakes import GENRES, FakeModel, make_tone
-from tests.songs import make_song
-from tests.tag_files import id3v2, text
+from tests.support.fakes import GENRES, FakeModel, make_tone
+from tests.support.songs import make_song
+from tests.support.tag_files import id3v2, text
 
 
 def run(

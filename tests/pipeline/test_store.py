@@ -23,7 +23,7 @@ from tagger.pipeline.predict import Heard
 from tagger.pipeline.store import APPLICATION_ID, SAFE_PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
 from tagger.tags.genre import retag
 from tagger.tags.identity import identify
-from tests.tag_files import build
+from tests.support.tag_files import build
 
 ROOT = Path(__file__).parents[2]
 METHOD = Method("fingerprint of a model", "fp32", 5, 160_000, name="starter")

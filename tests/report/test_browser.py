@@ -14,7 +14,7 @@ import pytest
 from tagger.cli.terminal import printable
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.report.html import render
-from tests.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
+from tests.support.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -10,7 +10,7 @@ from tagger.evaluation.predictions import Predictions
 from tagger.evaluation.run_folder import RunError
 from tagger.report.comparison import compare_runs
 from tagger.report.document import Report, Songs, Table
-from tests.runs import run_by_hand, seeded, write_run
+from tests.support.runs import run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock")
 VERDICTS = ["mean", "weighted", "vote", "max", "macro recall"]

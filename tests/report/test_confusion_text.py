@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tagger.report.confusion_text import confusion_text
 from tagger.report.document import Matrix
-from tests.reports import matrix_of
+from tests.support.reports import matrix_of
 
 
 def read(lines: list[str], n_rows: int, n_columns: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,8 @@ from tagger.report.comparison import compare_runs
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.report.export import CSV_FIELDS, report_csv, report_json
 from tagger.report.run import report_run
-from tests.reports import example
-from tests.runs import run_by_hand, seeded, write_run
+from tests.support.reports import example
+from tests.support.runs import run_by_hand, seeded, write_run
 
 SCHEMA = json.loads(resources.files("tagger.report").joinpath("report.schema.json").read_text(encoding="utf-8"))
 TYPES = {"text": str, "count": int, "share": float, "number": float, "seconds": float, "genres": list}

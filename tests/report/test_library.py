@@ -27,8 +27,8 @@ from tagger.report.vocabulary import Vocabulary
 from tagger.tags import genre as tags
 from tagger.tags.metadata import Metadata, TagError
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
-from tests.fakes import FakeModel, make_tone
-from tests.reports import HOSTILE
+from tests.support.fakes import FakeModel, make_tone
+from tests.support.reports import HOSTILE
 
 MODEL = ("Electronic", "Hip-Hop", "Jazz", "Rock")
 

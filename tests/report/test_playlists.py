@@ -8,7 +8,7 @@ import pytest
 from tagger.audio.library import find_songs
 from tagger.report.document import Song
 from tagger.report.playlists import PlaylistError, file_names, playlists, write_playlists
-from tests.reports import HOSTILE
+from tests.support.reports import HOSTILE
 
 FIXED = {"unsure.m3u8", "failed.m3u8", "disagree.m3u8"}
 

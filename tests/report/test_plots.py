@@ -14,7 +14,7 @@ from matplotlib.image import imread
 import tagger.report.plots
 from tagger.report.document import Matrix, Report
 from tagger.report.plots import MOST_GENRES, confusion_figure, png, render
-from tests.reports import HOSTILE, example, matrix_of
+from tests.support.reports import HOSTILE, example, matrix_of
 
 
 def confusion_of(n_genres: int, n_predicted: int | None = None) -> Matrix:

@@ -12,7 +12,7 @@ import sklearn.metrics
 from tagger.evaluation.predictions import read_predictions
 from tagger.report.document import Matrix, Report, Song, Songs, Table
 from tagger.report.run import report_run
-from tests.runs import BY_HAND, METRICS, run_by_hand, seeded, write_run
+from tests.support.runs import BY_HAND, METRICS, run_by_hand, seeded, write_run
 from training.outcome.metrics import SONG_SCORES
 from training.outcome.outcome import score_split
 

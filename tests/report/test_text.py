@@ -14,8 +14,8 @@ from tagger.cli.terminal import shown
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.report.run import report_run
 from tagger.report.text import cell_text, print_report, print_section, song_text
-from tests.reports import HOSTILE, example
-from tests.runs import run_by_hand
+from tests.support.reports import HOSTILE, example
+from tests.support.runs import run_by_hand
 
 
 def text(report: Report, columns: int = 80, **given: object) -> str:

@@ -5,7 +5,7 @@ import random
 
 from tagger.tags.delta import MAX_LITERAL_BYTES, delta, rebuild
 from tagger.tags.genre import retag
-from tests.tag_files import FILES, build
+from tests.support.tag_files import FILES, build
 
 
 def edited(rng: random.Random, old: bytes) -> bytes:

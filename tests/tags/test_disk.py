@@ -17,7 +17,7 @@ from tagger.tags.genre import TagError, read_genres
 from tagger.tags.journal import Journal, JournalError, journal_folder
 from tagger.tags.swap import check_writable
 from tagger.tags.undo import list_runs, undo
-from tests.tag_files import build
+from tests.support.tag_files import build
 from tests.tags.test_swap import in_child, root_only
 
 GENRES = ["Techno"]
@@ -134,7 +134,7 @@ from pathlib import Path
 from tagger.tags import swap
 from tagger.tags.journal import Journal, JournalError
 from tagger.tags.genre import TagError
-from tests.tag_files import build
+from tests.support.tag_files import build
 library, state, full, is_late = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "late"
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", full]).returncode:
     sys.exit(77)

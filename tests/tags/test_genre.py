@@ -26,8 +26,8 @@ from tagger.tags.genre import (
     split_genres,
 )
 from tagger.tags.verify import verify
-from tests import tag_files as files
-from tests.tag_files import FILES, UNDECODED, build, decoded, id3v1, id3v2, song, text
+from tests.support import tag_files as files
+from tests.support.tag_files import FILES, UNDECODED, build, decoded, id3v1, id3v2, song, text
 
 ONE, THREE = ["Techno"], ["Acid Jazz", "R&B/Soul", "Psy-Trance"]
 JOINED = {name for name in FILES if name.startswith(("v22", "v23", "lyrics3", "large", "info", "layer2"))} | {

@@ -20,9 +20,9 @@ from mutagen import apev2, flac, id3, mp4
 from tagger.tags import identity
 from tagger.tags.genre import retag
 from tagger.tags.identity import BLOCK_BYTES, N_BLOCKS, identify
-from tests import tag_files as files
-from tests.songs import make_song, synthesize
-from tests.tag_files import FILES, build
+from tests.support import tag_files as files
+from tests.support.songs import make_song, synthesize
+from tests.support.tag_files import FILES, build
 
 ENCODED = (
     ".aiff",

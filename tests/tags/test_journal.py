@@ -20,8 +20,8 @@ from tagger.tags.journal import Journal, JournalError, journal_folder
 from tagger.tags.swap import swap
 from tagger.tags.undo import list_runs, undo
 from tests.campaign_fuzz import OUTCOMES, fuzz
-from tests.tag_files import FILES, build, decoded, id3v2, text
-from tests.tag_files import song as plain_song
+from tests.support.tag_files import FILES, build, decoded, id3v2, text
+from tests.support.tag_files import song as plain_song
 from tests.tags.test_genre import SPELLINGS
 
 GENRES = ["Techno", "R&B/Soul"]

@@ -6,8 +6,8 @@ import pytest
 
 from tagger.tags.genre import read_genres
 from tagger.tags.metadata import Metadata, TagError, read_metadata
-from tests.songs import make_song
-from tests.tag_files import FILES, build
+from tests.support.songs import make_song
+from tests.support.tag_files import FILES, build
 
 TAGS = {"genre": "Jazz", "artist": "Ärtist", "album_artist": "Someone Else", "album": "An Album", "title": "A Title"}
 

@@ -13,8 +13,8 @@ from tagger.tags.delta import delta
 from tagger.tags.genre import TagError, retag
 from tagger.tags.pieces import pieces
 from tagger.tags.verify import verify
-from tests import tag_files as files
-from tests.tag_files import FILES, build
+from tests.support import tag_files as files
+from tests.support.tag_files import FILES, build
 
 GENRES = ["Techno", "R&B/Soul"]
 WOVEN = [

@@ -18,7 +18,7 @@ from tagger.tags.genre import read_genres, retag
 from tagger.tags.journal import Journal, JournalError, journal_folder
 from tagger.tags.undo import Run, Undone, list_runs, undo
 from tagger.tags.verify import verify
-from tests.tag_files import build, id3v1
+from tests.support.tag_files import build, id3v1
 
 NAMES = ["v23 with v1.mp3", "full.flac", "ape and v24 and v1.mp3", "id3 and info.wav", "none.mp3"]
 

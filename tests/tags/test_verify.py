@@ -11,8 +11,8 @@ from mutagen.id3 import ID3
 from tagger.tags.genre import TagError, retag
 from tagger.tags.layout import layout
 from tagger.tags.verify import HEAD_AND_TAIL, coded_audio_digest, verify, verify_genres
-from tests import tag_files as files
-from tests.tag_files import FILES, build
+from tests.support import tag_files as files
+from tests.support.tag_files import FILES, build
 
 GENRES = ["Techno", "R&B/Soul"]
 

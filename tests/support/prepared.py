@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from pyarrow import parquet
 
 from tagger.audio.decode import SAMPLE_RATE, snippet_starts
-from tests.checkpoints import GENRES
+from tests.support.checkpoints import GENRES
 
 COLUMNS = ("song", "path", "artist", "group", "label", "start_seconds", "shard", "first", "song_first", "song_samples")
 
@@ -59,7 +59,7 @@ def write_soft_labels(path: Path, prepared: Any, *, n_classes: int = 5, noise: f
 def make_prepared(
     n_songs: dict[str, int] | None = None, *, seconds: float = 4.0, n_snippets: int = 2, seed: int = 0
 ) -> Any:
-    """A dataset of 1 s snippets, with that many songs of each genre of `tests.checkpoints.GENRES` in each split."""
+    """A dataset of 1 s snippets, with that many songs of each genre of `support.checkpoints.GENRES` in each split."""
     rng = np.random.default_rng(seed)
     songs: list[np.ndarray] = []
     splits = {}

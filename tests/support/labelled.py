@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.songs import make_song, synthesize
+from tests.support.songs import make_song, synthesize
 from training.dataset.data import Record
 from training.dataset.options import PrepareOptions
 from training.dataset.prepare import prepare

@@ -1,4 +1,4 @@
-"""Makes the clips in tagger/samples: python tests/make_samples.py [folder]. For developers; no test runs it.
+"""Makes the clips in tagger/samples: python tests/support/make_samples.py [folder]. For developers; no test runs it.
 
 Needs Debian's fluidsynth and fluid-soundfont-gm, and the dev extra. What the clips are: tagger/samples/README.md.
 """
@@ -19,7 +19,7 @@ import av
 import numpy as np
 from mediafile import MediaFile
 
-SAMPLES = Path(__file__).parents[1] / "tagger" / "samples"
+SAMPLES = Path(__file__).parents[2] / "tagger" / "samples"
 SOUND_FONT = "/usr/share/sounds/sf2/FluidR3_GM.sf2"
 RATE = 44_100
 TICKS_PER_BEAT = 480
@@ -325,7 +325,7 @@ def tag(clip: Clip, path: Path) -> None:
     """Write title, artist, album, licence and, where the clip has one, genre; ID3v2.3 for Bach, ID3v2.4 for others."""
     file = MediaFile(str(path), id3v23=path.name.startswith("Bach"))
     file.title, file.artist, file.album = clip.title, clip.artist, OWN
-    file.comments = f"{clip.licence}; made by tests/make_samples.py of genre-tag"
+    file.comments = f"{clip.licence}; made by tests/support/make_samples.py of genre-tag"
     if clip.genre:
         file.genre = clip.genre
     file.save()

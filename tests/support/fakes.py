@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tagger.pipeline.genres import GenreHead
-from tests.songs import make_song
+from tests.support.songs import make_song
 
 GENRES = ("Blues", "Classical", "Rock")
 
