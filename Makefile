@@ -49,7 +49,7 @@ bench-train: $(VENV)/installed
 campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost campaign-cluster
 
 campaign-%: $(VENV)/installed
-	$(BIN)/python -m tests.campaign_$* $(OPTIONS)
+	$(BIN)/python -m tests.campaigns.$* $(OPTIONS)
 
 # The embedded checkpoint, made again from nothing: an evening on two cores. Needs Debian's apt-get, git, openmpt123, mma
 # and fluidsynth, and in TEACHERS the weights of two public taggers: training/starter/README.md says which, and why

@@ -19,7 +19,7 @@ from tagger.tags.genre import TagError, read_genres
 from tagger.tags.journal import Journal, JournalError, journal_folder
 from tagger.tags.swap import swap
 from tagger.tags.undo import list_runs, undo
-from tests.campaign_fuzz import OUTCOMES, fuzz
+from tests.campaigns.fuzz import OUTCOMES, fuzz
 from tests.support.tag_files import FILES, build, decoded, id3v2, text
 from tests.support.tag_files import song as plain_song
 from tests.tags.test_genre import SPELLINGS

@@ -36,7 +36,7 @@ from tagger.tags.undo import list_runs, undo
 from tests.support.fakes import FakeModel
 from tests.support.tag_files import FILES, UNDECODED, build, decoded
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 N_SONGS = 300
 CHILD = "--child"
 LARGEST_BYTES = 120_000  # many small songs: much writing, little hearing
@@ -71,7 +71,7 @@ def make_library(folder: Path) -> dict[Path, bytes]:
 
 def start_run(library: Path, state: Path, real: bool) -> subprocess.Popen[bytes]:
     """Start a run that writes, in a process group of its own."""
-    command = [sys.executable, "-m", *(["tagger"] if real else ["tests.campaign_kill", CHILD])]
+    command = [sys.executable, "-m", *(["tagger"] if real else ["tests.campaigns.kill", CHILD])]
     command += [str(library), "--write-tags", "--min-confidence", "0", "--quiet", "--jobs", "1"]
     environment = {**os.environ, "XDG_STATE_HOME": str(state), "XDG_CONFIG_HOME": str(state), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE)

@@ -1,7 +1,7 @@
 """Faults put into the code on purpose, each of which must make a test fail: `make campaign-mutants`.
 
-They are listed in tests/mutants.txt: at least one for every requirement on safe writing. Each is put into a copy of the
-tree, one at a time; the tests named beside it pass without it.
+They are listed in mutants.txt beside this file: at least one for every requirement on safe writing. Each is put into a
+copy of the tree, one at a time; the tests named beside it pass without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Mutant(NamedTuple):
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a part of the names")
     options = parser.parse_args()
-    mutants = read_mutants((ROOT / "tests" / "mutants.txt").read_text(encoding="utf-8"))
+    mutants = read_mutants((ROOT / "tests" / "campaigns" / "mutants.txt").read_text(encoding="utf-8"))
     chosen = [mutant for mutant in mutants if options.only in mutant.name]
     start = time.monotonic()
     survivors = []

@@ -1,4 +1,4 @@
-"""What a Ray cluster loses and costs: `make campaign-cluster`, or `python -m tests.campaign_cluster --help`.
+"""What a Ray cluster loses and costs: `make campaign-cluster`, or `python -m tests.campaigns.cluster --help`.
 
 Two nodes are emulated on this machine. The songs of a folder (by default synthesised ones) are heard in one process, on
 both nodes, and with a node taken away in mid-run; then the run is cut off by Ctrl-C and goes on. At last the engines
