@@ -40,10 +40,10 @@ type: $(VENV)/installed
 	$(BIN)/mypy
 
 bench: $(VENV)/installed
-	$(BIN)/python -m tests.benchmark $(OPTIONS)
+	$(BIN)/python -m tests.benchmarks.tagging $(OPTIONS)
 
 bench-train: $(VENV)/installed
-	$(BIN)/python -m tests.benchmark_train $(OPTIONS)
+	$(BIN)/python -m tests.benchmarks.training $(OPTIONS)
 
 # What takes longer than a test may, to show that writing is safe. OPTIONS=--help says what can be chosen.
 campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost campaign-cluster

@@ -15,7 +15,7 @@ import pytest
 
 from tagger.models.description import describe
 from tagger.models.genre_model import GenreModel
-from tests.benchmark import (
+from tests.benchmarks.tagging import (
     QUICK,
     Figure,
     check_script,
@@ -69,8 +69,8 @@ def check_figures(figures: Mapping[str, Mapping[str, Any]], promised: set[str]) 
 
 def test_quick_run_measures_all_it_promises(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "tests.benchmark", "--quick", "--json", file]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1])
+    command = [sys.executable, "-m", "tests.benchmarks.tagging", "--quick", "--json", file]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
     measured = json.loads(file.read_text(encoding="utf-8"))
     check_figures({figure["name"]: figure for figure in measured["figures"]}, set(PROMISED))
     assert measured["machine"]["cores"] >= 1 and measured["machine"]["device"]

@@ -5,7 +5,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from tests import benchmark_train
+from tests.benchmarks import training as benchmark_train
 
 
 def test_it_measures_loader_network_and_both(monkeypatch: pytest.MonkeyPatch) -> None:
