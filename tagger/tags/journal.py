@@ -56,6 +56,8 @@ class Journal:
     def __init__(self, path: Path, run: str, root: str, handle: int) -> None:
         self.path, self.run, self.root, self._handle = path, run, root, handle
         self.n_writes = 0
+        self._end = 0  # bytes of whole records
+        self._is_torn = False
 
     @classmethod
     def open(
@@ -76,7 +78,8 @@ class Journal:
         path = journal_folder(state) / f"{run}{writer and '.'}{writer}.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            handle = os.open(path, flags, 0o600)
         except OSError as error:
             raise JournalError(path, error.strerror or str(error)) from error
         journal = cls(path, run, os.path.abspath(root), handle)
@@ -159,7 +162,9 @@ class Journal:
         return record
 
     def append(self, record: dict[str, Any]) -> None:
-        """Put one record on the disk."""
+        """Put one record on the disk, or none of it: what was begun is cut off again, or no other is ever taken."""
+        if self._is_torn:
+            raise JournalError(self.path, "ends in a torn record, which could not be cut off")
         line = json.dumps({"v": VERSION, **record}, ensure_ascii=False, separators=(",", ":")) + "\n"
         data = line.encode(errors="backslashreplace")  # JSON spells a lone surrogate the same way
         try:
@@ -167,8 +172,18 @@ class Journal:
             if rest and os.write(self._handle, rest) != len(rest):  # a full disk takes a part, and then says why
                 raise OSError("written in part only")
             os.fsync(self._handle)
-        except OSError as error:
-            raise JournalError(self.path, error.strerror or str(error)) from error
+            self._end += len(data)
+        except BaseException as error:  # an interruption too: its song is not written
+            self._cut_back()
+            if isinstance(error, OSError):
+                raise JournalError(self.path, error.strerror or str(error)) from error
+            raise
+
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._handle, self._end)
+        except OSError:
+            self._is_torn = True
 
 
 @contextmanager

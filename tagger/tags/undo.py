@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,6 +23,8 @@ Result = Literal["bytes", "tags", "nothing", "conflict", "missing", "failed"]
 
 # What a record must hold to be of use, and what of the song before and after.
 _KEYS, _FILE_KEYS = {"n", "rel", "before", "after", "delta"}, {"sha256", "genres", "raw"}
+# How a record begins, and nothing within one: JSON writes a quotation mark in a text as \".
+_BEGINNING = re.compile(rb'(?=\{"v":)')
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def read_run(journal: Path) -> Run:
             head = json.loads(file.readline())
             if head["op"] != "run" or head["v"] != VERSION:
                 raise JournalError(journal, "not a journal of this version of genre-tag")
-            n_writes = sum(line.startswith(b'{"v":1,"op":"write"') for line in file)
+            n_writes = sum(b'{"v":1,"op":"write"' in line for line in file)
             argv = tuple(map(str, head["argv"]))
             return Run(str(head["run"]), str(head["t"]), argv, unpack(head["root"]), journal, n_writes)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -168,9 +171,9 @@ def _writes(journal: Path) -> list[tuple[int, dict[str, Any] | None]]:
     except OSError as error:
         raise JournalError(journal, f"cannot be read: {error.strerror or error}") from error
     found: list[tuple[int, dict[str, Any] | None]] = []
-    for number, line in enumerate(lines, 1):
+    for number, part in ((number, part) for number, line in enumerate(lines, 1) for part in _records_in(line)):
         try:
-            record = json.loads(line)
+            record = json.loads(part)
             if record["op"] != "write":
                 continue
             unpack(record["rel"])
@@ -180,3 +183,8 @@ def _writes(journal: Path) -> list[tuple[int, dict[str, Any] | None]]:
         except (ValueError, KeyError, TypeError, AttributeError):
             found.append((number, None))
     return found
+
+
+def _records_in(line: bytes) -> list[bytes]:
+    """The records in a line: one, or several where the disk was full while it took the first and then had room."""
+    return [part for part in _BEGINNING.split(line) if part] or [line]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import sys
 from collections import Counter
@@ -23,6 +24,7 @@ from tests.campaigns.fuzz import OUTCOMES, fuzz
 from tests.support.tag_files import FILES, build, decoded, id3v2, text
 from tests.support.tag_files import song as plain_song
 from tests.tags.test_genre import SPELLINGS
+from tests.tags.test_swap import in_child
 
 GENRES = ["Techno", "R&B/Soul"]
 SEVEN = ["v23 full.mp3", "ape and v24 and v1.mp3", "cover.flac", "cover.ogg", "faststart.m4a", "full.dsf"]
@@ -209,6 +211,115 @@ def test_a_journal_that_fills_up_stops_the_run(
             journal.write_genres(song, GENRES)
         monkeypatch.undo()
     assert song.read_bytes() == build("none.mp3") and len(list(library.iterdir())) == 1
+
+
+def torn_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk take a part of the next record, and all that comes after it."""
+    write, n_calls = os.write, 0
+
+    def fail(handle: int, data: bytes) -> int:
+        nonlocal n_calls
+        n_calls += handle == journal._handle
+        if handle != journal._handle or n_calls > 2:
+            return write(handle, data)
+        if n_calls == 2:
+            raise OSError(28, "No space left on device")
+        return write(handle, data[: len(data) // 2])
+
+    monkeypatch.setattr(os, "write", fail)
+
+
+def test_a_record_that_was_torn_leaves_no_trace_when_the_disk_has_room_again(
+    library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker of a cluster keeps its journal, and goes on with the next song."""
+    first, torn, last = (add(library, name) for name in ("none.mp3", "full.flac", "v23 full.mp3"))
+    with Journal.open(library, [], state) as journal:
+        journal.write_genres(first, GENRES)
+        torn_once(journal, monkeypatch)
+        with pytest.raises(JournalError, match="No space left"):
+            journal.write_genres(torn, GENRES)
+        journal.write_genres(last, GENRES)
+    assert [record.get("n") for record in records(state)] == [None, 1, 2]
+    (run,) = list_runs(state)
+    assert [(Path(undone.path), undone.result) for undone in undo(run, None)] == [(last, "bytes"), (first, "bytes")]
+
+
+@posix
+def test_a_limit_that_tears_a_record_and_is_lifted(library: Path, state: Path) -> None:
+    """The same without a fake: the file may grow by a hundred bytes, and then without bounds."""
+    import resource
+
+    songs = [add(library, name) for name in ("none.mp3", "full.flac", "v23 full.mp3")]
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with Journal.open(library, [], state) as journal:
+            journal.write_genres(songs[0], GENRES)
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            announce = journal.recorder(songs[1])
+
+            def limited(old: bytes, new: bytes, status: os.stat_result) -> None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 100, limits[1]))
+                announce(old, new, status)
+
+            with pytest.raises(TagError, match="File too large"):
+                swap(songs[1], lambda old: journal_module.retag(old, ".flac", GENRES), announce=limited)
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            journal.write_genres(songs[2], GENRES)
+
+    assert in_child(work) == 0
+    assert [record["op"] for record in records(state)] == ["run", "write", "write"]
+    (run,) = list_runs(state)
+    assert run.n_writes == 2 and [undone.result for undone in undo(run, None)] == ["bytes", "bytes"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "interrupt"])
+def test_a_record_of_a_song_that_was_not_written_does_not_stay(
+    failing: str, library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = add(library, "none.mp3")
+    other = add(library, "full.flac")
+    with Journal.open(library, [], state) as journal:
+        real, error = os.fsync, KeyboardInterrupt() if failing == "interrupt" else OSError(5, "Input/output error")
+
+        def fail(handle: int) -> None:
+            if handle == journal._handle:
+                raise error
+            real(handle)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            with pytest.raises((KeyboardInterrupt, JournalError)):
+                journal.write_genres(song, GENRES)
+        assert song.read_bytes() == build("none.mp3")
+        journal.write_genres(other, GENRES)
+    assert [Path(record["show"]) for record in records(state)[1:]] == [other]
+
+
+def test_a_journal_that_cannot_be_cut_back_is_closed_for_good(
+    library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next record would be glued to the torn one, and its song could not be taken back."""
+    first, torn, last = (add(library, name) for name in ("none.mp3", "full.flac", "v23 full.mp3"))
+
+    def fail(handle: int, length: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with Journal.open(library, [], state) as journal:
+        journal.write_genres(first, GENRES)
+        with monkeypatch.context() as patched:
+            torn_once(journal, patched)
+            patched.setattr(os, "ftruncate", fail)
+            with pytest.raises(JournalError, match="No space left"):
+                journal.write_genres(torn, GENRES)
+        size = journal.path.stat().st_size
+        for _ in range(2):
+            with pytest.raises(JournalError, match="torn"):
+                journal.write_genres(last, GENRES)
+        assert journal.path.stat().st_size == size and last.read_bytes() == build("v23 full.mp3")
+    (run,) = list_runs(state)
+    assert [Path(undone.path) for undone in undo(run, None)] == [first]
 
 
 # --- when the run dies

@@ -236,6 +236,21 @@ def test_a_damaged_record_is_named_and_the_others_are_taken_back(
     assert [each.result for each in undone].count("bytes") == len(NAMES) - 1
 
 
+@pytest.mark.parametrize("n_torn", [1, 2])
+def test_a_torn_record_does_not_take_the_next_one_with_it(library: Path, state: Path, n_torn: int) -> None:
+    """As an earlier version left it where a disk filled up and then had room again."""
+    (run,) = list_runs(state)
+    lines = run.journal.read_bytes().split(b"\n")
+    lines[1 : 2 + n_torn] = [b"".join(line[:150] for line in lines[1 : 1 + n_torn]) + lines[1 + n_torn]]
+    run.journal.write_bytes(b"\n".join(lines))
+    (run,) = list_runs(state)
+    assert run.n_writes == len(NAMES) - n_torn
+    undone = list(undo(run, None))
+    assert [Path(each.path).name for each in undone if each.result == "bytes"] == NAMES[n_torn:][::-1]
+    failed = [each for each in undone if each.result == "failed"]
+    assert len(failed) == n_torn and all("line 2 is damaged" in each.reason for each in failed)
+
+
 def test_a_journal_that_is_gone_is_named(library: Path, state: Path) -> None:
     (run,) = list_runs(state)
     run.journal.unlink()
