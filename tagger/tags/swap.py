@@ -27,6 +27,7 @@ Announce = Callable[[bytes, bytes, os.stat_result], None]
 MAX_BYTES = 2 << 30
 SPARE_BYTES = 4 << 20  # what the file system may need beside the copy
 STALE_SECONDS = 3600
+_NO_ATTRIBUTES = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of a file system that knows none
 _COPYFILE_ACL, _COPYFILE_XATTR = 1, 4  # copyfile.h of macOS, where Python has no os.listxattr
 _FS_IOC_GETFLAGS, _FS_IMMUTABLE, _FS_APPEND_ONLY = 0x80086601, 0x10, 0x20  # linux/fs.h
 
@@ -150,12 +151,7 @@ def _carry_over(real: str, status: os.stat_result, handle: int, temporary: str, 
     with contextlib.suppress(OSError):
         os.chmod(handle if os.chmod in os.supports_fd else temporary, stat.S_IMODE(status.st_mode))
     if hasattr(os, "listxattr"):
-        for name in _attributes(real):
-            try:
-                os.setxattr(handle, name, os.getxattr(real, name))
-            except OSError as error:
-                if name.startswith("user.") or name == "system.posix_acl_access":
-                    raise TagError(real, f"its attribute {name} could not be kept ({error})", refused=False) from error
+        _carry_attributes_over(real, handle)
     if sys.platform == "darwin" and ctypes.CDLL(None).copyfile(
         os.fsencode(real), os.fsencode(temporary), None, _COPYFILE_ACL | _COPYFILE_XATTR
     ):
@@ -167,11 +163,42 @@ def _carry_over(real: str, status: os.stat_result, handle: int, temporary: str, 
         os.utime(handle if os.utime in os.supports_fd else temporary, ns=times)
 
 
-def _attributes(real: str) -> list[str]:
+def _carry_attributes_over(real: str, handle: int) -> None:
+    """Give the new file the attributes and the ACL of the old one, and no ACL that its folder has for new files."""
+    old = _attributes(real)
+    for name in {**old, **_attributes(handle)}:
+        try:
+            if name in old:
+                os.setxattr(handle, name, old[name])
+            elif _is_users(name):
+                os.removexattr(handle, name)
+        except OSError as error:
+            if _is_users(name):
+                raise TagError(real, f"its attribute {name} could not be kept ({error})", refused=False) from error
+
+
+def _attributes(file: str | int) -> dict[str, bytes]:
+    """The extended attributes of a file, by its name or handle; TagError where they cannot be read."""
+    found: dict[str, bytes] = {}
     try:
-        return os.listxattr(real)
-    except OSError:
-        return []  # a file system without attributes
+        names = os.listxattr(file)
+    except OSError as error:
+        if error.errno in _NO_ATTRIBUTES:
+            return found
+        raise TagError("", f"its attributes could not be read ({error.strerror})") from error
+    for name in names:
+        try:
+            found[name] = os.getxattr(file, name)
+        except OSError as error:
+            is_systems = not _is_users(name) and error.errno in (errno.EACCES, errno.EPERM, errno.ENOTSUP)
+            if error.errno != errno.ENODATA and not is_systems:  # gone meanwhile: `_check_unchanged` finds out
+                raise TagError("", f"its attributes could not be read ({error.strerror})") from error
+    return found
+
+
+def _is_users(name: str) -> bool:
+    """Whether an attribute is the user's and has to stay; the others are the system's own affair."""
+    return name.startswith("user.") or name == "system.posix_acl_access"
 
 
 def _check_unchanged(real: str, status: os.stat_result) -> None:

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ from tagger.tags.swap import STALE_SECONDS, check_writable, swap
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+needs_attributes = pytest.mark.skipif(not hasattr(os, "listxattr"), reason="needs extended attributes")
 root_only = pytest.mark.skipif(not IS_ROOT, reason="needs root to make files of another user")
 
 
@@ -115,7 +117,7 @@ def test_mode_and_attributes_stay(song: Path) -> None:
     assert time.time() - song.stat().st_mtime < 1000
 
 
-@pytest.mark.skipif(not hasattr(os, "listxattr"), reason="needs extended attributes")
+@needs_attributes
 @pytest.mark.parametrize(("name", "is_kept"), [("security.selinux", False), ("user.note", True)])
 def test_an_attribute_that_cannot_be_set(song: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_kept: bool) -> None:
     """The user's are kept or the song is passed over; those of the system are its own affair."""
@@ -133,6 +135,59 @@ def test_an_attribute_that_cannot_be_set(song: Path, monkeypatch: pytest.MonkeyP
         assert not caught.value.refused and song.read_bytes() == b"old" and left(song.parent) == ["song.mp3"]
     else:
         assert swap(song, to_new)
+
+
+@needs_attributes
+@pytest.mark.parametrize("asked", ["listxattr", "getxattr"])
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.E2BIG])
+def test_attributes_that_cannot_be_read_are_not_taken_for_none(
+    song: Path, monkeypatch: pytest.MonkeyPatch, asked: str, error: int
+) -> None:
+    def refuse(path: str, name: str = "") -> bytes:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "listxattr", lambda path: ["user.note"])
+    monkeypatch.setattr(os, asked, refuse)
+    with pytest.raises(TagError, match="attributes could not be read") as caught:
+        swap(song, to_new)
+    assert os.strerror(error) in caught.value.reason and caught.value.refused
+    assert song.read_bytes() == b"old" and left(song.parent) == ["song.mp3"]
+
+
+@needs_attributes
+@pytest.mark.parametrize(
+    ("asked", "name", "error"),
+    [
+        ("listxattr", "", errno.ENOTSUP),
+        ("listxattr", "", errno.ENOSYS),
+        ("getxattr", "security.foreign", errno.EACCES),  # of the system, and its own affair
+        ("getxattr", "user.note", errno.ENODATA),  # gone since it was listed, which shows in the time of change
+    ],
+)
+def test_a_file_system_without_attributes_has_none(
+    song: Path, monkeypatch: pytest.MonkeyPatch, asked: str, name: str, error: int
+) -> None:
+    def refuse(path: str, name: str = "") -> bytes:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "listxattr", lambda path: [name])
+    monkeypatch.setattr(os, asked, refuse)
+    assert swap(song, to_new) and song.read_bytes() == b"new"
+
+
+@needs_attributes
+def test_the_default_acl_of_a_folder_does_not_come_upon_a_song_without_one(song: Path) -> None:
+    """Somebody who may enter the folder now, and could not read this song, cannot read it when it is written."""
+    acl = struct.pack("<I", 2)
+    for tag, permissions, user in ((1, 7, -1), (2, 6, 1234), (4, 5, -1), (16, 7, -1), (32, 0, -1)):
+        acl += struct.pack("<HHi", tag, permissions, user)  # linux/posix_acl_xattr.h
+    song.chmod(0o640)
+    try:
+        os.setxattr(song.parent, "system.posix_acl_default", acl)
+    except OSError:
+        pytest.skip("no ACLs here")
+    assert swap(song, to_new)
+    assert "system.posix_acl_access" not in os.listxattr(song) and stat.S_IMODE(song.stat().st_mode) == 0o640
 
 
 @posix
