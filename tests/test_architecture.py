@@ -189,5 +189,15 @@ def test_a_model_is_loaded_without_what_only_training_needs() -> None:
     assert "torch" in loaded and not loaded & (slow | {"matplotlib", "rich", "huggingface_hub"})
 
 
+@pytest.mark.parametrize("path", [p for p in MODULES if "starter" not in p.parts], ids=lambda p: p.name)
+def test_files_of_our_own_are_replaced_as_a_whole(path: Path) -> None:
+    """By `replacing`, which keeps mode and links; but for what lies in a folder that is itself put in place at last."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    written = {call for call in calls if call.rpartition(".")[2] in ("write_bytes", "write_text")}
+    in_a_new_folder = {"train.py": "(part / 'training.json').write_text", "synthesize.py": "text.write_text"}
+    assert written <= {in_a_new_folder.get(path.name)}
+
+
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
     assert not {path.stem for path in MODULES} & {"utils", "helpers", "common", "core", "misc"}

@@ -87,9 +87,12 @@ def _draw(explanation: Explanation, file: Path) -> None:
     """Raises NothingDoneError where there is nothing to draw, or nowhere to."""
     if not explanation.aggregates:
         raise NothingDoneError(f"{file} is not drawn: nothing was heard.")
+    from tagger.atomic import replacing
     from tagger.report.explain_png import explanation_png
 
+    picture = explanation_png(explanation)
     try:
-        file.write_bytes(explanation_png(explanation))
+        with replacing(file) as out:
+            out.write(picture)
     except OSError as error:
         raise NothingDoneError(f"{file}: {error.strerror or error}") from error

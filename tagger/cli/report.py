@@ -231,10 +231,12 @@ def _drawn(found: Report) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
+    from tagger.atomic import replacing
     from tagger.cli.terminal import printable
 
     try:
-        path.write_bytes(data)
+        with replacing(path) as file:
+            file.write(data)
     except OSError as error:
         raise NothingDoneError(f"{path}: {error.strerror or error}") from error
     click.echo(f"Written: {printable(str(path))}", err=True)

@@ -177,7 +177,7 @@ class Store:
     """
 
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
-        self.path, self._tell = Path(os.path.abspath(path)), tell
+        self.path, self._tell = Path(os.path.realpath(path)), tell  # where a link leads: there its log lies as well
         self._lock = threading.RLock()
         self._methods_in_use: set[Method] = set()
         self._may_begin_anew = True

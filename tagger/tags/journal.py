@@ -20,10 +20,11 @@ from typing import Any
 from platformdirs import user_state_path
 
 from tagger import __version__
+from tagger.atomic import sync_folder
 from tagger.pipeline.options import HardLinks, Multi
 from tagger.tags.delta import delta, rebuild
 from tagger.tags.genre import TagError, check_genres, genres_in, real_genres, retag
-from tagger.tags.swap import Announce, swap, sync_folder
+from tagger.tags.swap import Announce, swap
 from tagger.tags.verify import verify, verify_genres
 
 VERSION = 1  # of the records

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from tagger.atomic import TEMPORARY, temporary_name
+from tagger.atomic import TEMPORARY, sync_folder, temporary_name
 from tagger.pipeline.options import HardLinks
 from tagger.tags.genre import TagError, naming
 
@@ -222,16 +222,6 @@ def _replace(temporary: str, real: str) -> None:
                 raise TagError(real, "is a mount point", refused=False) from error
             raise
     sync_folder(os.path.dirname(real))
-
-
-def sync_folder(folder: str | PathLike[str]) -> None:
-    """Put the names in a folder on the disk, where the file system can (Windows and some network mounts cannot)."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _remove_stale(directory: str) -> None:

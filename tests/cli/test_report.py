@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +71,20 @@ def test_forms(genre_tag: Callable[..., Run], here: Path, how: str) -> None:
     assert len(list(csv.DictReader(io.StringIO(made("csv"))))) == 200
     assert made("html").startswith("<!doctype html>")
     assert made("text").startswith("How well runs/a hears\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+def test_a_report_takes_the_place_of_the_last_one_with_its_mode(genre_tag: Callable[..., Run], here: Path) -> None:
+    for name in ("report.html", "a.png"):
+        Path("elsewhere").mkdir(exist_ok=True)
+        Path("elsewhere", name).write_bytes(b"old")
+        Path("elsewhere", name).chmod(0o600)
+        Path(name).symlink_to(Path("elsewhere", name))
+    assert genre_tag("report", "--out", "report.html", "--png", "a.png").code == 0
+    for name, head in (("report.html", b"<!doc"), ("a.png", b"\x89PNG")):
+        assert Path(name).is_symlink() and Path(name).read_bytes().startswith(head)
+        assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
+        assert os.listdir("elsewhere").count(name) == 1 and len(os.listdir("elsewhere")) == 2
 
 
 def test_a_form_outweighs_the_name_of_the_file(genre_tag: Callable[..., Run], here: Path) -> None:

@@ -668,6 +668,20 @@ def test_what_is_no_store_is_moved_aside(
         assert same(store.recall(store.look(song), METHOD), heard())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+def test_a_link_to_a_damaged_store_stays_one(tmp_path: Path, path: Path, song: Path, told: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = tmp_path / "other drive.sqlite3"
+    target.write_bytes(b"damaged" * 1000)
+    path.symlink_to(target)
+    with Store(path, told.append) as store:
+        store.remember(store.look(song), METHOD, heard())
+    assert len(told) == 1 and path.is_symlink()
+    assert target.with_name(f"{target.name}.old-1").read_bytes() == b"damaged" * 1000
+    with Store(path, pytest.fail) as store:
+        assert store.recall(store.look(song), METHOD) is not None
+
+
 def test_nothing_that_was_moved_aside_is_overwritten(path: Path, told: list[str]) -> None:
     path.parent.mkdir()
     for number in range(3):

@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from tagger.atomic import replacing
 from training.dataset.cache import load_features
 from training.dataset.songs import DatasetError
 from training.dataset.splits import SPLITS, crossing
@@ -86,7 +87,8 @@ def save_dataset(
     try:
         for split in SPLITS:
             shutil.rmtree(folder / split, ignore_errors=True)
-        (folder / GENRES).write_text(json.dumps(names, ensure_ascii=False) + "\n", encoding="utf-8")
+        with replacing(folder / GENRES) as file:
+            file.write(json.dumps(names, ensure_ascii=False).encode() + b"\n")
         splits.save_to_disk(str(folder))
     except OSError as error:
         raise DatasetError(folder, f"cannot be written: {error.strerror or error}") from error
@@ -95,10 +97,9 @@ def save_dataset(
 
 def write_record(folder: Path, record: Record) -> None:
     """Finish a dataset."""
-    part = folder / f"{RECORD}.part"
     try:
-        part.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-        part.replace(folder / RECORD)
+        with replacing(folder / RECORD) as file:
+            file.write(json.dumps(asdict(record), indent=1).encode() + b"\n")
     except OSError as error:
         raise DatasetError(folder, f"cannot be written: {error.strerror or error}") from error
 

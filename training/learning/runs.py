@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tagger.atomic import replacing
 from tagger.evaluation.run_folder import FINISHED, RECORD, RUNS
 from training.learning.config import TrainConfig
 
@@ -59,7 +60,8 @@ class Run:
         record = {"options": self.config.as_dict(), "fingerprint": self.fingerprint, "argv": list(self.argv)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            with replacing(self.folder / RECORD) as file:
+                file.write(json.dumps(record, indent=1).encode())
         except OSError as error:
             raise TrainingError(f"{self.folder}: {error.strerror or error}: give another place by --out") from error
 

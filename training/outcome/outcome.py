@@ -15,6 +15,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tagger.atomic import replacing
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.evaluation.metrics import (
     Calibration,
@@ -165,7 +166,8 @@ def write_outcome(outcome: Outcome) -> None:
         files["training.png"] = png(training_figure(outcome.history))
     for name, data in files.items():
         try:
-            (outcome.folder / name).write_bytes(data)
+            with replacing(outcome.folder / name) as file:
+                file.write(data)
         except OSError as error:
             raise OutcomeError(outcome.folder / name, error.strerror or str(error)) from error
 
