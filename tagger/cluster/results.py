@@ -71,8 +71,9 @@ class Results:
         self.folder = folder / f"method={method.key.hex()}"
         self._run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%fZ}"
         self._n_files = 0
-        self._new: list[dict[str, Any]] = []
+        self._new: dict[str, dict[str, Any]] = {}
         self._file_of: dict[str, Path] = {}  # that holds the row of a song
+        self._is_indexed = False  # whether all songs are in there
         self._replaced: dict[Path, dict[str, dict[str, Any]]] = defaultdict(dict)
         self._flushed = time.monotonic()
         try:
@@ -109,13 +110,16 @@ class Results:
             for row in self._read(path).to_pylist():
                 self._file_of[row["path"]] = path
                 yield _as_answer(row)
+        self._is_indexed = True
 
     def keep(self, answer: Answer) -> None:
         """Put a row into the place of that song, or behind all others; on the disk within half a minute."""
+        if not self._is_indexed:
+            self._index()
         row = _as_row(answer)
         file = self._file_of.get(answer.name)
         if file is None:
-            self._new.append(row)
+            self._new[answer.name] = row
         else:
             self._replaced[file][answer.name] = row
         n_pending = len(self._new) + sum(map(len, self._replaced.values()))
@@ -130,17 +134,26 @@ class Results:
             self._save(path, pa.concat_tables([old.filter(pa.array(stays)), _as_table(list(rows.values()))]))
         self._replaced.clear()
         if self._new:
-            self._save(self.folder / f"{self._run}-{self._n_files:05}.parquet", _as_table(self._new))
+            path = self.folder / f"{self._run}-{self._n_files:05}.parquet"
+            self._save(path, _as_table(list(self._new.values())))
+            self._file_of |= dict.fromkeys(self._new, path)
             self._n_files += 1
-            self._new = []
+            self._new.clear()
         self._flushed = time.monotonic()
 
-    def _read(self, path: Path) -> pa.Table:
+    def _index(self) -> None:
+        """Learn which songs have a row, without reading the rows."""
+        for path in sorted(self.folder.glob("*.parquet")):
+            self._file_of |= dict.fromkeys(self._read(path, ["path"]).column("path").to_pylist(), path)
+        self._is_indexed = True
+
+    def _read(self, path: Path, columns: list[str] | None = None) -> pa.Table:
         try:
-            table = pq.ParquetFile(path).read()
+            with pq.ParquetFile(path) as file:
+                names, table = file.schema_arrow.names, file.read(columns)
         except (OSError, pa.ArrowException) as error:
             raise ResultsError(path, f"cannot be read ({error}): move it away, its songs are heard again") from error
-        if table.schema.names != SCHEMA.names:
+        if names != SCHEMA.names:
             raise ResultsError(path, "not as this version of genre-tag writes them: name other --results")
         return table
 

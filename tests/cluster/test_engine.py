@@ -30,6 +30,7 @@ from tagger.cluster.engine import ENVIRONMENT, _streamed, tag_songs  # noqa: E40
 from tagger.cluster.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.cluster.results import Results  # noqa: E402
 from tagger.cluster.stages import (  # noqa: E402
+    Answer,
     ClusterError,
     Hearer,
     OnTheWay,
@@ -264,6 +265,41 @@ def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
         Results(tmp_path, method)
     with Results(tmp_path, method):
         pass
+
+
+@pytest.mark.parametrize("read", ["nothing", "one row", "all"])
+def test_a_song_has_one_row_whatever_was_read_before(tmp_path: Path, read: str) -> None:
+    plan = plan_of()
+
+    def answer(name: str, status: str) -> Answer:
+        return Answer(name, SongResult(Path(name), status), stamp=status)
+
+    with Results(tmp_path, plan.method) as results:
+        for name in "abc":
+            results.keep(answer(f"/{name}.mp3", "tagged"))
+    with Results(tmp_path, plan.method) as results:
+        if read != "nothing":
+            for _, _ in zip(results, range(1 if read == "one row" else 9), strict=False):
+                pass
+        for status in ("unsure", "failed"):
+            results.keep(answer("/c.mp3", status))
+        results.keep(answer("/d.mp3", "kept"))
+    assert {row["path"]: row["status"] for row in rows(tmp_path)} == {
+        "/a.mp3": "tagged", "/b.mp3": "tagged", "/c.mp3": "failed", "/d.mp3": "kept"
+    }  # fmt: skip
+    assert len(rows(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_a_song_that_is_kept_twice_has_one_row(tmp_path: Path, is_flushed: bool) -> None:
+    plan = plan_of()
+    with Results(tmp_path, plan.method) as results:
+        for status in ("unsure", "failed"):
+            results.keep(Answer("/a.mp3", SongResult(Path("/a.mp3"), status)))
+            if is_flushed:
+                results.flush()
+        assert [each.result.status for each in results] == ["failed"] * is_flushed
+    assert [row["status"] for row in rows(tmp_path)] == ["failed"]
 
 
 def test_results_are_kept_where_there_are_no_locks(tmp_path: Path) -> None:
