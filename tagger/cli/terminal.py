@@ -79,13 +79,14 @@ def outcome(result: SongResult, verbose: bool = False) -> str:
     decision = result.decision
     ranking = decision.ranking if decision else ()
     top = ", ".join(f"{printable(genre)} {confidence:.2f}" for genre, confidence in ranking[: 3 if verbose else 1])
+    reason = f": {printable(result.reason)}" if result.reason else ""
     if result.status == "tagged":
         confidence = f"{decision.confidence:.2f}" if decision else ""
-        line = f"{genres_text(result.old)} → {genres_text(result.new)} ({top if verbose else confidence})"
+        line = f"{genres_text(result.old)} → {genres_text(result.new)} ({top if verbose else confidence}){reason}"
     elif result.status in ("kept", "unchanged"):
-        line = f"{genres_text(result.old)}  {result.status}" + (f" (heard {top})" if top else "")
+        line = f"{genres_text(result.old)}  {result.status}" + (f" (heard {top})" if top else "") + reason
     else:
-        line = f"{result.status}: {printable(result.reason)}"
+        line = f"{result.status}{reason}"
         if result.status == "unsure" and verbose and top:
             line += f" ({top})"
     return line

@@ -40,6 +40,8 @@ class Heard:
     duration_seconds: float
     #: "", or why there was nothing to listen to: no snippets, no logits.
     unsure: str
+    #: Why these are not all the snippets that were wanted: what came of a second round. None: they are.
+    failure: Failure | None = None
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -77,8 +77,13 @@ def hear_in_rounds(
 
 
 def _joined(song: Hearing, now: Answer) -> Answer:
-    """What was heard of a song in this round and in those before it, in the order of the song."""
+    """What was heard of a song in this round and in those before it, in the order of the song.
+
+    A later round that fails takes nothing away: the earlier ones are of the song, too, and the failure goes with them.
+    """
     before = song.answer
+    if isinstance(before, Heard) and isinstance(now, Failure):
+        return replace(before, failure=now)
     if song.wanted is None or not song.wanted.without or not isinstance(before, Heard) or not isinstance(now, Heard):
         return now
     if not len(now.logits):

@@ -45,7 +45,7 @@ class SongResult:
     new: tuple[str, ...] = ()
     #: None when the song was not heard.
     decision: Decision | None = None
-    #: Why it was not tagged; "" when there is nothing to explain.
+    #: Why it was not tagged, or is decided on less than was wanted; "" when there is nothing to explain.
     reason: str = ""
     #: True when the file was changed.
     written: bool = False
@@ -115,8 +115,17 @@ def tag_songs(
             song, heard = hearing.item, hearing.answer
             if isinstance(song, Song) and hearing.wanted is not None and heard is not None:
                 method = replace(run.method, precision=model.precision, n_snippets=hearing.wanted.n_snippets)
-                store.remember(song.seen, method, heard)
+                _remember(store, song.seen, method, heard, n_first)
             yield run.finish(song, heard)
+
+
+def _remember(store: Store, seen: Seen, method: Method, heard: Heard | Failure, n_first: int | None) -> None:
+    """Keep what was heard by the method; where its last round failed, what the first one heard, and the failure."""
+    if isinstance(heard, Heard) and heard.failure is not None:
+        store.remember(seen, replace(method, n_snippets=n_first), heard)
+        store.remember(seen, method, heard.failure)
+    else:
+        store.remember(seen, method, heard)
 
 
 class Memory(Protocol):
@@ -222,11 +231,13 @@ class Tagging:
             reason = heard.reason if heard else "not heard"
             return SongResult(song.path, "failed", song.old, song.old, reason=reason, known=is_known)
         decision = unsure(heard.unsure) if heard.unsure else self._decide(heard.logits)
+        shortfall = shortfall_of(heard)
         result = partial(
             SongResult,
             song.path,
             old=song.old,
             decision=decision,
+            reason=shortfall,
             known=is_known,
             duration_seconds=heard.duration_seconds,
             starts_seconds=heard.starts_seconds,
@@ -236,7 +247,7 @@ class Tagging:
         if song.old and self.options.existing == "keep":
             return result(status="kept", new=song.old)
         if not decision.genres:
-            return result(status="unsure", new=song.old, reason=decision.reason)
+            return result(status="unsure", new=song.old, reason="; ".join(filter(None, (decision.reason, shortfall))))
         new = tags.merge(song.old, decision.genres, self.options.existing)
         if new == song.old:
             return result(status="unchanged", new=new)
@@ -253,15 +264,21 @@ class Tagging:
         return result(status="tagged" if written else "unchanged", new=new, written=written)
 
     def _recall(self, seen: Seen) -> Heard | Failure | None:
-        """What was heard in the song before, if it answers: in all rounds, or in the first if that leaves it clear."""
+        """What was heard in the song before, if it answers.
+
+        That is what was heard in all rounds, or in the first if that leaves it clear, or the others failed for good.
+        """
+        failure: Failure | None = None
         for n_snippets in reversed(self.rounds):
             method = replace(self.method, n_snippets=n_snippets)
             known = self.store.recall(seen, method, self.options.retry_failed)
-            if isinstance(known, Heard) and self.want_more(Wanted(Path(seen.path), n_snippets), known):
-                continue
-            if known is not None:
+            if isinstance(known, Failure):
+                failure = failure or known
+            elif known is not None and self.want_more(Wanted(Path(seen.path), n_snippets), known) is None:
                 return known
-        return None
+            elif known is not None and failure is not None:
+                return replace(known, failure=failure)
+        return failure
 
     def _decide(self, logits: np.ndarray) -> Decision:
         options = self.options
@@ -299,6 +316,15 @@ class Tagging:
         genres = tags.read_genres(seen.path)
         self.store.note_genres(seen, genres)
         return genres
+
+
+def shortfall_of(heard: Heard) -> str:
+    """That a song is decided on fewer snippets than were wanted, and why; "" if it is not."""
+    if heard.failure is None:
+        return ""
+    n_snippets = len(heard.starts_seconds)
+    snippets = f"{n_snippets} snippet{'s' * (n_snippets != 1)}"
+    return f"decided on {snippets}, as the others failed: {heard.failure.reason}"
 
 
 def _left_as(error: tags.TagError) -> str:

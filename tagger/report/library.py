@@ -18,7 +18,7 @@ import numpy as np
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import confidence_scale
 from tagger.pipeline.options import TagOptions
-from tagger.pipeline.run import SongResult
+from tagger.pipeline.run import SongResult, shortfall_of
 from tagger.report.audit import mixed_albums, most_used, singles, spellings
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.report.run import counted
@@ -82,9 +82,11 @@ def _song(result: SongResult) -> Song:
     """What is told of a song; where it has a genre and was heard as one, the status is still to be found."""
     decision = result.decision
     ranking = decision.ranking if decision else ()
-    status = result.status
+    status, reason = result.status, result.reason
     if decision is not None:  # a song that cannot be written was heard all the same
         status = "untagged" if decision.genres else "unsure"
+        shortfall = shortfall_of(result.heard) if result.heard else ""
+        reason = "; ".join(filter(None, (decision.reason, shortfall)))
     return Song(
         path=str(result.path),
         reference=result.old,
@@ -93,7 +95,7 @@ def _song(result: SongResult) -> Song:
         ranking=ranking[:N_RANKED],
         starts_seconds=result.starts_seconds,
         status=status,
-        reason=decision.reason if decision else result.reason,
+        reason=reason,
     )
 
 

@@ -42,6 +42,8 @@ def test_printable_spells_out_what_a_terminal_would_obey(hostile: str, shown: st
         (SongResult(Path("a"), "tagged", ("Pop",), ("Pop", "Jazz"), JAZZ), "Pop → Pop; Jazz (0.91)"),
         (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ), "Pop  kept (heard Jazz 0.91)"),
         (SongResult(Path("a"), "kept", ("Pop",), ("Pop",)), "Pop  kept"),
+        (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ, "why"), "Pop  kept (heard Jazz 0.91): why"),
+        (SongResult(Path("a"), "tagged", (), ("Jazz",), JAZZ, "why \x1b[2J"), "– → Jazz (0.91): why \\x1b[2J"),
         (SongResult(Path("a"), "unsure", decision=unsure("silent"), reason="silent"), "unsure: silent"),
         (SongResult(Path("a"), "failed", reason="bad \x1b[2J"), "failed: bad \\x1b[2J"),
         (SongResult(Path("a"), "kept", ("\x1b[31mred",), ("\x1b[31mred",)), "\\x1b[31mred  kept"),

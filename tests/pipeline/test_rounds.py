@@ -92,8 +92,11 @@ def test_a_second_hearing_of_everything_replaces_the_first() -> None:
     assert isinstance(heard, Heard) and heard.starts_seconds == STARTS[5]
 
 
-def test_a_song_that_fails_the_second_time_has_failed() -> None:
-    assert hear("breaks a", Ear(), more_of("breaks"))["breaks"] == Failure("broken")
+@pytest.mark.parametrize("without", [STARTS[2], ()])
+def test_a_second_round_that_fails_leaves_the_first_and_says_so(without: tuple[float, ...]) -> None:
+    heard = hear("breaks a", Ear(), more_of("breaks", without=without))["breaks"]
+    assert isinstance(heard, Heard) and heard.failure == Failure("broken")
+    assert heard.starts_seconds == STARTS[2] and heard.logits.ravel().tolist() == list(STARTS[2])
 
 
 def test_songs_are_done_while_others_still_come_in() -> None:

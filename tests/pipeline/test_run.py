@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tagger.audio import workers
+from tagger.audio.decode import Wanted
 from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
 from tagger.pipeline.genres import GenreHead
 from tagger.pipeline.options import TagOptions
+from tagger.pipeline.rounds import Hearing
 from tagger.pipeline.run import SongResult, tag_songs
 from tagger.pipeline.store import Store, store_path
 from tagger.tags import genre as tags
@@ -271,6 +275,60 @@ def test_five_snippets_of_before_answer_always(mixed: Path) -> None:
     first = run(mixed)
     second = run(mixed, load=no_model, until_clear=True)
     assert heard_as(second) == heard_as(first)
+
+
+@pytest.fixture
+def half_damaged(tmp_path: Path) -> Path:
+    """A song of 70 s that changes in its middle, and that holds NaN where the fifth of five snippets is."""
+    folder = tmp_path / "half damaged"
+    folder.mkdir()
+    seconds = np.arange(70 * 16_000) / 16_000
+    wave = (np.sin(2 * np.pi * 440 * seconds) * np.where(seconds < 35, 0.8, 0.05)).astype("<f4")
+    wave[55 * 16_000] = np.nan
+    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 36 + wave.nbytes, b"WAVE", b"fmt ", 16, 3, 1, 16_000, 64_000, 4, 32)
+    (folder / "song.wav").write_bytes(head + struct.pack("<4sI", b"data", wave.nbytes) + wave.tobytes())
+    return folder
+
+
+def test_a_second_round_that_fails_leaves_the_decision_of_the_first(half_damaged: Path) -> None:
+    failed = "cannot be decoded: it holds samples that are no numbers"
+    assert run(half_damaged)["song.wav"].reason == failed  # all five are wanted, and one cannot be had
+    shutil.rmtree(half_damaged.parent / "state")
+    model = FakeModel()
+    result = run(half_damaged, model, until_clear=True, min_confidence=0.4)["song.wav"]
+    assert model.n_heard == 2 and result.starts_seconds == (20, 40)
+    two = run(half_damaged, n_snippets=2, min_confidence=0.4)["song.wav"]
+    assert (result.status, result.new, result.decision) == (two.status, two.new, two.decision)
+    assert result.status == "tagged" and result.reason == f"decided on 2 snippets, as the others failed: {failed}"
+    unsure = run(half_damaged, until_clear=True)["song.wav"]
+    assert unsure.status == "unsure" and unsure.reason.endswith(f"is below 0.50; {result.reason}")
+
+
+def test_a_second_round_that_failed_for_good_is_known_with_the_first(half_damaged: Path) -> None:
+    first = run(half_damaged, until_clear=True, min_confidence=0.4)
+    again = run(half_damaged, load=no_model, until_clear=True, min_confidence=0.4)
+    assert again["song.wav"].known and heard_as(again) == heard_as(first)
+    model = FakeModel()
+    run(half_damaged, model, until_clear=True, retry_failed=True)
+    assert model.n_heard == 2
+
+
+def test_a_second_round_that_failed_for_a_while_is_tried_again(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode_ahead(songs: Iterable[tuple[object, Wanted | None]], *_: object, **options: object) -> object:
+        decoded = workers.decode_ahead(songs, *_, **options)  # type: ignore[arg-type]
+        for item, answer in decoded:
+            is_second = isinstance(item, Hearing) and item.wanted is not None and item.wanted.n_snippets == 5
+            yield item, Failure("busy", is_lasting=False) if is_second else answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tagger.pipeline.run.decode_ahead", decode_ahead)
+        results = run(mixed, until_clear=True, min_confidence=0.4)
+    assert results["mixed.flac"].reason == "decided on 2 snippets, as the others failed: busy"
+    assert results["half.flac"].reason == "decided on 1 snippet, as the others failed: busy"
+    assert results["clear.flac"].reason == ""
+    results = run(mixed, until_clear=True, min_confidence=0.4)
+    assert len(results["mixed.flac"].starts_seconds) == 5 and results["mixed.flac"].reason == ""
+    assert results["clear.flac"].known and not results["mixed.flac"].known
 
 
 def test_in_full_means_in_full_after_a_run_that_stopped_early(mixed: Path) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tagger.audio.workers import Failure
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.genres import GenreHead
 from tagger.pipeline.options import TagOptions
+from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
 from tagger.report.audit import mixed_albums
 from tagger.report.document import Matrix, Report, Songs, Table
@@ -112,6 +114,15 @@ def matrix(found: Report) -> dict[tuple[str, str], int]:
         for (row, column), n in np.ndenumerate(confusion.counts)
         if n
     }
+
+
+def test_a_song_decided_on_less_than_was_wanted_says_so() -> None:
+    heard = Heard(np.zeros((1, 4), np.float32), (20.0,), 70.0, "", Failure("damaged"))
+    songs = [song("b/1.mp3", "", "Jazz"), song("b/2.mp3", "", "Jazz", 0.4, is_sure=False)]
+    songs = [replace(each, heard=heard) for each in songs]
+    told = {each.path[-5:]: each.reason for each in all_songs(report(songs))}
+    said = "decided on 1 snippet, as the others failed: damaged"
+    assert told == {"1.mp3": said, "2.mp3": f"Jazz is below 0.95; {said}"}
 
 
 # ---- agreement, against counts by hand
