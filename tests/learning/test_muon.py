@@ -80,6 +80,30 @@ def test_it_goes_on_where_it_was_saved() -> None:
     assert np.array_equal(trained(n_saved=2), trained(n_saved=-1))
 
 
+def test_a_step_that_raises_leaves_all_parameters_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    optimizer = Muon([{"params": [matrix], "is_hidden": True}, {"params": [bias]}], lr=0.1)
+    groups = list(optimizer.param_groups)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def fails() -> None:
+        assert optimizer.param_groups == groups  # a closure may set all gradients to zero
+        raise RuntimeError("the loss")
+
+    with pytest.raises(RuntimeError, match="the loss"):
+        optimizer.step(fails)
+    assert optimizer.param_groups == groups
+    with monkeypatch.context() as patched, pytest.raises(torch.OutOfMemoryError):
+        patched.setattr(torch.optim.AdamW, "step", full)
+        optimizer.step()
+    assert optimizer.param_groups == groups
+    matrix.grad, bias.grad = torch.eye(2), torch.ones(2)
+    assert optimizer.step(lambda: torch.tensor(3.0)).item() == 3
+    assert not torch.equal(matrix, torch.ones(2, 2)) and not torch.equal(bias, torch.ones(2))
+
+
 def test_only_matrices_are_hidden() -> None:
     with pytest.raises(ValueError, match="matrices"):
         Muon([{"params": [nn.Parameter(torch.ones(3))], "is_hidden": True}], lr=0.1)
