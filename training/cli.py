@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tagger.cli.settings import USAGE, Fraction, NothingDoneError, command_line
-from training.cli_prepare import prepare
+from training.cli_prepare import make_dataset
+from training.dataset.options import PrepareOptions
 from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def train(
     try:
         prepared = _dataset(data, config.model)
         if resume:
-            run = resumed(out, given, prepared.fingerprint, argv)
+            run = resumed(out, given, prepared.fingerprint)
         else:
             run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
         from training.learning.train import train_run
@@ -127,12 +129,13 @@ def train(
             outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell)
             if outcome is not None:
                 click.echo(_summary(outcome))
-        except OutcomeError as error:
-            raise NothingDoneError(str(error)) from error
+        except (OutcomeError, PredictionsError) as error:
+            rest = f"genre-tag train --resume --out {shlex.quote(str(run.folder))} writes the rest"
+            raise NothingDoneError(f"{error}: what was learned is kept, {rest}") from error
         except KeyboardInterrupt:
             tell(f"Interrupted. To go on from the last whole epoch: genre-tag train --resume --out {run.folder}")
             raise
-    except (DatasetError, ModelError, PredictionsError, TrainingError) as error:
+    except (DatasetError, ModelError, TrainingError) as error:
         raise NothingDoneError(str(error)) from error
 
 
@@ -152,7 +155,9 @@ def _dataset(data: Path | None, model: str) -> Prepared:
             raise click.UsageError(f"--data {data}: no such file or folder")
         if n_processes() > 1:
             raise click.UsageError(f"{data} is no prepared dataset: run genre-tag prepare first, in one process")
-        click.get_current_context().invoke(prepare, source=data, out=DATASET, snippet_seconds=_snippet_seconds(model))
+        seconds = _snippet_seconds(model)
+        argv = ["genre-tag", "prepare", str(data), "--out", str(DATASET), "--snippet-seconds", f"{seconds:g}"]
+        make_dataset(data, DATASET, PrepareOptions(snippet_seconds=seconds), argv)
         data = DATASET
     return load_prepared(data or DATASET)
 

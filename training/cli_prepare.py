@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import INTERRUPTED, CountOr, NothingDoneError, option
+from tagger.cli.settings import INTERRUPTED, CountOr, NothingDoneError, command_line, option
 from training.dataset.options import PrepareOptions
 
 if TYPE_CHECKING:
@@ -93,9 +93,8 @@ class Shares(click.ParamType):
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N songs, spread over genres: a trial.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Pass over files and folders of that name. Repeatable.")
 @click.option("--force", is_flag=True, help="Make a finished dataset anew; what is decoded is kept.")
-@click.pass_context
 def prepare(
-    ctx: click.Context, source: Path, out: Path, map_file: Path | None, jobs: int | str, force: bool, **settings: Any
+    source: Path, out: Path, map_file: Path | None, snippets: int | str, jobs: int | str, force: bool, **settings: Any
 ) -> None:
     """Make a dataset of the songs at SOURCE: splits of snippets that share no artist, album or recording.
 
@@ -109,26 +108,32 @@ def prepare(
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
     from tagger.pipeline.genres import MapError, read_map
-    from training.dataset.prepare import prepare as make
-    from training.dataset.songs import DatasetError
 
     try:
         names = read_map(map_file) if map_file else {}
     except MapError as error:
         raise click.UsageError(str(error)) from error
-    n_snippets = None if settings.pop("snippets") == "all" else ctx.params["snippets"]
     settings["exclude"] = tuple(settings["exclude"])
-    options = PrepareOptions(names=names, n_snippets=n_snippets, **settings)
+    options = PrepareOptions(names=names, n_snippets=None if snippets == "all" else int(snippets), **settings)
+    make_dataset(source, out, options, command_line(), None if jobs == "auto" else int(jobs), force)
+
+
+def make_dataset(
+    source: Path, folder: Path, options: PrepareOptions, argv: Sequence[str], n_workers: int | None = None,
+    force: bool = False,
+) -> None:  # fmt: skip
+    """Make a dataset, which the command `argv` makes again, and show what is in it. Raises NothingDoneError."""
+    from training.dataset.prepare import prepare as make
+    from training.dataset.songs import DatasetError
+
     try:
-        record = make(
-            source, out, options, n_workers=None if jobs == "auto" else int(jobs), force=force, watch=_watch, tell=_tell
-        )
+        record = make(source, folder, options, argv=argv, n_workers=n_workers, force=force, watch=_watch, tell=_tell)
     except DatasetError as error:
         raise NothingDoneError(str(error)) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _tell("Interrupted. Decoded songs are kept; the same command goes on from here.")
-        ctx.exit(INTERRUPTED)
-    _show(record, out)
+        raise click.exceptions.Exit(INTERRUPTED) from error
+    _show(record, folder)
 
 
 def _tell(line: str) -> None:

@@ -564,6 +564,7 @@ def test_options_of_the_command_arrive(
         2,
         True,
     )
+    assert taken["argv"] == ["genre-tag", "prepare", *map(str, [library, *arguments])]
     run(library)
     assert (taken["options"], taken["folder"], taken["n_workers"]) == (PrepareOptions(), Path("dataset"), None)
 

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from tagger.cli.main import main
 from tests.support.checkpoints import make_checkpoint
 from tests.support.songs import make_song
+from training.outcome.outcome import OutcomeError
 
 GENRES = ("Drone", "Hiss", "Whistle")
 
@@ -81,6 +84,12 @@ def test_from_music_to_a_model_that_tags(
     assert "test: 3 songs, of which right by mean pooling" in out
     assert "Use it: genre-tag --model runs/first ~/Music" in out
 
+    card = (here / "runs/first/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "takes snippets of 1 s of" in card
+    made = [shlex.split(line)[1:] for line in card.splitlines() if line.startswith("$ genre-tag ")]
+    assert ["genre-tag", "prepare", str(songs / "songs.csv"), "--out", "dataset", "--snippet-seconds", "1"] in made
+    assert made[-1][:4] == ["genre-tag", "train", "--data", str(songs / "songs.csv")]
+
     assert genre_tag("--model", "runs/first", songs, "--min-confidence", "0", "--json", "-", "--quiet") == 0
     heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(heard) == 18 and {each["new"][0] for each in heard} <= set(GENRES)
@@ -103,6 +112,21 @@ def test_from_music_to_a_model_that_tags(
     error = capsys.readouterr().err
     assert "soft.csv: has no row of a snippet to learn from" in error and len(error.splitlines()) == 1
     assert genre_tag("train", "--soft-labels", "none.csv") == 2
+
+
+def test_what_cannot_be_written_is_one_line_that_says_how_to_go_on(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_run(*_: object, **__: object) -> None:
+        raise OutcomeError(Path("runs/my run/MODEL_CARD.md"), "No space left on device")
+
+    monkeypatch.setattr("training.cli._dataset", lambda *_: SimpleNamespace(fingerprint="x"))
+    monkeypatch.setattr("training.learning.train.train_run", train_run)
+    assert genre_tag("train", "--out", "runs/my run") == 3
+    assert capsys.readouterr().err == (
+        "genre-tag: runs/my run/MODEL_CARD.md: No space left on device: what was learned is kept,"
+        " genre-tag train --resume --out 'runs/my run' writes the rest\n"
+    )
 
 
 def test_a_dataset_that_is_damaged_is_one_line(here: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:

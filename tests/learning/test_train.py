@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tagger.evaluation.predictions import read_predictions
+import tagger
+from tagger.evaluation.predictions import PredictionsError, read_predictions
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.predict import ModelError
 from tests.support.checkpoints import GENRES, make_checkpoint
@@ -29,6 +32,7 @@ from training.learning.network import Network, begin
 from training.learning.runs import Run, TrainingError, new_folder, resumed
 from training.learning.train import train_run
 from training.outcome.metrics import SONG_SCORES
+from training.outcome.outcome import OutcomeError
 
 ROOT = Path(__file__).parents[2]
 FAST = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "warmup_epochs": 0.5}
@@ -126,6 +130,37 @@ def test_one_batch_can_be_learned_by_heart(checkpoint: Path) -> None:
     assert network.eval()(waveforms)["logits"].argmax(dim=1).tolist() == labels.tolist()
 
 
+def test_a_run_is_finished_when_all_is_written_and_resume_writes_what_is_missing(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    run = begun(tmp_path / "run", checkpoint, "seed", epochs=1)
+    names = ["checkpoint", "predictions.jsonl", "MODEL_CARD.md", "training.png", "metrics.json"]
+    for name in ("checkpoint", "MODEL_CARD.md"):
+        in_the_way = run.folder / name
+        in_the_way.touch() if name == "checkpoint" else (in_the_way / "folder").mkdir(parents=True)
+        with pytest.raises((OutcomeError, PredictionsError)) as error:
+            train_run(run, make_prepared(), device="cpu", resume=True, tell=quiet)
+        assert error.value.path == in_the_way
+        in_the_way.unlink() if name == "checkpoint" else shutil.rmtree(in_the_way)
+        run = resumed(run.folder, {}, "fake 0")
+    told: list[str] = []
+    train_run(run, make_prepared(), device="cpu", resume=True, tell=told.append)
+    assert not any(line.startswith("epoch ") for line in told)  # what was learned is kept
+    assert all((run.folder / name).exists() for name in names)
+    with pytest.raises(TrainingError, match="finished"):
+        resumed(run.folder, {}, "fake 0")
+
+
+def test_versions_are_told_of_a_package_that_runs_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    installed = train.environment()
+    assert installed["genre-tag"] == tagger.__version__ and installed["torch"] == torch.__version__
+    monkeypatch.setattr("importlib.metadata.Distribution.from_name", not_installed)
+    assert train.environment() == installed
+
+
 class StopError(Exception):
     pass
 
@@ -155,7 +190,8 @@ def test_an_interrupted_training_resumes_to_the_same_result(
         train_run(begun(tmp_path / "run", checkpoint, recipe, **options), make_prepared(), device="cpu", tell=stop)
     assert not (tmp_path / "run" / "checkpoint").exists()
     monkeypatch.chdir(tmp_path)
-    run = resumed(tmp_path / "run", {"epochs": 4}, "fake 0", ("genre-tag", "train", "--resume"))
+    run = resumed(tmp_path / "run", {"epochs": 4}, "fake 0")
+    assert run.argv == ("genre-tag", "train")  # what makes it again
     told: list[str] = []
     outcome = train_run(run, make_prepared(), device="cpu", resume=True, tell=told.append)
     assert [line[:9] for line in told if line.startswith("epoch")] == ["epoch 3/4", "epoch 4/4"]
@@ -212,7 +248,7 @@ def test_a_run_goes_on_with_the_soft_labels_it_was_begun_with(
         train_run(Run(tmp_path / "run", config, "fake 0", ()), make_prepared(), device="cpu", tell=stop)
     options = json.loads((tmp_path / "run" / "run.json").read_text())["options"]
     assert (options["soft_labels"], options["soft_labels_sha256"]) == (str(soft), digest(soft))
-    run = resumed(tmp_path / "run", {"soft_labels": str(soft)}, "fake 0", ())
+    run = resumed(tmp_path / "run", {"soft_labels": str(soft)}, "fake 0")
     write_soft_labels(soft, make_prepared(), seed=1)
     with pytest.raises(TrainingError, match=r"soft\.parquet: has changed since .*run was begun"):
         train_run(run, make_prepared(), device="cpu", resume=True, tell=quiet)
@@ -406,7 +442,7 @@ def test_runs_are_begun_and_found_again(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert new_folder("v2", None).parts[0] == "runs" and new_folder("v2", None).name.startswith("v2-20")
     with pytest.raises(TrainingError, match="no unfinished run"):
-        resumed(None, {}, "x", ())
+        resumed(None, {}, "x")
     run = Run(Path("runs/a"), configure("v2", lr=1e-3), "x", ("genre-tag",))
     run.begin()
     with pytest.raises(TrainingError, match="there is a run already"):
@@ -415,14 +451,14 @@ def test_runs_are_begun_and_found_again(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "full" / "thesis.doc").touch()
     with pytest.raises(TrainingError, match="no run"):
         new_folder("v2", Path("full"))
-    assert resumed(None, {"lr": 1e-3, "seed": None}, "x", ()).config == run.config
+    assert resumed(None, {"lr": 1e-3, "seed": None}, "x").config == run.config
     with pytest.raises(TrainingError, match=r"--lr 0\.001: leave --lr out"):
-        resumed(None, {"lr": 1e-2}, "x", ())
+        resumed(None, {"lr": 1e-2}, "x")
     with pytest.raises(TrainingError, match="other data"):
-        resumed(None, {}, "y", ())
+        resumed(None, {}, "y")
     (tmp_path / "runs/a/run.json").write_text("{")
     with pytest.raises(TrainingError, match=r"run\.json"):
-        resumed(None, {}, "x", ())
+        resumed(None, {}, "x")
     (tmp_path / "runs/a/metrics.json").touch()
     with pytest.raises(TrainingError, match="finished"):
-        resumed(Path("runs/a"), {}, "x", ())
+        resumed(Path("runs/a"), {}, "x")

@@ -96,7 +96,9 @@ def outcome(predictions: Predictions, tmp_path: Path) -> Outcome:
         genres=GENRES,
         model="audioset",
         n_parameters=86_194_186,
+        snippet_seconds=5.0,
         argv=("genre-tag", "train", "--data", "my music", "--epochs", "2"),
+        prepare_argv=("genre-tag", "prepare", "my songs.csv", "--snippet-seconds", "5"),
         options={"lr": 5e-5, "augment": True, "shift": "edge", "head_only": False, "data": Path("my music")},
         contents={
             "train": Contents((80, 90, 7, 85), 786, frozenset({"x", "y"}), 0, 13.1),
@@ -212,7 +214,16 @@ def test_a_folder_that_cannot_be_written_is_named(outcome: Outcome) -> None:
     lost = replace(outcome, folder=outcome.folder / "gone")
     with pytest.raises(OutcomeError, match="No such file") as caught:
         write_outcome(lost)
-    assert caught.value.path == outcome.folder / "gone" / "metrics.json"
+    assert caught.value.path == outcome.folder / "gone" / "confusion.png"
+
+
+@pytest.mark.parametrize("name", ["confusion.png", "MODEL_CARD.md", "training.png", "metrics.json"])
+def test_metrics_are_there_only_when_all_is(outcome: Outcome, name: str) -> None:
+    (outcome.folder / name / "in the way").mkdir(parents=True)
+    with pytest.raises(OutcomeError) as caught:
+        write_outcome(outcome)
+    assert caught.value.path == outcome.folder / name
+    assert not (outcome.folder / "metrics.json").is_file()
 
 
 def test_a_run_that_was_only_evaluated_has_no_curves(outcome: Outcome) -> None:
@@ -300,6 +311,20 @@ def test_the_front_is_what_the_hub_reads(outcome: Outcome) -> None:
     assert front["base_model"] == "MIT/ast-finetuned-audioset-10-10-0.4593"
     assert "base_model" not in card_of(replace(outcome, model="new-mini"))[0]
     assert "base_model" not in card_of(replace(outcome, model=str(outcome.folder)))[0]
+
+
+def test_the_card_says_what_the_model_takes_and_all_that_makes_it_again(outcome: Outcome) -> None:
+    *_, prose = card_of(outcome)
+    assert "takes snippets of 5 s of mono audio at 16 kHz" in prose
+    assert "takes snippets of 0.5 s of" in card_of(replace(outcome, snippet_seconds=0.5))[2]
+    commands = [
+        "$ genre-tag prepare 'my songs.csv' --snippet-seconds 5",
+        "$ genre-tag train --data 'my music' --epochs 2",
+    ]
+    assert "\n".join(commands) in prose
+    # What made a dataset of an earlier version is not known.
+    unknown = card_of(replace(outcome, prepare_argv=()))[2]
+    assert commands[1] in unknown and "genre-tag prepare" not in unknown
 
 
 def test_the_card_has_every_score_with_its_interval(outcome: Outcome) -> None:

@@ -85,4 +85,5 @@ def make_prepared(
         fingerprint=f"fake {seed}",
         waveforms=Waveforms(songs),
         features={},
+        argv=("genre-tag", "prepare", "music"),
     )

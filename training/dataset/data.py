@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Record:
     n_untagged: int
     #: Songs left out of training so that genres are even.
     n_unbalanced: int
+    #: The command that makes it again; none in what earlier versions made.
+    argv: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Prepared:
     waveforms: Waveforms
     #: Split → float16 (n_rows, n_frames, 128), where log-mels are cached.
     features: dict[str, np.memmap]
+    #: The command that makes it again; () where that is not known.
+    argv: tuple[str, ...]
 
 
 def save_dataset(
@@ -157,7 +161,7 @@ def load_prepared(folder: Path) -> Prepared:
         raise DatasetError(folder, reason) from error
     features = load_features(folder, splits, record.snippet_samples) if record.options["cache_features"] else {}
     digest = fingerprint(genres, splits, record.snippet_samples)
-    return Prepared(genres, splits, record.snippet_samples, digest, Waveforms(folder), features)
+    return Prepared(genres, splits, record.snippet_samples, digest, Waveforms(folder), features, tuple(record.argv))
 
 
 def _check_crossing(folder: Path, splits: datasets.DatasetDict, record: Record) -> None:

@@ -68,12 +68,15 @@ def prepare(
     folder: Path,
     options: PrepareOptions,
     *,
+    argv: Sequence[str] = (),
     n_workers: int | None = None,
     force: bool = False,
     watch: Watch = unwatched,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Record:
     """Make a dataset of the songs of a source in `folder`, and give its record; raises DatasetError.
+
+    `argv` is the command that makes it again, for the record.
 
     Stopped at any time, the same call goes on where it was. A finished dataset is left as it is when songs and options
     are those it was made from; `force` makes it anew from others, and decodes only songs it does not have.
@@ -115,6 +118,7 @@ def prepare(
             unknown=dict(left_out.unknown.most_common()),
             n_untagged=left_out.n_untagged,
             n_unbalanced=len(entries) - len(kept),
+            argv=list(argv),
             **_save(folder, kept, heard, options, watch),
         )
         write_record(folder, record)

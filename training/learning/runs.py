@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,7 +77,7 @@ def new_folder(recipe: str, out: Path | None) -> Path:
     return out
 
 
-def resumed(out: Path | None, given: Mapping[str, Any], fingerprint: str, argv: Sequence[str]) -> Run:
+def resumed(out: Path | None, given: Mapping[str, Any], fingerprint: str) -> Run:
     """The unfinished run at `out`, or the newest; raises TrainingError where it cannot go on.
 
     `given` are options by name: they may repeat what the run was begun with, and not contradict it.
@@ -93,7 +93,7 @@ def resumed(out: Path | None, given: Mapping[str, Any], fingerprint: str, argv: 
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
         config = TrainConfig(**record["options"])
-        begun_with = record["fingerprint"]
+        begun_with, argv = record["fingerprint"], tuple(record["argv"])
     except FileNotFoundError as error:
         raise TrainingError(f"{out}: no run was begun there") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -104,4 +104,4 @@ def resumed(out: Path | None, given: Mapping[str, Any], fingerprint: str, argv: 
         if value is not None and value != getattr(config, name):
             option = f"--{name.replace('_', '-')}"
             raise TrainingError(f"{out}: was begun with {option} {getattr(config, name)}: leave {option} out")
-    return Run(out, config, fingerprint, tuple(argv))
+    return Run(out, config, fingerprint, argv)

@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import datasets
 import numpy as np
 import torch
+import transformers
+from safetensors import SafetensorError
 from transformers import ASTFeatureExtractor
 from transformers.trainer_utils import get_last_checkpoint
 
+from tagger import __version__
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
@@ -36,7 +39,7 @@ from training.learning.runs import Run, TrainingError, is_first_process, n_proce
 from training.learning.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
 from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.outcome.metrics import balanced_class_weights
-from training.outcome.outcome import Outcome, contents, score_split, write_outcome
+from training.outcome.outcome import Outcome, OutcomeError, contents, score_split, write_outcome
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared
@@ -68,7 +71,7 @@ def train_run(
     machine = {
         "device": device,
         "processes": str(trainer.args.world_size),
-        "training speed": f"{watch.snippets_per_second:.1f} snippets/s",
+        **({"training speed": f"{watch.snippets_per_second:.1f} snippets/s"} if watch.n_steps else {}),
         "peak memory": f"{peak_memory_gb():.1f} GB",
     }
     outcome, predictions = conclude(
@@ -141,7 +144,9 @@ def conclude(
         genres=prepared.genres,
         model=run.config.model,
         n_parameters=sum(parameter.numel() for parameter in ast.parameters()),
+        snippet_seconds=prepared.snippet_samples / SAMPLE_RATE,
         argv=run.argv,
+        prepare_argv=prepared.argv,
         options=run.config.as_dict(),
         contents={
             name: contents(split["song"], split["artist"], split["label"], split["song_samples"], len(prepared.genres))
@@ -181,14 +186,23 @@ def _predictions(
 
 
 def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
-    """Write the folder that `GenreModel.load` takes: whole, or not at all."""
+    """Write the folder that `GenreModel.load` takes: whole, or not at all. Raises OutcomeError."""
     part = run.checkpoint.with_name("checkpoint.part")
     shutil.rmtree(part, ignore_errors=True)
+    try:
+        _save_into(part, ast, log_mel, outcome, prepared)
+        shutil.rmtree(run.checkpoint, ignore_errors=True)
+        part.rename(run.checkpoint)
+    except (OSError, SafetensorError) as error:
+        raise OutcomeError(run.checkpoint, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _save_into(folder: Path, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
     with quiet_transformers():
-        ast.save_pretrained(part)
+        ast.save_pretrained(folder)
     ASTFeatureExtractor(
         num_mel_bins=ast.config.num_mel_bins, max_length=log_mel.n_frames, mean=log_mel.mean, std=log_mel.std
-    ).save_pretrained(part)
+    ).save_pretrained(folder)
     training = {
         **training_values(outcome.temperature, outcome.threshold),
         "options": outcome.options,
@@ -196,15 +210,14 @@ def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepa
         "scores": {split: heard.scores for split, heard in outcome.scores.items()},
         "environment": outcome.environment,
     }
-    (part / "training.json").write_text(json.dumps(training, indent=1), encoding="utf-8")
-    shutil.rmtree(run.checkpoint, ignore_errors=True)
-    part.rename(run.checkpoint)
+    (folder / "training.json").write_text(json.dumps(training, indent=1), encoding="utf-8")
 
 
 def environment() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    packages = ("torch", "transformers", "datasets", "numpy", "genre-tag")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = (torch, transformers, datasets, np)  # what runs, be it an installed distribution or not
+    versions = {package.__name__: str(package.__version__) for package in packages}
+    return {"python": platform.python_version(), **versions, "genre-tag": __version__}
 
 
 def _trained(

@@ -47,10 +47,11 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _command(line: str) -> str:
-    """A fenced block with a command line, whatever is in it."""
-    fence = "`" * max(3, *(1 + len(ticks) for ticks in re.findall("`+", line)), 0)
-    return f"{fence}console\n$ {line}\n{fence}"
+def _commands(*lines: str) -> str:
+    """A fenced block with command lines, whatever is in them."""
+    block = "\n".join(f"$ {line}" for line in lines)
+    fence = "`" * max(3, *(1 + len(ticks) for ticks in re.findall("`+", block)), 0)
+    return f"{fence}console\n{block}\n{fence}"
 
 
 def _share(value: float) -> str:
@@ -97,17 +98,17 @@ def _what_it_is(outcome: Outcome) -> str:
     return f"""\
 # {escaped(outcome.folder.name)}
 
-An Audio Spectrogram Transformer (`ASTForAudioClassification`) that hears ten seconds of mono audio at 16 kHz and
-answers with one of {len(outcome.genres)} genres: {", ".join(map(escaped, outcome.genres))}.
+An Audio Spectrogram Transformer (`ASTForAudioClassification`) that takes snippets of {outcome.snippet_seconds:g} s of
+mono audio at 16 kHz and answers with one of {len(outcome.genres)} genres: {", ".join(map(escaped, outcome.genres))}.
 It has {outcome.n_parameters / 1e6:.1f} million parameters and began as {escaped(_began_as(outcome))}.
 
 To tag music with it:
 
-{_command(f"genre-tag --model {shlex.quote(str(outcome.folder))} ~/Music")}
+{_commands(f"genre-tag --model {shlex.quote(str(outcome.folder))} ~/Music")}
 
 To make it again:
 
-{_command(shlex.join(outcome.argv))}
+{_commands(*(shlex.join(argv) for argv in (outcome.prepare_argv, outcome.argv) if argv))}
 """
 
 

@@ -27,7 +27,7 @@ from tagger.evaluation.metrics import (
     song_logits,
 )
 from tagger.evaluation.predictions import SPLITS, Predictions
-from tagger.evaluation.run_folder import VERSION
+from tagger.evaluation.run_folder import FINISHED, VERSION
 from tagger.report.document import Matrix
 from tagger.report.plots import confusion_figure, png
 from training.outcome.calibrate import MinConfidence, training_values
@@ -108,7 +108,9 @@ class Outcome:
     genres: tuple[str, ...]
     model: str  # what the network began as: a hub id, a folder, a name of training.learning.config.NEW_MODELS
     n_parameters: int
+    snippet_seconds: float  # length of what it takes
     argv: tuple[str, ...]  # what the user typed
+    prepare_argv: tuple[str, ...]  # to make the dataset; () where an earlier version made it, and did not keep it
     options: Mapping[str, Any]
     contents: Mapping[str, Contents]  # of every split
     scores: Mapping[str, SplitScores]  # of validate, and of test where there is one
@@ -150,20 +152,19 @@ class Outcome:
 
 
 def write_outcome(outcome: Outcome) -> None:
-    """Write metrics.json, confusion.png, MODEL_CARD.md and, of what was trained, training.png into the run's folder.
-
-    Raises OutcomeError.
+    """Write confusion.png, MODEL_CARD.md and, of what was trained, training.png into the run's folder, and metrics.json
+    when all else is there: a run that has one is finished. Raises OutcomeError.
     """
     matrix = outcome.scores[outcome.judged].confusion
     title = f"{outcome.judged}: {matrix.sum()} songs, {np.trace(matrix)} right"
     files = {
-        "metrics.json": json.dumps(metrics(outcome), indent=1, allow_nan=False).encode(),
         "confusion.png": png(confusion_figure(Matrix("confusion", title, outcome.genres, outcome.genres, matrix))),
         # A path that is not UTF-8 holds what UTF-8 cannot: lone surrogates.
         "MODEL_CARD.md": model_card(outcome).encode("utf-8", "backslashreplace"),
     }
     if outcome.is_trained:
         files["training.png"] = png(training_figure(outcome.history))
+    files[FINISHED] = json.dumps(metrics(outcome), indent=1, allow_nan=False).encode()
     for name, data in files.items():
         try:
             with replacing(outcome.folder / name) as file:
