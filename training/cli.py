@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import USAGE, Fraction, NothingDoneError, command_line
+from tagger.cli.settings import INTERRUPTED, USAGE, Fraction, NothingDoneError, command_line
 from training.cli_prepare import make_dataset
 from training.dataset.options import PrepareOptions
 from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
@@ -98,7 +98,7 @@ def train(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
-    from tagger.cli.terminal import printable
+    from tagger.cli.terminal import tell
     from tagger.evaluation.predictions import PredictionsError
     from tagger.pipeline.predict import ModelError
     from training.dataset.songs import DatasetError
@@ -111,9 +111,9 @@ def train(
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
 
-    def tell(line: str) -> None:
+    def tell_once(line: str) -> None:
         if is_first_process():
-            click.echo(printable(line), err=True)
+            tell(line)
 
     argv = command_line()
     try:
@@ -126,15 +126,16 @@ def train(
         from training.outcome.outcome import OutcomeError
 
         try:
-            outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell)
+            outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell_once)
             if outcome is not None:
                 click.echo(_summary(outcome))
         except (OutcomeError, PredictionsError) as error:
             rest = f"genre-tag train --resume --out {shlex.quote(str(run.folder))} writes the rest"
             raise NothingDoneError(f"{error}: what was learned is kept, {rest}") from error
-        except KeyboardInterrupt:
-            tell(f"Interrupted. To go on from the last whole epoch: genre-tag train --resume --out {run.folder}")
-            raise
+        except KeyboardInterrupt as error:
+            go_on = f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
+            tell_once(f"Interrupted. To go on from the last whole epoch: {go_on}")
+            raise click.exceptions.Exit(INTERRUPTED) from error
     except (DatasetError, ModelError, TrainingError) as error:
         raise NothingDoneError(str(error)) from error
 

@@ -123,23 +123,18 @@ def make_dataset(
     force: bool = False,
 ) -> None:  # fmt: skip
     """Make a dataset, which the command `argv` makes again, and show what is in it. Raises NothingDoneError."""
+    from tagger.cli.terminal import tell
     from training.dataset.prepare import prepare as make
     from training.dataset.songs import DatasetError
 
     try:
-        record = make(source, folder, options, argv=argv, n_workers=n_workers, force=force, watch=_watch, tell=_tell)
+        record = make(source, folder, options, argv=argv, n_workers=n_workers, force=force, watch=_watch, tell=tell)
     except DatasetError as error:
         raise NothingDoneError(str(error)) from error
     except KeyboardInterrupt as error:
-        _tell("Interrupted. Decoded songs are kept; the same command goes on from here.")
+        tell("Interrupted. Decoded songs are kept; the same command goes on from here.")
         raise click.exceptions.Exit(INTERRUPTED) from error
     _show(record, folder)
-
-
-def _tell(line: str) -> None:
-    from tagger.cli.terminal import printable
-
-    click.echo(printable(line), err=True)
 
 
 def _watch(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:

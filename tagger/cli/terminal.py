@@ -92,6 +92,11 @@ def outcome(result: SongResult, verbose: bool = False) -> str:
     return line
 
 
+def tell(line: str) -> None:
+    """Print a line on stderr, above a progress bar if there is one."""
+    tqdm.write(printable(line), file=sys.stderr)
+
+
 class Screen:
     """Shows a run while it goes on. Use as a context manager; call `show` once per song."""
 

@@ -3,13 +3,16 @@
 import csv
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from tagger.cli.main import main
+from tests.screens import Terminal
 from tests.support.checkpoints import make_checkpoint
 from tests.support.songs import make_song
 from training.outcome.outcome import OutcomeError
@@ -127,6 +130,20 @@ def test_what_cannot_be_written_is_one_line_that_says_how_to_go_on(
         "genre-tag: runs/my run/MODEL_CARD.md: No space left on device: what was learned is kept,"
         " genre-tag train --resume --out 'runs/my run' writes the rest\n"
     )
+
+
+def test_what_a_training_tells_stands_alone_above_its_bar(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train_run(*_: object, tell: Callable[[str], None], **__: object) -> None:
+        with tqdm(total=2, leave=False) as bar:
+            bar.update()
+            tell("epoch 1/2")
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("training.cli._dataset", lambda *_: SimpleNamespace(fingerprint="x"))
+    monkeypatch.setattr("training.learning.train.train_run", train_run)
+    assert genre_tag("train") == 0
+    assert terminal.lines() == ["epoch 1/2"]
 
 
 def test_a_dataset_that_is_damaged_is_one_line(here: Path, songs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 from transformers import TrainingArguments
 
+from tagger.cli.terminal import tell
+from tests.screens import Terminal
 from training.learning.config import configure
 from training.learning.runs import Run, TrainingError
 from training.learning.trainer import Watch, choose_precision, training_arguments
@@ -112,6 +114,20 @@ def test_a_cpu_says_after_three_steps_how_long_it_will_take(monkeypatch: pytest.
     for step in range(1, 6):
         watch.on_step_end(None, SimpleNamespace(global_step=step, max_steps=303), None)
     assert told == ["about 60 minutes to go, 0.7 snippets/s, evaluation not counted"]
+
+
+def test_what_is_told_stands_alone_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    watch = Watch(tell, batch_size=8, slow=False)
+    watch.on_train_begin(None, SimpleNamespace(is_world_process_zero=True, max_steps=3, global_step=0), None)
+    tell("epoch 1/3  \x1b[2J")
+    watch.on_step_end(None, SimpleNamespace(global_step=1, max_steps=3), None)
+    tell("epoch 2/3")
+    assert terminal.lines()[:2] == ["epoch 1/3  \\x1b[2J", "epoch 2/3"]
+    assert len(terminal.lines()) == 3 and "/3 [" in terminal.lines()[2]
+    watch.on_train_end(None, None, None)
+    assert terminal.lines() == ["epoch 1/3  \\x1b[2J", "epoch 2/3"]
 
 
 def test_an_epoch_is_one_line() -> None:

@@ -271,6 +271,8 @@ def _trained(
                 raise TrainingError(
                     f"one snippet does not fit into the memory of {device}: take a smaller --model"
                 ) from error
+        finally:
+            watch.close()
         at_once = next(n for n in range(at_once // 2, 0, -1) if config.batch_size // n_devices % n == 0)
         tell(f"out of memory: {at_once} snippets at a time from here on, gathered to steps of {config.batch_size}")
         last = get_last_checkpoint(run.trainer) if run.trainer.is_dir() else None
@@ -299,7 +301,7 @@ def _begin_wandb(run: Run) -> None:
     try:
         wandb.init(name=run.folder.name, dir=run.folder, config=run.config.as_dict())
     except Exception as error:  # no key, no network, no space: each has a class of its own
-        why = str(error).splitlines()[0]
+        why = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0].rstrip(".")
         raise TrainingError(
             f"wandb: {why}: log in by `wandb login`, or keep the log here by WANDB_MODE=offline"
         ) from error

@@ -226,6 +226,10 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away, also where training ends otherwise."""
         if self.bar is not None:
             self.bar.close()
 
