@@ -100,7 +100,7 @@ def prepare(
 
     SOURCE is a folder with a sub-folder per genre, a library whose songs have genre tags, or a table (.csv, .tsv)
     with the columns path, genre, and perhaps artist, album, album_artist, and split (train, validate,
-    perhaps test), which then decides instead of --split.
+    perhaps test), which then decides instead of --split. What a table says outweighs the songs' own tags.
 
     Every song is decoded once: 115 MB per hour. Stopped at any time, the same command goes on where it was.
 

@@ -214,6 +214,18 @@ def test_a_table_that_says_the_splits_is_followed_and_audited(
     assert record.n_songs["hiphop"] == {"train": 2, "validate": 0, "test": 2} and record.audit["artist_disjoint"]
 
 
+def test_what_a_table_overrules_is_told(copy: Path, library: Path, tmp_path: Path, nothing_decoded: None) -> None:
+    rows = [f"{path},{path.parent.name},{path}" for path in sorted(library.rglob("[0-2].flac"))]
+    (tmp_path / "songs.csv").write_text("\n".join(["path,genre,artist", *rows]), encoding="utf-8")
+    told: list[str] = []
+    prepare.prepare(tmp_path / "songs.csv", copy, PrepareOptions(), n_workers=1, force=True, tell=told.append)
+    (line,) = (line for line in told if "in their tags" in line)
+    assert line.startswith(f"{len(rows)} songs have another artist in their tags than in the table, which counts: ")
+    assert {row["artist"] for split in load_prepared(copy).splits.values() for row in split} <= set(
+        map(str, library.rglob("*"))
+    )
+
+
 def test_a_table_without_a_test_split_is_taken_and_told_of(
     copy: Path, library: Path, tmp_path: Path, nothing_decoded: None
 ) -> None:

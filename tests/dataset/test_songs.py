@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.songs import make_song
-from training.dataset.songs import DatasetError, LabelledSong, LeftOut, find_labelled, identify_songs
+from training.dataset.songs import DatasetError, Labelled, LabelledSong, LeftOut, find_labelled, identify_songs
+from training.dataset.splits import artist_key
 
 
 def library(root: Path, songs: Mapping[str, Mapping[str, str]]) -> Path:
@@ -207,6 +208,33 @@ def test_a_table_may_say_the_splits(tmp_path: Path) -> None:
 def test_an_empty_cell_outweighs_the_tag(tmp_path: Path) -> None:
     found = find_labelled(table(tmp_path, "path,genre,artist\nmusic/a.flac,Pop,\n"))
     assert found.songs[0].artist == ""
+
+
+def test_what_the_table_says_outweighs_every_tag_and_is_said(tmp_path: Path) -> None:
+    tags = {"artist": "Tagged", "album_artist": "Various", "album": "LP", "genre": "Pop"}
+    library(tmp_path, {"a.flac": tags, "b.flac": tags | {"genre": "hip hop"}, "c.flac": tags, "d.flac": {}})
+
+    def found(columns: str, *rows: str) -> Labelled:
+        (tmp_path / "songs.csv").write_text("\n".join((columns, *rows)) + "\n")
+        return find_labelled(tmp_path / "songs.csv")
+
+    by_artist = found("path,genre,artist", "a.flac,Pop,X", "b.flac,Pop,X", "c.flac,Pop,Tagged", "d.flac,Pop,X")
+    assert {artist_key(song) for song in by_artist.songs} == {"x", "tagged"}
+    assert {(song.artist, song.album_artist, song.album) for song in by_artist.songs[:2]} == {("X", "", "LP")}
+    assert by_artist.overruled == (
+        f"3 songs have another artist in their tags than in the table, which counts: {tmp_path / 'a.flac'} has"
+        " 'Tagged' there, and 'X' in the table.",
+        f"1 song has another genre in its tags than in the table, which counts: {tmp_path / 'b.flac'} has"
+        " 'hip hop' there, and 'Pop' in the table.",
+    )
+    both = found(
+        "path,genre,artist,album_artist,album", "a.flac,My Own,tagged,Various,lp", "b.flac,Hip-Hop,TAGGED,Y,EP"
+    )
+    assert [(song.album_artist, song.album) for song in both.songs] == [("Various", "lp"), ("Y", "EP")]
+    assert [line.partition(" in ")[0] for line in both.overruled] == [
+        "1 song has another album", "1 song has another album artist", "1 song has another genre",
+    ]  # fmt: skip
+    assert found("path,genre", "a.flac,Pop", "d.flac,Rock").overruled == ()
 
 
 def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def prepare(
     labelled = find_labelled(source, options.labels, options.names, options.exclude, watch)
     tell(f"{len(labelled.songs)} songs, labelled {labelled.reason}.")
     left_out = labelled.left_out
-    for line in left_out.unlabelled():
+    for line in (*labelled.overruled, *left_out.unlabelled()):
         tell(line)
     songs = identify_songs(_limited(labelled.songs, options), left_out, watch)
     songs = _with_enough_groups(source, songs, [], options, left_out)

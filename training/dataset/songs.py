@@ -79,6 +79,8 @@ class Labelled:
     left_out: LeftOut
     #: Where the genres come from, and why from there, as a sentence.
     reason: str
+    #: What the songs' own tags say otherwise than the table, in a sentence for each of its columns.
+    overruled: tuple[str, ...] = ()
 
 
 def unwatched(items: Iterable[Any], what: str, total: int) -> Iterable[Any]:
@@ -96,9 +98,10 @@ def find_labelled(
     """The songs of a source with their genres, in library order; raises DatasetError where there are none.
 
     A file is a table (CSV or TSV) with a header: `path`, `genre`, and perhaps `artist`, `album`, `album_artist`, and
-    `split`; paths are relative to its folder. In a folder, genres are the names of its sub-folders or the songs' own
-    tags: see `_folders_are_genres` for what "auto" takes. `names` (a map file) renames genres, "" drops one. Names of
-    folders and tables are kept as they are; tags become the canonical genres, the first that is known.
+    `split`; paths are relative to its folder, and its columns outweigh the songs' own tags. In a folder, genres are the
+    names of its sub-folders or the songs' own tags: see `_folders_are_genres` for what "auto" takes. `names` (a map
+    file) renames genres, "" drops one. Names of folders and tables are kept as they are; tags become the canonical
+    genres, the first that is known.
     """
     by_key = {genre_key(genre): name for genre, name in (names or {}).items()}
     if source.is_file():
@@ -210,7 +213,7 @@ def _song(path: Path, genre: str, found: Metadata | TagError, heap: Path) -> Lab
 
 def _table(source: Path, names: Mapping[str, str], watch: Watch) -> Labelled:
     """The songs of a CSV or TSV table; artist and album from the songs' own tags where it has no column for them."""
-    left_out = LeftOut()
+    left_out, overruled = LeftOut(), Overruled()
     songs: list[LabelledSong] = []
     rows = _rows(source)
     _check_splits(source, rows)
@@ -226,10 +229,58 @@ def _table(source: Path, names: Mapping[str, str], watch: Watch) -> Labelled:
             found = _metadata(path)
             song = _song(path, genre, found, source.parent)
             given = {name: row[name].strip() for name in ("artist", "album", "album_artist") if name in row}
+            overruled.note(path, found, given | {"genre": genre}, names)
+            if "artist" in given:  # says whose song it is; else the artist of the album in its tags would
+                given.setdefault("album_artist", "")
             songs.append(LabelledSong(**{**vars(song), **given, "split": row.get("split", "")}))
     if not songs:
         raise DatasetError(source, "no song in it with a genre that can be found")
-    return Labelled(tuple(songs), left_out, f"by the table{', which also says the splits' * bool(songs[0].split)}")
+    reason = f"by the table{', which also says the splits' * bool(songs[0].split)}"
+    return Labelled(tuple(songs), left_out, reason, overruled.lines())
+
+
+@dataclass
+class Overruled:
+    """What songs' own tags say otherwise than a table."""
+
+    #: Column → number of songs.
+    n_songs: Counter[str] = field(default_factory=Counter)
+    #: Column → its first song, what that has in its tags, and in the table.
+    examples: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
+
+    def note(self, path: Path, found: Metadata | TagError, given: Mapping[str, str], names: Mapping[str, str]) -> None:
+        """Compare the tags of a song with what is given by column; names of genres are as in `_known`."""
+        if isinstance(found, TagError):
+            return
+        tags: dict[str, tuple[str, ...]] = {
+            "artist": (found.artist,), "album": (found.album,), "album_artist": (found.album_artist,),
+        }  # fmt: skip
+        if "album_artist" not in given:
+            tags["artist"] = (found.artist, found.album_artist)
+        for column, value in given.items():
+            if column == "genre":
+                same = {genre_key(value), genre_key(canonical(value) or value)}
+                agree = any(same & {genre_key(tag), genre_key(_known(tag, names) or tag)} for tag in found.genres)
+                other = "" if agree else next(iter(found.genres), "")
+            else:
+                other = next((tag for tag in tags[column] if tag and _spelt(tag) != _spelt(value)), "")
+            if other:
+                self.n_songs[column] += 1
+                self.examples.setdefault(column, (path, other, value))
+
+    def lines(self) -> tuple[str, ...]:
+        """How many songs, and one of them, a sentence for each column."""
+        return tuple(
+            f"{count} song{'s have' if count > 1 else ' has'} another {column.replace('_', ' ')} in"
+            f" {'their' if count > 1 else 'its'} tags than in the table, which counts:"
+            " {} has {!r} there, and {!r} in the table.".format(*self.examples[column])
+            for column, count in sorted(self.n_songs.items())
+        )
+
+
+def _spelt(name: str) -> str:
+    """A name by which two spellings that differ in letter case or blanks are one."""
+    return " ".join(name.casefold().split())
 
 
 def _check_splits(source: Path, rows: Sequence[Mapping[str, str]]) -> None:
