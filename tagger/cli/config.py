@@ -26,14 +26,15 @@ class ConfigError(Exception):
 
 def config_path() -> Path:
     """Where the settings are: GENRE_TAG_CONFIG, else config.toml in the system's place for settings."""
-    return Path(os.environ.get("GENRE_TAG_CONFIG") or platformdirs.user_config_path("genre-tag") / "config.toml")
+    given = os.path.expanduser(os.environ.get("GENRE_TAG_CONFIG", ""))
+    return Path(given or platformdirs.user_config_path("genre-tag") / "config.toml")
 
 
-def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
+def read_config(path: Path, known: Collection[str], typed_only: Collection[str] = ()) -> dict[str, Any]:
     """Settings by option name (`min-confidence`; the file may write `min_confidence`), {} when there is no file.
 
     Raises ConfigError for a file that is not TOML and for a key that is not in `known`: a misspelt setting would
-    otherwise go unnoticed.
+    otherwise go unnoticed. Those in `typed_only` are for the command line alone, and the error says so.
     """
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -45,6 +46,13 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
         raise ConfigError(path, f"not valid TOML: {error}") from error
     named = {key.replace("_", "-"): value for key, value in settings.items()}
     for key in named:
+        if key in typed_only:
+            raise typed_only_error(path, key)
         if key not in known:
             raise ConfigError(path, f"unknown setting {key!r}; known are: {', '.join(sorted(known))}")
     return named
+
+
+def typed_only_error(place: Path, name: str) -> ConfigError:
+    """The error for an option that is given in a place other than the command line."""
+    return ConfigError(place, f"{name} is for the command line alone: type --{name}")

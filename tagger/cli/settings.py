@@ -75,10 +75,35 @@ class Separator(click.ParamType):
         return value
 
 
+def variable_of(name: str) -> str:
+    """The variable of the environment that stands for an option.
+
+    >>> variable_of("min-confidence")
+    'GENRE_TAG_MIN_CONFIDENCE'
+    """
+    return f"GENRE_TAG_{name.replace('-', '_').upper()}"
+
+
 def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
     """An option that the environment (GENRE_TAG_NAME) and the settings file can give as well."""
     name = next(name for name in names if name.startswith("--")).removeprefix("--")
-    return click.option(*names, envvar=f"GENRE_TAG_{name.replace('-', '_').upper()}", show_default=True, **attributes)
+    return click.option(*names, envvar=variable_of(name), show_default=True, **attributes)
+
+
+def values_in_file(option: click.Option) -> tuple[tuple[type, ...], str]:
+    """Types of TOML in which the settings file may give an option, and what they are in words."""
+    kind = option.type
+    if option.is_flag:
+        return (bool,), "true or false"
+    if option.multiple:
+        return (str, list), "a list of texts in quotes"
+    if isinstance(kind, CountOr):
+        return (int, str), f"a whole number or one of {', '.join(kind.words)}"
+    if isinstance(kind, click.IntRange):
+        return (int, str), "a whole number"
+    if isinstance(kind, Fraction):
+        return (int, float, str), "a number from 0 to 1"
+    return (str,), f"one of {', '.join(kind.choices)}" if isinstance(kind, click.Choice) else "text in quotes"
 
 
 def source_of(ctx: click.Context, name: str) -> str:

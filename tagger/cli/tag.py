@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields
+from datetime import date, time
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +28,8 @@ from tagger.cli.settings import (
     command_line,
     option,
     source_of,
+    values_in_file,
+    variable_of,
 )
 from tagger.cli.signals import finish_first
 from tagger.pipeline.options import TagOptions
@@ -394,14 +398,62 @@ def settings_of_tag() -> dict[str, click.Option]:
 
 
 def settings_in_file() -> dict[str, Any]:
-    """What the settings file says, by parameter of `tag`, for click's `default_map`. Raises ConfigError."""
-    from tagger.cli.config import config_path, read_config
+    """What the settings file says, by parameter of `tag`, for click's `default_map`.
 
-    options = settings_of_tag()
+    Raises ConfigError, also where file or environment set what is for the command line alone.
+    """
+    from tagger.cli.config import config_path, read_config, typed_only_error
+
+    for name in NEVER_CONFIGURED:
+        if os.environ.get(variable_of(name)):
+            raise typed_only_error(Path(variable_of(name)), name)
+    path, options = config_path(), settings_of_tag()
     return {
-        options[name].name or name: [value] if options[name].multiple and isinstance(value, str) else value
-        for name, value in read_config(config_path(), options).items()
+        options[name].name or name: _setting(path, options[name], name, value)
+        for name, value in read_config(path, options, NEVER_CONFIGURED).items()
     }
+
+
+def _setting(path: Path, option: click.Option, name: str, value: Any) -> Any:
+    """What a setting in the file at `path` stands for; raises ConfigError for a value of the wrong type."""
+    from tagger.cli.config import ConfigError
+
+    types, words = values_in_file(option)
+    texts = value if type(value) is list else []
+    if type(value) not in types or not all(type(text) is str for text in texts):  # to Python, true is a number
+        shown = value if isinstance(value, date | time) else json.dumps(value, default=str)
+        raise ConfigError(path, f"{name} is {shown}, and has to be {words}")
+    if name in PATHS_IN_SETTINGS:
+        return PATHS_IN_SETTINGS[name](value, Path(os.path.abspath(path)).parent)
+    return [value] if option.multiple and isinstance(value, str) else value
+
+
+def _path_from(value: str, folder: Path) -> str:
+    return str(folder / os.path.expanduser(value))
+
+
+def _target_from(value: str, folder: Path) -> str:
+    return value if value == "-" else _path_from(value, folder)
+
+
+def _model_from(value: str, folder: Path) -> str:
+    """A folder where it is written like one or there is one; else the name of a model."""
+    from tagger.models.description import HUB_IDS, STARTER
+
+    path = _path_from(value, folder)
+    is_name = value == STARTER or value in HUB_IDS
+    is_path = value.startswith(("~", ".")) or os.path.isabs(value) or (os.path.exists(path) and not is_name)
+    return path if is_path else value
+
+
+#: Settings that lead to files: in the settings file they begin in its folder, and `~` is the user's.
+PATHS_IN_SETTINGS: dict[str, Callable[[str, Path], str]] = {
+    "map": _path_from,
+    "results": _path_from,
+    "json": _target_from,
+    "csv": _target_from,
+    "model": _model_from,
+}
 
 
 @click.command(short_help="Show the settings in force and where each comes from.")

@@ -47,5 +47,8 @@ def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
 def test_the_environment_can_name_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GENRE_TAG_CONFIG", str(tmp_path / "mine.toml"))
     assert config_path() == tmp_path / "mine.toml"
+    monkeypatch.setenv("GENRE_TAG_CONFIG", "~/mine.toml")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert config_path() == tmp_path / "mine.toml"
     monkeypatch.delenv("GENRE_TAG_CONFIG")
     assert config_path().name == "config.toml"

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from tagger.cli.main import main
-from tagger.cli.tag import tag_options
+from tagger.cli.tag import NEVER_CONFIGURED, PATHS_IN_SETTINGS, settings_of_tag, tag_options
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import ModelError
 from tagger.tags import genre as tags
@@ -360,24 +361,106 @@ def test_command_line_outweighs_environment_outweighs_file(
     assert [(Path(r["path"]).name, r["scale"]) for r in records] == [("rock.mp3", "share of snippets")]
 
 
+@pytest.mark.parametrize("name", NEVER_CONFIGURED)
+def test_what_is_for_the_command_line_alone_is_told_so(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, music: Path, name: str
+) -> None:
+    (tmp_path / "config.toml").write_text(f"{name.replace('-', '_')} = true")
+    run = genre_tag(music)
+    assert (run.code, run.out) == (2, "")
+    assert run.err == f"genre-tag: {tmp_path / 'config.toml'}: {name} is for the command line alone: type --{name}\n"
+    (tmp_path / "config.toml").unlink()
+    variable = f"GENRE_TAG_{name.replace('-', '_').upper()}"
+    monkeypatch.setenv(variable, "1")
+    run = genre_tag(music)
+    assert (run.code, run.out) == (2, "")
+    assert run.err == f"genre-tag: {variable}: {name} is for the command line alone: type --{name}\n"
+    assert tags.read_genres(music / "rock.mp3") == ()
+    monkeypatch.setenv(variable, "")
+    assert genre_tag(music).code == 0
+
+
+def test_an_unknown_setting_is_refused(genre_tag: Callable[..., Run], tmp_path: Path, music: Path) -> None:
+    (tmp_path / "config.toml").write_text("typo = 1")
+    run = genre_tag(music)
+    assert run.code == 2 and "config.toml: unknown setting 'typo'" in run.err
+
+
 @pytest.mark.parametrize(
-    "setting",
-    ["write-tags = true", "overwrite = true", "dry-run = false", "reanalyze = true", "retry-failed = true", "typo = 1"],
+    ("setting", "message"),
+    [
+        ("min-confidence = true", "min-confidence is true, and has to be a number from 0 to 1"),
+        ("min-confidence = [0.5]", "min-confidence is [0.5], and has to be a number from 0 to 1"),
+        ("limit = true", "limit is true, and has to be a whole number"),
+        ("limit = 7.5", "limit is 7.5, and has to be a whole number"),
+        ("snippets = false", "snippets is false, and has to be a whole number or one of all, auto"),
+        ("jobs = 2.0", "jobs is 2.0, and has to be a whole number or one of auto"),
+        ("existing = true", "existing is true, and has to be one of keep, append, replace"),
+        ("json = true", "json is true, and has to be text in quotes"),
+        ("model = 3", "model is 3, and has to be text in quotes"),
+        ("map = 1979-05-27", "map is 1979-05-27, and has to be text in quotes"),
+        ("results = {}", "results is {}, and has to be text in quotes"),
+        ("exclude = [1]", "exclude is [1], and has to be a list of texts in quotes"),
+        ("exclude = 1", "exclude is 1, and has to be a list of texts in quotes"),
+        ('preserve-mtime = "no"', 'preserve-mtime is "no", and has to be true or false'),
+        ("preserve-mtime = 1", "preserve-mtime is 1, and has to be true or false"),
+        ("[existing]\nkeep = true", 'existing is {"keep": true}, and has to be one of keep, append, replace'),
+    ],
 )
-def test_a_setting_that_must_not_or_cannot_be_is_refused(
-    genre_tag: Callable[..., Run], tmp_path: Path, music: Path, setting: str
+def test_a_setting_of_the_wrong_type_is_one_line(
+    genre_tag: Callable[..., Run], tmp_path: Path, music: Path, setting: str, message: str
 ) -> None:
     (tmp_path / "config.toml").write_text(setting)
     run = genre_tag(music)
-    assert run.code == 2 and "config.toml: unknown setting" in run.err
+    assert (run.code, run.out, run.err) == (2, "", f"genre-tag: {tmp_path / 'config.toml'}: {message}\n")
 
 
-def test_writing_cannot_be_switched_on_by_the_environment(
-    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, music: Path
+def test_paths_in_the_settings_file_begin_where_it_lies(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("GENRE_TAG_WRITE_TAGS", "1")
-    assert "Nothing was written" in genre_tag(music).err
-    assert tags.read_genres(music / "rock.mp3") == ()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "400")
+    for value, expected in (("x/y", tmp_path / "x/y"), ("~/y", tmp_path / "home/y"), ("/y", Path("/y"))):
+        for name in PATHS_IN_SETTINGS:
+            written = f"./{value}" if (name, value) == ("model", "x/y") else value
+            (tmp_path / "config.toml").write_text(f'{name} = "{written}"')
+            assert settings(genre_tag)[name] == (str(expected), "settings file")
+    for name in ("json", "csv"):
+        (tmp_path / "config.toml").write_text(f'{name} = "-"')
+        assert settings(genre_tag)[name][0] == "-"
+    monkeypatch.setenv("GENRE_TAG_CONFIG", "../config.toml")
+    (tmp_path / "config.toml").write_text('map = "my.map"')
+    assert settings(genre_tag)["map"][0] == str(tmp_path / "my.map")
+
+
+def test_every_setting_that_is_a_path_begins_there() -> None:
+    paths = {name for name, option in settings_of_tag().items() if isinstance(option.type, click.Path)}
+    assert paths | {"json", "csv", "model"} == PATHS_IN_SETTINGS.keys()
+
+
+@pytest.mark.parametrize("value", ["starter", "audioset", "owner/name"])
+def test_a_model_in_the_settings_may_be_a_name_or_a_folder(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("COLUMNS", "400")
+    (tmp_path / "config.toml").write_text(f'model = "{value}"')
+    assert settings(genre_tag)["model"][0] == value
+    (tmp_path / value).mkdir(parents=True)
+    is_name = value in ("starter", "audioset")
+    assert settings(genre_tag)["model"][0] == (value if is_name else str(tmp_path / value))
+
+
+def test_a_map_in_the_settings_is_used_from_any_folder(
+    genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, music: Path
+) -> None:
+    (tmp_path / "my.map").write_text("Rock = Stone\n")
+    (tmp_path / "config.toml").write_text('map = "my.map"')
+    monkeypatch.chdir(music)
+    assert "– → Stone" in genre_tag("rock.mp3").out
 
 
 def test_a_wrong_value_is_traced_to_its_source(
@@ -410,11 +493,13 @@ FOR_RAY = ("engine", "ray-address", "results")
 def test_every_setting_can_come_from_environment_and_file(
     genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
     assert SETTINGS.keys() == settings(genre_tag).keys() - {"setting"}
     value = SETTINGS[name]
     shown = "True" if value == "true" else value
+    in_file = str(tmp_path / value) if name in PATHS_IN_SETTINGS and value != "audioset" else shown
     (tmp_path / "config.toml").write_text(f"{name} = {value}" if value in ("true", "4") else f'{name} = "{value}"')
-    assert settings(genre_tag)[name] == (shown, "settings file")
+    assert settings(genre_tag)[name] == (in_file, "settings file")
     (tmp_path / "config.toml").unlink()
     monkeypatch.setenv(f"GENRE_TAG_{name.replace('-', '_').upper()}", value)
     assert settings(genre_tag)[name] == (shown, "environment")

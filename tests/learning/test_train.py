@@ -157,6 +157,7 @@ def test_versions_are_told_of_a_package_that_runs_without_being_installed(monkey
         raise PackageNotFoundError(name)
 
     installed = train.environment()
+    assert set(installed) == {"python", "torch", "transformers", "datasets", "numpy", "genre-tag"}
     assert installed["genre-tag"] == tagger.__version__ and installed["torch"] == torch.__version__
     monkeypatch.setattr("importlib.metadata.Distribution.from_name", not_installed)
     assert train.environment() == installed

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,19 +14,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 import torch
-import transformers
-from safetensors import SafetensorError
 from transformers import ASTFeatureExtractor
 from transformers.trainer_utils import get_last_checkpoint
 
-from tagger import __version__
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
-from tagger.models.description import snippet_seconds
+from tagger.models.description import one_line, snippet_seconds
 from tagger.models.features import LogMel
 from tagger.models.genre_model import choose_device, is_out_of_memory
 from tagger.pipeline.predict import ModelError
@@ -193,8 +190,8 @@ def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepa
         _save_into(part, ast, log_mel, outcome, prepared)
         shutil.rmtree(run.checkpoint, ignore_errors=True)
         part.rename(run.checkpoint)
-    except (OSError, SafetensorError) as error:
-        raise OutcomeError(run.checkpoint, getattr(error, "strerror", None) or str(error)) from error
+    except Exception as error:  # a full disk is an error of its own to safetensors
+        raise OutcomeError(run.checkpoint, getattr(error, "strerror", None) or one_line(error)) from error
 
 
 def _save_into(folder: Path, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
@@ -215,9 +212,10 @@ def _save_into(folder: Path, ast: Any, log_mel: LogMel, outcome: Outcome, prepar
 
 def environment() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    packages = (torch, transformers, datasets, np)  # what runs, be it an installed distribution or not
-    versions = {package.__name__: str(package.__version__) for package in packages}
-    return {"python": platform.python_version(), **versions, "genre-tag": __version__}
+    modules = {name: name for name in ("torch", "transformers", "datasets", "numpy")} | {"genre-tag": "tagger"}
+    # Of what runs, be it an installed distribution or not.
+    versions = {name: str(sys.modules[module].__version__) for name, module in modules.items() if module in sys.modules}
+    return {"python": platform.python_version(), **versions}
 
 
 def _trained(
