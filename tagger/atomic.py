@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     It takes its place, and is on the disk, when the block ends; when the block raises, `path` stays as it was. Mode
     and owner stay, a symlink stays a symlink. What is no file with a name (a pipe, /dev/stdout) is written to as it
-    is. Raises OSError, also for a file that may not be written. Songs are replaced by `tagger.tags.swap`, which keeps far
+    is. Raises OSError, also for a file that may not be written. Songs are replaced by `tags.swap`, which keeps far
     more of them.
     """
     real, old = Path(os.path.realpath(path)), _status(path)

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests import make_constraints
+from tests.support import make_constraints
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 
 from tagger.cli.main import main
-from tests.screens import Terminal
 from tests.support.checkpoints import make_checkpoint
+from tests.support.screens import Terminal
 from tests.support.songs import make_song
 from training.outcome.outcome import OutcomeError
 

@@ -21,9 +21,9 @@ import tagger
 from tagger.evaluation.predictions import PredictionsError, read_predictions
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.predict import ModelError
-from tests.screens import Terminal
 from tests.support.checkpoints import GENRES, make_checkpoint
 from tests.support.prepared import make_prepared, write_soft_labels
+from tests.support.screens import Terminal
 from training.cli import _summary
 from training.dataset.soft_labels import digest
 from training.dataset.songs import DatasetError

@@ -8,7 +8,7 @@ import pytest
 from transformers import TrainingArguments
 
 from tagger.cli.terminal import tell
-from tests.screens import Terminal
+from tests.support.screens import Terminal
 from training.learning.config import configure
 from training.learning.runs import Run, TrainingError
 from training.learning.trainer import Watch, choose_precision, training_arguments

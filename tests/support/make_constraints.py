@@ -1,4 +1,4 @@
-"""Makes constraints.txt anew: `make constraints`, or python -m tests.make_constraints. For developers.
+"""Makes constraints.txt anew: `make constraints`, or python -m tests.support.make_constraints. For developers.
 
 A fresh environment gets the newest of everything that pyproject.toml allows and runs the tests. Only if they pass
 are its versions kept; else constraints.txt is as it was. A quarter of an hour and 7 GB.
@@ -26,7 +26,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 FRESH = ROOT / ".venv-fresh"
 WANTED = ".[dev,starter]"
