@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 # The newest versions that pyproject.toml allows, kept if the tests pass with them.
 constraints: $(VENV)/installed
-	$(BIN)/python -m tests.support.make_constraints
+	$(BIN)/python -m tests.campaigns.constraints
 
 # Shows the genre of each song, writes nothing. `make tag MUSIC=~/Music` hears your own songs,
 # `make tag MUSIC=~/Music OPTIONS=--write-tags` writes their genres.

@@ -3,104 +3,80 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+MODULES = sorted(path for half in ("tagger", "training") for path in (ROOT / half).rglob("*.py"))
+
+#: Rooms by level: a module imports from its own room and from lower levels, never from another room of its level.
+LEVELS = (
+    ("tagger/__init__.py", "tagger/errors.py", "tagger/text.py", "tagger/atomic.py"),
+    ("tagger/audio", "tagger/tags"),
+    ("tagger/models",),
+    ("tagger/pipeline",),
+    ("tagger/evaluation", "tagger/cluster", "tagger/doctor"),
+    ("tagger/report",),
+    ("tagger/cli",),
+    ("tagger/__main__.py", "training"),
+)
+MOST_FILES = 10  # of a room, __init__.py not counted
+
+#: Foreign library → the rooms or modules that may import it.
+HOMES: dict[str, set[str]] = {
+    "mutagen": {"tagger/tags"},
+    "av": {"tagger/audio", "tagger/tags/verify.py"},
+    "torch": {"tagger/models", "tagger/doctor/torch_probe.py", "training"},
+    "torchaudio": {"training/starter"},
+    "transformers": {"training/learning"},
+    "safetensors": {"tagger/models", "training/starter"},
+    "huggingface_hub": {"tagger/models", "tagger/doctor"},
+    "click": {"tagger/cli", "training/cli.py", "training/cli_prepare.py", "training/starter"},
+    "rich": {"tagger/cli", "tagger/report", "tagger/text.py", "training/cli_prepare.py"},
+    "sqlite3": {"tagger/pipeline/store.py"},
+    "tqdm": {"tagger/cli", "training"},
+    "tomllib": {"tagger/cli"},
+    "ray": {"tagger/cluster"},
+    "fsspec": {"tagger/cluster"},
+    "pyarrow": {"tagger/cluster", "training"},
+    "ai_edge_litert": {"training/starter"},
+    "datasets": {"training/dataset", "training/outcome"},
+    "evaluate": {"training/outcome"},
+    "sklearn": {"training/outcome"},
+    "matplotlib": {"tagger/report", "training/outcome"},
+    "wandb": {"training/learning"},
+}
+#: Modules of the product that load torch; all others are imported without it.
 TORCH = {
-    "tagger/models/features.py",
     "tagger/models/checkpoint.py",
+    "tagger/models/features.py",
     "tagger/models/genre_model.py",
     "tagger/models/transformer.py",
 }
-MODULES = sorted(path for half in ("tagger", "training") for path in (ROOT / half).rglob("*.py"))
 
-#: Foreign library -> the modules that may import it: of the product, and of the workshop.
-HOMES: dict[str, set[str]] = {
-    "mutagen": {"tagger/tags/containers.py"},
-    "av": {"tagger/audio/decode.py", "tagger/audio/codecs.py", "tagger/tags/verify.py"},
-    "torch": {
-        "tagger/models/checkpoint.py",
-        "tagger/models/features.py",
-        "tagger/doctor/torch_probe.py",
-        "tagger/models/genre_model.py",
-        "tagger/models/transformer.py",
-        "training/learning/augment.py",
-        "training/dataset/cache.py",
-        "training/learning/loader.py",
-        "training/learning/muon.py",
-        "training/learning/network.py",
-        "training/learning/pretrained.py",
-        "training/starter/mixes.py",
-        "training/starter/musicnn.py",
-        "training/starter/teachers.py",
-        "training/learning/train.py",
-        "training/learning/trainer.py",
-    },
-    "torchaudio": {"training/starter/mixes.py", "training/starter/musicnn.py"},
-    "transformers": {
-        "training/learning/network.py",
-        "training/learning/pretrained.py",
-        "training/learning/train.py",
-        "training/learning/trainer.py",
-    },
-    "safetensors": {"tagger/models/checkpoint.py", "training/starter/release.py"},
-    "huggingface_hub": {"tagger/models/description.py", "tagger/doctor/examine.py"},
-    "click": {
-        "tagger/cli/main.py",
-        "tagger/cli/doctor.py",
-        "tagger/cli/explain.py",
-        "tagger/cli/report.py",
-        "tagger/cli/store.py",
-        "tagger/cli/tag.py",
-        "tagger/cli/undo.py",
-        "tagger/cli/settings.py",
-        "tagger/cli/terminal.py",
-        "training/cli.py",
-        "training/cli_prepare.py",
-        "training/starter/corpus.py",
-        "training/starter/labels.py",
-        "training/starter/mixes.py",
-        "training/starter/release.py",
-        "training/starter/tones.py",
-        "training/starter/synthesize.py",
-    },
-    "rich": {
-        "tagger/report/confusion_text.py",
-        "tagger/cli/explain_text.py",
-        "tagger/report/text.py",
-        "tagger/cli/terminal.py",
-        "training/cli_prepare.py",
-    },
-    "sqlite3": {"tagger/pipeline/store.py"},
-    "tqdm": {
-        "tagger/cli/terminal.py",
-        "training/cli_prepare.py",
-        "training/dataset/data.py",
-        "training/starter/corpus.py",
-        "training/starter/labels.py",
-        "training/starter/mixes.py",
-        "training/starter/release.py",
-        "training/starter/synthesize.py",
-        "training/learning/trainer.py",
-    },
-    "tomllib": {"tagger/cli/config.py"},
-    "ray": {"tagger/cluster/engine.py"},
-    "fsspec": {"tagger/cluster/manifest.py"},
-    "pyarrow": {
-        "tagger/cluster/manifest.py",
-        "tagger/cluster/results.py",
-        "training/dataset/soft_labels.py",
-        "training/starter/labels.py",
-    },
-    "ai_edge_litert": {"training/starter/teachers.py"},
-    "datasets": {"training/dataset/data.py", "training/outcome/metrics.py"},
-    "evaluate": {"training/outcome/metrics.py"},
-    "sklearn": {"training/outcome/metrics.py"},
-    "matplotlib": {"tagger/report/explain_png.py", "tagger/report/plots.py", "training/outcome/outcome.py"},
-    "wandb": {"training/learning/train.py"},
-}
+
+def is_in(path: Path, places: Collection[str]) -> bool:
+    """Whether a module is one of these, or in a room of these."""
+    name = path.relative_to(ROOT).as_posix()
+    return any(name == place or name.startswith(f"{place}/") for place in places)
+
+
+def level_of(path: Path) -> int:
+    return next(level for level, places in enumerate(LEVELS) if is_in(path, places))
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of ours; None for another's, and for a name that is not a module."""
+    base = ROOT / module.replace(".", "/")
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.exists()), None)
+
+
+def room_of(path: Path) -> Path:
+    """Its folder; a module right under tagger/ or training/ is a room of its own."""
+    return path if path.parent.parent == ROOT else path.parent
 
 
 def half_of(path: Path) -> str:
@@ -131,12 +107,44 @@ def without_type_checking(tree: ast.Module) -> ast.Module:
     return Drop().visit(tree)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if half_of(p) == "tagger"], ids=lambda p: p.name)
-def test_the_product_never_imports_the_workshop(path: Path) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] == "training"}
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_one_way(path: Path) -> None:
+    upward = set()
+    for other in filter(None, map(file_of, imports(path))):
+        elsewhere = room_of(other) != room_of(path) and half_of(other) == "tagger" and other.name != "__init__.py"
+        if elsewhere and level_of(other) >= level_of(path):
+            upward.add(name_of(other))
+    assert not upward
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if half_of(p) == "training"], ids=lambda p: p.name)
+def test_no_module_of_the_product_imports_the_workshop() -> None:
+    for path in MODULES:
+        if half_of(path) == "tagger":
+            assert not {name for name in imports(path) if name.split(".")[0] == "training"}, path
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    graph = {
+        path: {
+            other for other in map(file_of, imports(path)) if other and other != path and other.name != "__init__.py"
+        }
+        for path in MODULES
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
+
+
+def test_a_room_holds_at_most_ten_files() -> None:
+    rooms = {path.parent for half in ("tagger", "training", "tests") for path in (ROOT / half).rglob("*.py")}
+    sizes = {room: sum(path.name != "__init__.py" for path in room.glob("*.py")) for room in rooms}
+    assert not {str(room.relative_to(ROOT)): size for room, size in sizes.items() if size > MOST_FILES}
+
+
+def test_what_is_named_here_is_there() -> None:
+    named = {place for level in LEVELS for place in level} | {place for homes in HOMES.values() for place in homes}
+    assert not {place for place in named | TORCH if not (ROOT / place).exists()}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if half_of(p) == "training"], ids=name_of)
 def test_the_workshop_cannot_write_into_anyones_music(path: Path) -> None:
     writers = {
         "tagger.cli.tag",
@@ -152,9 +160,9 @@ def test_the_workshop_cannot_write_into_anyones_music(path: Path) -> None:
 
 @pytest.mark.parametrize("library", HOMES)
 def test_every_foreign_library_has_its_home(library: str) -> None:
-    users = {path for path in MODULES if any(name.split(".")[0] == library for name in imports(path))}
-    strangers = {path.relative_to(ROOT).as_posix() for path in users} - HOMES[library]
-    assert not strangers, f"{library} is imported by {strangers}"
+    users = [path for path in MODULES if any(name.split(".")[0] == library for name in imports(path))]
+    strangers = [name_of(path) for path in users if not is_in(path, HOMES[library])]
+    assert users and not strangers
 
 
 def modules_after(statement: str) -> set[str]:

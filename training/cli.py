@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import INTERRUPTED, USAGE, Fraction, NothingDoneError, command_line
+from tagger.cli.settings import INTERRUPTED, USAGE, Fraction, command_line
+from tagger.errors import OutputError, RunError
 from training.cli_prepare import make_dataset
 from training.dataset.options import PrepareOptions
 from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
@@ -99,11 +100,8 @@ def train(
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
     from tagger.cli.terminal import tell
-    from tagger.evaluation.predictions import PredictionsError
-    from tagger.pipeline.predict import ModelError
-    from training.dataset.songs import DatasetError
     from training.learning.config import configure
-    from training.learning.runs import Run, TrainingError, is_first_process, new_folder, resumed
+    from training.learning.runs import Run, is_first_process, new_folder, resumed
 
     given = {name: options[name] for name in OPTION_NAMES}
     try:
@@ -116,28 +114,24 @@ def train(
             tell(line)
 
     argv = command_line()
-    try:
-        prepared = _dataset(data, config.model)
-        if resume:
-            run = resumed(out, given, prepared.fingerprint)
-        else:
-            run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
-        from training.learning.train import train_run
-        from training.outcome.outcome import OutcomeError
+    prepared = _dataset(data, config.model)
+    if resume:
+        run = resumed(out, given, prepared.fingerprint)
+    else:
+        run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
+    from training.learning.train import train_run
 
-        try:
-            outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell_once)
-            if outcome is not None:
-                click.echo(_summary(outcome))
-        except (OutcomeError, PredictionsError) as error:
-            rest = f"genre-tag train --resume --out {shlex.quote(str(run.folder))} writes the rest"
-            raise NothingDoneError(f"{error}: what was learned is kept, {rest}") from error
-        except KeyboardInterrupt as error:
-            go_on = f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
-            tell_once(f"Interrupted. To go on from the last whole epoch: {go_on}")
-            raise click.exceptions.Exit(INTERRUPTED) from error
-    except (DatasetError, ModelError, TrainingError) as error:
-        raise NothingDoneError(str(error)) from error
+    try:
+        outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell_once)
+        if outcome is not None:
+            click.echo(_summary(outcome))
+    except (OutputError, RunError) as error:
+        rest = f"genre-tag train --resume --out {shlex.quote(str(run.folder))} writes the rest"
+        raise type(error)(error.path, f"{error.reason}: what was learned is kept, {rest}") from error
+    except KeyboardInterrupt as error:
+        go_on = f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
+        tell_once(f"Interrupted. To go on from the last whole epoch: {go_on}")
+        raise click.exceptions.Exit(INTERRUPTED) from error
 
 
 def _dataset(data: Path | None, model: str) -> Prepared:

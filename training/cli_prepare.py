@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import INTERRUPTED, CountOr, NothingDoneError, command_line, option
+from tagger.cli.settings import INTERRUPTED, CountOr, command_line, option
 from training.dataset.options import PrepareOptions
 
 if TYPE_CHECKING:
@@ -107,12 +107,9 @@ def prepare(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
-    from tagger.pipeline.genres import MapError, read_map
+    from tagger.pipeline.genres import read_map
 
-    try:
-        names = read_map(map_file) if map_file else {}
-    except MapError as error:
-        raise click.UsageError(str(error)) from error
+    names = read_map(map_file) if map_file else {}
     settings["exclude"] = tuple(settings["exclude"])
     options = PrepareOptions(names=names, n_snippets=None if snippets == "all" else int(snippets), **settings)
     make_dataset(source, out, options, command_line(), None if jobs == "auto" else int(jobs), force)
@@ -122,15 +119,12 @@ def make_dataset(
     source: Path, folder: Path, options: PrepareOptions, argv: Sequence[str], n_workers: int | None = None,
     force: bool = False,
 ) -> None:  # fmt: skip
-    """Make a dataset, which the command `argv` makes again, and show what is in it. Raises NothingDoneError."""
+    """Make a dataset, which the command `argv` makes again, and show what is in it. Raises DatasetError."""
     from tagger.cli.terminal import tell
     from training.dataset.prepare import prepare as make
-    from training.dataset.songs import DatasetError
 
     try:
         record = make(source, folder, options, argv=argv, n_workers=n_workers, force=force, watch=_watch, tell=tell)
-    except DatasetError as error:
-        raise NothingDoneError(str(error)) from error
     except KeyboardInterrupt as error:
         tell("Interrupted. Decoded songs are kept; the same command goes on from here.")
         raise click.exceptions.Exit(INTERRUPTED) from error
@@ -160,7 +154,7 @@ def _show(record: Record, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tagger.cli.terminal import printable
+    from tagger.text import printable
 
     table = Table(box=None, pad_edge=False, caption="songs (groups that share no artist)", caption_justify="left")
     table.add_column("genre")

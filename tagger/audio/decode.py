@@ -21,6 +21,8 @@ from typing import Any
 import av
 import numpy as np
 
+from tagger.errors import AudioError
+
 SAMPLE_RATE = 16_000
 SNIPPET_SAMPLES = 160_000  # 10.0 s: what the AudioSet checkpoint of AST was trained on
 
@@ -69,18 +71,6 @@ DEMUXER = {
     "protocol_whitelist": "none",  # a playlist in disguise must not open other files, or the network
     "indexmem": str(1 << 24),  # five hours of MP3 frames; FFmpeg's own 20 minutes let it forget the early ones
 }
-
-
-class AudioError(Exception):
-    """A song that cannot be heard: its `path` and, in plain words, the `reason`."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 @dataclass(frozen=True)

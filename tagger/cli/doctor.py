@@ -14,6 +14,7 @@ import click
 
 from tagger.cli.settings import SOME_FAILED, source_of
 from tagger.cli.tag import settings_in_file, settings_of_tag, tag, tag_options
+from tagger.errors import SettingsError
 from tagger.pipeline.options import TagOptions
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _settings() -> tuple[dict[str, Any], Check]:
 
     defaults = {"model": "starter", "device": "auto", "precision": TagOptions.precision}
     try:
-        from tagger.cli.config import ConfigError, config_path
+        from tagger.cli.settings import config_path
 
         try:
             in_file = settings_in_file()
@@ -80,7 +81,7 @@ def _settings() -> tuple[dict[str, Any], Check]:
                 path = config_path()
                 said = f"{len(in_file)} in {path}" if path.exists() else f"no file: {path}"
                 return context.params, Check("ok", "settings", said)
-        except ConfigError as error:
+        except SettingsError as error:
             return defaults, Check("problem", "settings", str(error), "mend the file, or delete it")
         except click.BadParameter as error:
             source = source_of(error.ctx, error.param.name or "") if error.ctx and error.param else "settings"
@@ -106,7 +107,7 @@ def _print(check: Check) -> None:
 def _printable(text: str) -> str:
     """Text made harmless, also where that takes a library which is broken."""
     try:
-        from tagger.cli.terminal import printable
+        from tagger.text import printable
     except Exception:
         return repr(text)[1:-1]
     return printable(text)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import SOME_FAILED, USAGE, NothingDoneError, source_of
+from tagger.cli.settings import SOME_FAILED, USAGE, source_of
 from tagger.cli.tag import asked_for, options_of_tag
+from tagger.errors import OutputError
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
@@ -37,8 +38,8 @@ def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **se
     \b
     Exit codes: 0 fine, 1 the song cannot be heard, 2 wrong usage, 3 nothing could be done.
     """
-    from tagger.cli.explain_text import print_explanation
     from tagger.pipeline.explain import explanation_record
+    from tagger.report.explanation import print_explanation
 
     song = _one_song(path)
     if png is not None and png.suffix.lower() != ".png":
@@ -65,34 +66,30 @@ def _one_song(path: str) -> Found:
 
 
 def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
-    from tagger.cli.terminal import printable
     from tagger.pipeline.explain import explain
-    from tagger.pipeline.predict import ModelError
     from tagger.pipeline.store import Store, store_path
+    from tagger.text import printable
 
     def load_model() -> Any:
         from tagger.models.genre_model import GenreModel
 
         return GenreModel.load(description, settings["device"], options.precision)
 
-    try:
-        description, options = asked_for(settings | {"retry_failed": True})
-        with Store(store_path(), lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as store:
-            return explain(song, description, load_model, options, store)
-    except ModelError as error:
-        raise NothingDoneError(str(error)) from error
+    description, options = asked_for(settings | {"retry_failed": True})
+    with Store(store_path(), lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as store:
+        return explain(song, description, load_model, options, store)
 
 
 def _draw(explanation: Explanation, file: Path) -> None:
-    """Raises NothingDoneError where there is nothing to draw, or nowhere to."""
+    """Raises OutputError where there is nothing to draw, or nowhere to."""
     if not explanation.aggregates:
-        raise NothingDoneError(f"{file} is not drawn: nothing was heard.")
+        raise OutputError(file, "is not drawn, as nothing was heard")
     from tagger.atomic import replacing
-    from tagger.report.explain_png import explanation_png
+    from tagger.report.explanation import explanation_png
 
     picture = explanation_png(explanation)
     try:
         with replacing(file) as out:
             out.write(picture)
     except OSError as error:
-        raise NothingDoneError(f"{file}: {error.strerror or error}") from error
+        raise OutputError(file, error.strerror or str(error)) from error

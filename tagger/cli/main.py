@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from tagger import __version__
 from tagger.cli.settings import INTERRUPTED, NOTHING_DONE, USAGE
 from tagger.cli.signals import interrupt
+from tagger.errors import GenreTagError, SettingsError
 
 #: Where each command is; it is imported when it is asked for.
 COMMANDS = {
@@ -71,18 +72,14 @@ def commands(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand not in CONFIGURED:
         return
-    from tagger.cli.config import ConfigError
     from tagger.cli.tag import settings_in_file
 
-    try:
-        ctx.default_map = dict.fromkeys(CONFIGURED, settings_in_file())
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+    ctx.default_map = dict.fromkeys(CONFIGURED, settings_in_file())
 
 
 def _named_source(error: click.BadParameter) -> str:
     """Where a wrong value came from, when not from the command line."""
-    from tagger.cli.config import config_path
+    from tagger.cli.settings import config_path
 
     name = error.param.name if error.param else None
     source = error.ctx.get_parameter_source(name) if error.ctx and name else None
@@ -109,11 +106,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         code = USAGE
     except click.ClickException as error:
-        from tagger.cli.terminal import printable
+        from tagger.text import printable
 
         where = _named_source(error) if isinstance(error, click.BadParameter) else ""
         click.echo(printable(f"genre-tag: {error.format_message()}{where}"), err=True)
         code = error.exit_code
+    except GenreTagError as error:
+        from tagger.text import printable
+
+        click.echo(printable(f"genre-tag: {error}"), err=True)
+        code = USAGE if isinstance(error, SettingsError) else NOTHING_DONE
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     except OSError as error:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from tagger.cli.settings import SOME_FAILED, NothingDoneError
+from tagger.cli.settings import SOME_FAILED
 from tagger.cli.tag import asked_for, limited, options_of_tag
+from tagger.errors import GenreTagError, OutputError
 
 if TYPE_CHECKING:
     from tagger.pipeline.run import SongResult
@@ -104,13 +105,13 @@ def _option(ctx: click.Context, name: str) -> str:
 
 def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
     """The format; raises UsageError for one that cannot go where it is to go."""
-    from tagger.pipeline.records import RecordError, check_target
+    from tagger.pipeline.records import check_target
 
     form = form or (SUFFIXES.get(out.suffix.lower(), "text") if out else "text")
     try:
         if out is not None:
             check_target(out)
-    except RecordError as error:
+    except OutputError as error:
         raise click.UsageError(str(error)) from error
     if out is not None and out.suffix.lower() == ".png":
         raise click.UsageError(f"--out {out}: a picture is drawn by --png {out}.")
@@ -122,26 +123,22 @@ def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
 
 
 def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Report:
-    from tagger.evaluation.predictions import PredictionsError
-    from tagger.evaluation.run_folder import RunError, newest_run
+    from tagger.evaluation.run_folder import newest_run
     from tagger.report.comparison import compare_runs
     from tagger.report.run import report_run
 
-    try:
-        folder = folder or newest_run()
-        return compare_runs(folder, other, split) if other else report_run(folder, split)
-    except (PredictionsError, RunError) as error:
-        raise NothingDoneError(str(error)) from error
+    folder = folder or newest_run()
+    return compare_runs(folder, other, split) if other else report_run(folder, split)
 
 
 def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:
     """The report on the music at these paths, and the exit code."""
     from tagger.audio.library import find_songs
-    from tagger.cli.terminal import Screen, printable
-    from tagger.pipeline.predict import ModelError
+    from tagger.cli.terminal import Screen
     from tagger.pipeline.run import tag_songs
     from tagger.pipeline.store import Store, store_path
     from tagger.report.library import report_library
+    from tagger.text import printable
 
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
     songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
@@ -169,8 +166,6 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
             closing(tag_songs(songs, description, load_model, options, store)) as results,
         ):
             found = report_library(paths, shown(results), description, options)
-    except ModelError as error:
-        raise NothingDoneError(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Interrupted. What was heard is kept; run the same command again for the others.", err=True)
         raise
@@ -178,15 +173,12 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
 
 
 def _write_playlists(found: Report, folder: Path) -> None:
-    """Write the playlists of a report on a library; raises NothingDoneError."""
-    from tagger.cli.terminal import printable
+    """Write the playlists of a report on a library; raises OutputError."""
     from tagger.report.library import all_songs
-    from tagger.report.playlists import PlaylistError, write_playlists
+    from tagger.report.playlists import write_playlists
+    from tagger.text import printable
 
-    try:
-        written = write_playlists(folder, all_songs(found))
-    except PlaylistError as error:
-        raise NothingDoneError(str(error)) from error
+    written = write_playlists(folder, all_songs(found))
     for path in written.left_out:
         click.echo(f"{printable(path)}: in no playlist, which is lines of UTF-8", err=True)
     click.echo(f"Written: {len(written.files)} playlists in {printable(str(folder))}", err=True)
@@ -210,13 +202,13 @@ def _show(found: Report, form: str, out: Path | None) -> None:
 
 
 def _rendered(found: Report, form: str) -> str:
-    from tagger.report import export as report_data
-    from tagger.report import html as report_html
+    from tagger.report import html
+    from tagger.report.document import report_csv, report_json
 
     renderers: dict[str, Callable[[Report], str]] = {
-        "json": report_data.report_json,
-        "csv": report_data.report_csv,
-        "html": report_html.render,
+        "json": report_json,
+        "csv": report_csv,
+        "html": html.render,
     }
     return renderers[form](found)
 
@@ -226,17 +218,17 @@ def _drawn(found: Report) -> bytes:
 
     picture = render(found)
     if picture is None:
-        raise NothingDoneError("there is no confusion to draw: no song has both a genre and a prediction")
+        raise GenreTagError("", "there is no confusion to draw: no song has both a genre and a prediction")
     return picture
 
 
 def _write(path: Path, data: bytes) -> None:
     from tagger.atomic import replacing
-    from tagger.cli.terminal import printable
+    from tagger.text import printable
 
     try:
         with replacing(path) as file:
             file.write(data)
     except OSError as error:
-        raise NothingDoneError(f"{path}: {error.strerror or error}") from error
+        raise OutputError(path, error.strerror or str(error)) from error
     click.echo(f"Written: {printable(str(path))}", err=True)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import click
+import platformdirs
 from click.core import ParameterSource
 
+from tagger.errors import SettingsError
+
 SOME_FAILED, USAGE, NOTHING_DONE, INTERRUPTED = 1, 2, 3, 130  # exit codes; 0: all fine
-
-
-class NothingDoneError(click.ClickException):
-    """A command that could do nothing of what was asked."""
-
-    exit_code = NOTHING_DONE
 
 
 class CountOr(click.ParamType):
@@ -120,3 +120,43 @@ def source_of(ctx: click.Context, name: str) -> str:
 def command_line() -> list[str]:
     """What the user typed, for the journal."""
     return click.get_current_context().obj
+
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def config_path() -> Path:
+    """Where the settings are: GENRE_TAG_CONFIG, else config.toml in the system's place for settings."""
+    given = os.path.expanduser(os.environ.get("GENRE_TAG_CONFIG", ""))
+    return Path(given or platformdirs.user_config_path("genre-tag") / "config.toml")
+
+
+def read_config(path: Path, known: Collection[str], typed_only: Collection[str] = ()) -> dict[str, Any]:
+    """Settings by option name (`min-confidence`; the file may write `min_confidence`), {} when there is no file.
+
+    Raises SettingsError for a file that is not TOML and for a key that is not in `known`: a misspelt setting would
+    otherwise go unnoticed. Those in `typed_only` are for the command line alone, and the error says so.
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(path, error.strerror or str(error)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(path, f"not valid TOML: {error}") from error
+    named = {key.replace("_", "-"): value for key, value in settings.items()}
+    for key in named:
+        if key in typed_only:
+            raise typed_only_error(path, key)
+        if key not in known:
+            raise SettingsError(path, f"unknown setting {key!r}; known are: {', '.join(sorted(known))}")
+    return named
+
+
+def typed_only_error(place: Path, name: str) -> SettingsError:
+    """The error for an option that is given in a place other than the command line."""
+    return SettingsError(place, f"{name} is for the command line alone: type --{name}")

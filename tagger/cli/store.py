@@ -26,8 +26,9 @@ def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 the store cannot be used.
     """
-    from tagger.cli.terminal import print_contents, printable
+    from tagger.cli.terminal import print_contents
     from tagger.pipeline.store import Store, store_path
+    from tagger.text import printable
 
     path = store_path()
     if not path.exists():

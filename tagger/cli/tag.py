@@ -23,7 +23,6 @@ from tagger.cli.settings import (
     USAGE,
     CountOr,
     Fraction,
-    NothingDoneError,
     Separator,
     command_line,
     option,
@@ -32,6 +31,7 @@ from tagger.cli.settings import (
     variable_of,
 )
 from tagger.cli.signals import finish_first
+from tagger.errors import GenreTagError, JournalError, OutputError, SettingsError
 from tagger.pipeline.options import TagOptions
 
 if TYPE_CHECKING:
@@ -203,11 +203,8 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
-    from tagger.cli.terminal import Screen, printable
-    from tagger.cluster.stages import ClusterError, ResultsError
-    from tagger.pipeline.predict import ModelError
-    from tagger.pipeline.records import RecordError, csv_rows, json_lines
-    from tagger.tags.journal import JournalError
+    from tagger.cli.terminal import Screen
+    from tagger.text import printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
     songs = _find(paths, settings)
@@ -217,33 +214,27 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         songs, rows=not quiet and "-" not in targets, progress=not quiet, verbose=settings["verbose"],
         write_tags=settings["write_tags"],
     )  # fmt: skip
-    is_begun = interrupted = False
+    interrupted = False
     try:
         description, options = asked_for(settings)
         if options.min_confidence is None:
             screen.threshold_reason = description.head.threshold_reason.rstrip(".")
         with ExitStack() as stack:
-            records = [
-                stack.enter_context(kind(target))
-                for kind, target in zip((json_lines, csv_rows), targets, strict=True)
-                if target
-            ]
+            records = _open_records(stack, targets)
             stack.enter_context(screen)
             tag_songs = _tag_on_ray if settings["engine"] == "ray" else _tag_here
             results = tag_songs(songs, _library_root(paths, songs), description, options, settings, screen, stack)
-            is_begun = True
             for result in stack.enter_context(closing(results)):
                 with finish_first():
                     for write_record in records:
                         write_record(result)
                     screen.show(result)
-    except RecordError as error:
-        raise (NothingDoneError if is_begun else click.UsageError)(str(error)) from error
-    except (JournalError, ModelError, ClusterError, ResultsError) as error:
+    except GenreTagError as error:
         if screen.counts:
             click.echo(screen.summary(interrupted=True), err=True)
-        hint = ": nothing is written without a record of it" if isinstance(error, JournalError) else ""
-        raise NothingDoneError(f"{error}{hint}") from error
+        if isinstance(error, JournalError):
+            raise JournalError(error.path, f"{error.reason}: nothing is written without a record of it") from error
+        raise
     except KeyboardInterrupt:
         interrupted = True
     if songs:
@@ -253,6 +244,17 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     if songs and all(found.problem and found.failed for found in songs):
         return USAGE
     return SOME_FAILED if screen.counts["failed"] else 0
+
+
+def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Callable[[SongResult], None]]:
+    """What writes the records of --json and --csv; raises UsageError for a place where none can be written."""
+    from tagger.pipeline.records import csv_rows, json_lines
+
+    kinds = [kind(target) for kind, target in zip((json_lines, csv_rows), targets, strict=True) if target]
+    try:
+        return [stack.enter_context(kind) for kind in kinds]
+    except OutputError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _find(paths: Sequence[str], settings: Mapping[str, Any]) -> list[Found]:
@@ -326,18 +328,15 @@ def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
 
 
 def asked_for(settings: Mapping[str, Any]) -> tuple[Description, TagOptions]:
-    """The model a command is to use, and how; raises UsageError for what does not go together, ModelError."""
+    """The model a command is to use, and how; raises UsageError, SettingsError, ModelError."""
     from tagger.models.description import describe
-    from tagger.pipeline.genres import MapError, check_map, read_map
+    from tagger.pipeline.genres import check_map, read_map
 
     file = settings["map_file"]
-    try:
-        names = read_map(file) if file else {}
-        description = describe(settings["model"])
-        if file:
-            check_map(file, names, description.head)
-    except MapError as error:
-        raise click.UsageError(str(error)) from error
+    names = read_map(file) if file else {}
+    description = describe(settings["model"])
+    if file:
+        check_map(file, names, description.head)
     options = tag_options(settings, names)
     _check_separator(options, description.head.genres)
     return description, options
@@ -400,9 +399,9 @@ def settings_of_tag() -> dict[str, click.Option]:
 def settings_in_file() -> dict[str, Any]:
     """What the settings file says, by parameter of `tag`, for click's `default_map`.
 
-    Raises ConfigError, also where file or environment set what is for the command line alone.
+    Raises SettingsError, also where file or environment set what is for the command line alone.
     """
-    from tagger.cli.config import config_path, read_config, typed_only_error
+    from tagger.cli.settings import config_path, read_config, typed_only_error
 
     for name in NEVER_CONFIGURED:
         if os.environ.get(variable_of(name)):
@@ -415,14 +414,13 @@ def settings_in_file() -> dict[str, Any]:
 
 
 def _setting(path: Path, option: click.Option, name: str, value: Any) -> Any:
-    """What a setting in the file at `path` stands for; raises ConfigError for a value of the wrong type."""
-    from tagger.cli.config import ConfigError
+    """What a setting in the file at `path` stands for; raises SettingsError for a value of the wrong type."""
 
     types, words = values_in_file(option)
     texts = value if type(value) is list else []
     if type(value) not in types or not all(type(text) is str for text in texts):  # to Python, true is a number
         shown = value if isinstance(value, date | time) else json.dumps(value, default=str)
-        raise ConfigError(path, f"{name} is {shown}, and has to be {words}")
+        raise SettingsError(path, f"{name} is {shown}, and has to be {words}")
     if name in PATHS_IN_SETTINGS:
         return PATHS_IN_SETTINGS[name](value, Path(os.path.abspath(path)).parent)
     return [value] if option.multiple and isinstance(value, str) else value
@@ -464,7 +462,7 @@ def config(ctx: click.Context) -> None:
     The command line outweighs the environment (GENRE_TAG_MIN_CONFIDENCE=0.7), that the settings file
     (min-confidence = 0.7 in TOML), and that the defaults.
     """
-    from tagger.cli.config import config_path
+    from tagger.cli.settings import config_path
     from tagger.cli.terminal import print_settings
 
     path = config_path()

@@ -9,7 +9,7 @@ from itertools import chain, groupby
 
 import click
 
-from tagger.cli.settings import SOME_FAILED, NothingDoneError, command_line
+from tagger.cli.settings import SOME_FAILED, command_line
 from tagger.cli.signals import finish_first
 
 
@@ -35,21 +35,17 @@ def undo(
     
     Exit codes: 0 fine, 1 some songs could not be taken back, 2 wrong usage, 3 the journal cannot be used.
     """
-    from tagger.tags.journal import JournalError
-
-    try:
-        ctx.exit(_undo(run, paths, only_list, dry_run, root, force))
-    except JournalError as error:
-        raise NothingDoneError(str(error)) from error
+    ctx.exit(_undo(run, paths, only_list, dry_run, root, force))
 
 
 def _undo(
     run_id: str | None, paths: Sequence[str], only_list: bool, dry_run: bool, root: str | None, force: bool
 ) -> int:
-    from tagger.cli.terminal import printable, run_line, undone_line
+    from tagger.cli.terminal import run_line, undone_line
     from tagger.tags.journal import Journal
     from tagger.tags.undo import list_runs
     from tagger.tags.undo import undo as take_back
+    from tagger.text import printable
 
     runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))
     if only_list or run_id is None:

@@ -30,8 +30,10 @@ from tagger.audio.library import Found
 from tagger.audio.workers import Failure, usable_cores
 from tagger.cluster.manifest import name_of
 from tagger.cluster.results import Results
-from tagger.cluster.stages import Answer, ClusterError, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
-from tagger.pipeline.options import ACCELERATOR_BATCH, TagOptions
+from tagger.cluster.stages import Answer, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
+from tagger.errors import ClusterError
+from tagger.models.description import ACCELERATOR_BATCH
+from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import see
@@ -57,7 +59,7 @@ def tag_songs(
 
     Songs that are known come first, then all others as nodes are done with them. Without an `address` a cluster is
     started on this machine, for this run alone, and only if there is a song to look at. Raises ClusterError,
-    ModelError, JournalError and ResultsError, which end the run.
+    ModelError, JournalError and OutputError, which end the run.
     """
     asked: dict[str, Path | str] = {}
     for found in songs:

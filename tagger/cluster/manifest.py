@@ -16,18 +16,11 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 from tagger.audio.library import SONG_SUFFIXES, Found, find_songs
+from tagger.errors import AudioError
 
 MANIFEST_SUFFIXES = frozenset({".parquet", ".csv"})
 COLUMNS = ("uri", "path")
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # one letter is a drive
-
-
-class FetchError(Exception):
-    """What lies at a URI and cannot be had: its `path`, and the `reason`."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 def find_everywhere(
@@ -66,14 +59,14 @@ def name_of(where: Path | str) -> str:
 
 
 def fetch(uri: str, target: str) -> None:
-    """Copy what lies at the URI into a file. Raises FetchError."""
+    """Copy what lies at the URI into a file. Raises AudioError."""
     import fsspec
 
     try:
         with fsspec.open(uri, "rb") as source, open(target, "wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
     except Exception as error:  # each file system has its own
-        raise FetchError(uri, f"cannot be fetched: {_reason(error)}") from error
+        raise AudioError(uri, f"cannot be fetched: {_reason(error)}") from error
 
 
 def suffix_of(uri: str) -> str:

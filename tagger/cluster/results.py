@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 
 from tagger.atomic import replacing
 from tagger.cluster.manifest import locate
-from tagger.cluster.stages import Answer, ResultsError
+from tagger.cluster.stages import Answer
+from tagger.errors import OutputError
 from tagger.pipeline.aggregate import Decision
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
@@ -65,7 +66,7 @@ SCHEMA = pa.schema([
 
 
 class Results:
-    """`with Results(folder, method) as results:` is alone in writing them. Raises ResultsError throughout."""
+    """`with Results(folder, method) as results:` is alone in writing them. Raises OutputError throughout."""
 
     def __init__(self, folder: Path, method: Method) -> None:
         self.folder = folder / f"method={method.key.hex()}"
@@ -83,13 +84,13 @@ class Results:
             with replacing(self.folder / ".method.json") as file:
                 file.write(about)
         except OSError as error:
-            raise ResultsError(self.folder, f"results cannot be kept there ({error.strerror or error})") from error
+            raise OutputError(self.folder, f"results cannot be kept there ({error.strerror or error})") from error
         try:
             if flock is not None:
                 flock(self._lock, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise ResultsError(self.folder, "another run writes there: wait for it, or name other --results") from None
+            raise OutputError(self.folder, "another run writes there: wait for it, or name other --results") from None
         except OSError:  # a file system that knows no locks
             pass
 
@@ -152,9 +153,9 @@ class Results:
             with pq.ParquetFile(path) as file:
                 names, table = file.schema_arrow.names, file.read(columns)
         except (OSError, pa.ArrowException) as error:
-            raise ResultsError(path, f"cannot be read ({error}): move it away, its songs are heard again") from error
+            raise OutputError(path, f"cannot be read ({error}): move it away, its songs are heard again") from error
         if names != SCHEMA.names:
-            raise ResultsError(path, "not as this version of genre-tag writes them: name other --results")
+            raise OutputError(path, "not as this version of genre-tag writes them: name other --results")
         return table
 
     def _save(self, path: Path, table: pa.Table) -> None:
@@ -162,7 +163,7 @@ class Results:
             with replacing(path) as file:  # hidden until then: datasets pass over names that begin with a dot
                 pq.write_table(table, file, compression="zstd")
         except (OSError, pa.ArrowException) as error:
-            raise ResultsError(path, f"cannot be written ({error})") from error
+            raise OutputError(path, f"cannot be written ({error})") from error
 
 
 def _as_table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -25,12 +25,13 @@ from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, Worker, usable_cores
 from tagger.cluster.manifest import fetch, name_of, suffix_of
+from tagger.errors import JournalError, ModelError
 from tagger.models.description import Description
 from tagger.pipeline.options import TagOptions
-from tagger.pipeline.predict import Heard, ModelError, hear
+from tagger.pipeline.predict import Heard, hear
 from tagger.pipeline.run import Song, SongResult, Tagging
 from tagger.pipeline.store import Method, Seen, see
-from tagger.tags.journal import Journal, JournalError
+from tagger.tags.journal import Journal
 
 if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
@@ -39,22 +40,6 @@ if TYPE_CHECKING:
 DECIDING = (
     "existing", "aggregate", "max_genres", "min_confidence", "names", "hardlinks", "separator", "id3v23_multi",
 )  # fmt: skip
-
-
-class ClusterError(Exception):
-    """A cluster that cannot be reached, or does not go on: its `address` and the `reason`."""
-
-    def __init__(self, address: str, reason: str) -> None:
-        super().__init__(f"{address}: {reason}")
-        self.address, self.reason = address, reason
-
-
-class ResultsError(Exception):
-    """Results that cannot be read or written: `path`, `reason`."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 @dataclass(frozen=True)
@@ -236,7 +221,7 @@ class Hearer:
         try:
             yield
         except ModelError as error:
-            self._stop = Stop(ModelError, error.name, error.reason)
+            self._stop = Stop(ModelError, str(error.path), error.reason)
 
 
 def finish(data: bytes, plan: Plan) -> bytes:

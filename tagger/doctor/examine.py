@@ -142,8 +142,8 @@ def _can_write(state: State, name: str, folder: Path, consequence: str) -> Check
 def model(name: str) -> Iterator[Check]:
     """Whether the model can be found; nothing is fetched."""
     from tagger.audio.decode import SAMPLE_RATE
+    from tagger.errors import ModelError
     from tagger.models.description import HUB_ID, HUB_IDS, describe
-    from tagger.pipeline.predict import ModelError
 
     local = local_name(name)
     if local is None and (name in HUB_IDS or HUB_ID.fullmatch(name)):

@@ -87,8 +87,8 @@ def choice(device: str, precision: str) -> Iterator[Check]:
     """The device and the precision that a run would take."""
     import torch
 
+    from tagger.errors import ModelError
     from tagger.models.genre_model import choose_device, choose_precision
-    from tagger.pipeline.predict import ModelError
 
     cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
     with warnings.catch_warnings(record=True) as said:  # torch warns of a driver that is too old for it

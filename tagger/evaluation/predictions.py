@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tagger.atomic import replacing
+from tagger.errors import RunError
 
 FILE_NAME = "predictions.jsonl"  # in the folder of a run
 FORMAT, VERSION = "genre-tag predictions", 1
@@ -28,14 +29,6 @@ _TEXTS = ("split", "song", "path", "artist", "reference")
 _FIELDS = (*_TEXTS, "start_seconds", "logits")
 _FIELDS_OF = itemgetter(*_FIELDS)
 _COLUMNS = ("splits", "songs", "paths", "artists", "starts_seconds", "labels", "logits")
-
-
-class PredictionsError(Exception):
-    """A predictions log that cannot be read or written: `path`, and `reason` with the line number."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +75,13 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the log, in place of what was there; at any moment there is the old file or the whole new one.
 
     Logits have nine significant digits, from which every float32 comes back as it was (IEEE 754: fewer do not do):
-    what is decided from the log is what was decided from the network. Raises PredictionsError.
+    what is decided from the log is what was decided from the network. Raises RunError.
     """
     try:
         with replacing(path) as file:
             file.writelines(line.encode("ascii") for line in _lines(predictions))
     except OSError as error:
-        raise PredictionsError(path, error.strerror or str(error)) from error
+        raise RunError(path, error.strerror or str(error)) from error
 
 
 def _lines(predictions: Predictions) -> Iterator[str]:
@@ -116,42 +109,42 @@ def _lines(predictions: Predictions) -> Iterator[str]:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """The log at `path`, every line checked. Raises PredictionsError."""
+    """The log at `path`, every line checked. Raises RunError."""
     try:
         with path.open("rb") as file:
             first = file.readline(_LONGEST_HEAD)
             head = _read_head(path, first)
             return _read_rows(path, head, file)
     except OSError as error:
-        raise PredictionsError(path, error.strerror or str(error)) from error
+        raise RunError(path, error.strerror or str(error)) from error
 
 
 def _read_head(path: Path, line: bytes) -> dict[str, Any]:
     """Genres, temperature and min_confidence, as `Predictions` has them."""
     if not line:
-        raise PredictionsError(path, "empty")
+        raise RunError(path, "empty")
     try:
         head = json.loads(str(line, "utf-8"))
     except (ValueError, RecursionError):
         head = None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise PredictionsError(path, f"line 1: no predictions log: it does not begin with the format {FORMAT!r}")
+        raise RunError(path, f"line 1: no predictions log: it does not begin with the format {FORMAT!r}")
     version = head.get("version")
     if version != VERSION:
         is_newer = isinstance(version, int) and version > VERSION
         way_out = "update genre-tag" if is_newer else "train again"
-        raise PredictionsError(path, f"line 1: version {version!r} where this genre-tag reads {VERSION}: {way_out}")
+        raise RunError(path, f"line 1: version {version!r} where this genre-tag reads {VERSION}: {way_out}")
     genres = head.get("genres")
     if not isinstance(genres, list) or not genres or not all(isinstance(genre, str) and genre for genre in genres):
-        raise PredictionsError(path, "line 1: genres must be a list of names")
+        raise RunError(path, "line 1: genres must be a list of names")
     if len(set(genres)) < len(genres):
-        raise PredictionsError(path, "line 1: genres names one twice")
+        raise RunError(path, "line 1: genres names one twice")
     temperature, least = head.get("temperature"), head.get("min_confidence")
     if temperature is not None and not (_is_number(temperature) and 0 < temperature < math.inf):
-        raise PredictionsError(path, f"line 1: temperature {temperature!r} must be a number above 0")
+        raise RunError(path, f"line 1: temperature {temperature!r} must be a number above 0")
     least = math.inf if least == {} else least
     if least not in (None, math.inf) and not (_is_number(least) and 0 <= least <= 1):
-        raise PredictionsError(path, f"line 1: min_confidence {least!r} must be a number from 0 to 1")
+        raise RunError(path, f"line 1: min_confidence {least!r} must be a number from 0 to 1")
     return {"genres": tuple(genres), "temperature": temperature, "min_confidence": least}
 
 
@@ -165,18 +158,18 @@ def _read_rows(path: Path, head: dict[str, Any], lines: Iterator[bytes]) -> Pred
         try:
             texts, start, values = _read_row(line, label_of)
         except ValueError as error:
-            raise PredictionsError(path, f"line {number}: {error}") from None
+            raise RunError(path, f"line {number}: {error}") from None
         split, song, *_, reference = texts
         if known.setdefault(song, (split, reference)) != (split, reference):
             before = " ".join(known[song])
-            raise PredictionsError(path, f"line {number}: song {song} is {split} {reference} here, {before} above")
+            raise RunError(path, f"line {number}: song {song} is {split} {reference} here, {before} above")
         for column, text in zip(columns, texts, strict=False):
             column.append(shared.setdefault(text, text))
         labels.append(label_of[reference])
         starts_seconds.append(start)
         logits.extend(values)
     if not labels:
-        raise PredictionsError(path, "no line after the first: it holds no predictions")
+        raise RunError(path, "no line after the first: it holds no predictions")
     splits, songs, paths, artists = (np.array(column, object) for column in columns)
     return Predictions(
         **head,

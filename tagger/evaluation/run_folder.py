@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tagger.errors import RunError
 from tagger.evaluation.metrics import SongLogits, song_logits
 from tagger.evaluation.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
 from tagger.pipeline.aggregate import softmax
@@ -20,14 +21,6 @@ RECORD = "run.json"  # what was asked for: written first
 FINISHED = "metrics.json"  # written last
 VERSION = 1  # of metrics.json
 _MARKS = (FILE_NAME, FINISHED, RECORD)  # no folder of music holds any
-
-
-class RunError(Exception):
-    """A run folder that nothing can be told of: `path`, and `reason` with a way out."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 def is_run(folder: Path) -> bool:
@@ -99,7 +92,7 @@ def told(values: Any, *keys: str) -> Any:
 
 
 def read_split(folder: Path, split: str) -> HeardSplit:
-    """A split of a run. Raises RunError and PredictionsError."""
+    """A split of a run. Raises RunError and RunError."""
     if not (folder / FILE_NAME).is_file():
         if not is_run(folder):
             raise RunError(folder, f"no run folder: no {FILE_NAME} in there")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
+from tagger.errors import ModelError
 from tagger.models.description import WEIGHTS, Description, one_line, read_table
 from tagger.models.features import LogMel
 from tagger.models.transformer import Architecture, Transformer
-from tagger.pipeline.predict import ModelError
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.pipeline.genres import GenreHead, audioset_head
-from tagger.pipeline.predict import ModelError
+from tagger.errors import ModelError
+from tagger.models.head import GenreHead, audioset_head
 
 STARTER = "starter"  # embedded: tagger/models/starter
 HUB_IDS = {"audioset": "MIT/ast-finetuned-audioset-10-10-0.4593"}
@@ -39,6 +39,8 @@ FRAMES_PER_SECOND = 100  # of every AST: `features.FRAME_HOP_SAMPLES` is 10 ms
 
 # Least confidence at which a genre is written where training fitted none.
 DEFAULT_CONFIDENCE = {"softmax": 0.5, "sigmoid": 0.5, "margin": 0.8}
+
+ACCELERATOR_BATCH = 64  # snippets that go to a GPU at once where no `batch_size` is asked for
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from tagger.audio.workers import usable_cores
+from tagger.errors import ModelError
 from tagger.models.checkpoint import Checkpoint, load_checkpoint
-from tagger.models.description import STARTER, Description, describe
+from tagger.models.description import ACCELERATOR_BATCH, STARTER, Description, describe
 from tagger.models.transformer import DTYPES, N_SPECIAL, Architecture, Transformer, count_patches
-from tagger.pipeline.options import ACCELERATOR_BATCH
-from tagger.pipeline.predict import ModelError
 
 CPU_BATCH = 8  # more are slower: their buffers outgrow the cache and the allocator
 # A core does some 80 GFLOP a second: a batch on a CPU ends, and Ctrl-C is answered, within about a second.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagger.pipeline.genres import GenreHead
+from tagger.models.head import GenreHead
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

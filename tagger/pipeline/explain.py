@@ -11,12 +11,13 @@ from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, sn
 from tagger.audio.library import Found
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale, decide
-from tagger.pipeline.options import Existing, TagOptions
+from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.records import as_record
 from tagger.pipeline.run import SongResult, tag_songs
 from tagger.pipeline.store import Store
 from tagger.tags.genre import merge
+from tagger.tags.policies import Existing
 
 if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel

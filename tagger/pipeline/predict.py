@@ -16,14 +16,6 @@ from tagger.audio.workers import MOST_WAITING, Failure
 Item = TypeVar("Item")
 
 
-class ModelError(Exception):
-    """A checkpoint, device or precision that cannot be used: its `name`, and in one line the `reason` and a way out."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
-        self.name, self.reason = name, reason
-
-
 class Model(Protocol):
     """What the pipeline needs of a model."""
 

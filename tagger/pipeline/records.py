@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tagger.audio.library import PLAYLIST_SUFFIXES, SONG_SUFFIXES, UNSUPPORTED_SUFFIXES
+from tagger.errors import OutputError
 from tagger.pipeline.run import SongResult
 
 Write = Callable[[SongResult], None]
@@ -23,14 +24,6 @@ _FORMULA = re.compile(r"(^|[;|\t\r\n])(\s*[=+\-@＝＋－＠]|^[\t\r\n])")
 CSV_FIELDS = (
     "path", "status", "written", "old", "new", "heard", "confidence", "scale", "reason", "duration_seconds", "known",
 )  # fmt: skip
-
-
-class RecordError(Exception):
-    """A record file that cannot be written: `path`, `reason`."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 def as_record(result: SongResult) -> dict[str, Any]:
@@ -100,9 +93,9 @@ def _harmless(cell: object) -> object:
 
 
 def check_target(path: Path) -> None:
-    """Raise RecordError for a name that music or a playlist has: what is written there would replace it."""
+    """Raise OutputError for a name that music or a playlist has: what is written there would replace it."""
     if path.suffix.lower() in SONG_SUFFIXES | PLAYLIST_SUFFIXES | UNSUPPORTED_SUFFIXES.keys():
-        raise RecordError(path, "that is the name of a music file or a playlist; records would replace it")
+        raise OutputError(path, "that is the name of a music file or a playlist; records would replace it")
 
 
 @contextmanager
@@ -140,10 +133,10 @@ def _open(target: str, head: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _naming(target: str) -> Iterator[None]:
-    """What goes wrong with a file is a RecordError; a pipe whose reader has gone is nobody's fault."""
+    """What goes wrong with a file is a OutputError; a pipe whose reader has gone is nobody's fault."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise RecordError(Path(target), error.strerror or str(error)) from error
+        raise OutputError(Path(target), error.strerror or str(error)) from error

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tagger.errors import RunError
 from tagger.evaluation.metrics import Interval, macro_recall, paired_interval
-from tagger.evaluation.run_folder import HeardSplit, RunError, read_split
+from tagger.evaluation.run_folder import HeardSplit, read_split
 from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.report.document import Column, Report, Songs, Table
 from tagger.report.run import BOOTSTRAP, counted, song
@@ -35,7 +36,7 @@ class _Shared:
 
 
 def compare_runs(folder: Path, other: Path, split: str = "test") -> Report:
-    """Whether the run A in `folder` hears better than B in `other`. Raises RunError and PredictionsError."""
+    """Whether the run A in `folder` hears better than B in `other`. Raises RunError and RunError."""
     if folder.resolve() == other.resolve():
         raise RunError(other, "is the very run it is to be compared with")
     shared = _share(read_split(folder, split), read_split(other, split))

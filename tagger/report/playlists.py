@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 from tagger.atomic import replacing
 from tagger.audio.library import SONG_SUFFIXES
+from tagger.errors import OutputError
 from tagger.report.document import Song
 from tagger.report.library import disagreements
 
@@ -22,14 +23,6 @@ MARK = b"#genre-tag "
 #: Names that Windows keeps for devices, with any suffix (Microsoft, "Naming Files, Paths, and Namespaces").
 DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")})
 LONGEST_NAME = 120  # bytes of a genre in a file name: file systems take 255, encrypted ones 143
-
-
-class PlaylistError(Exception):
-    """A playlist that cannot be written: `path`, `reason`."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ def write_playlists(folder: Path, songs: Sequence[Song]) -> Written:
     """Write the playlists of `songs` into `folder`, which is made if it is not there, in place of earlier ones.
 
     Songs are named from the folder, or whole where they lie on another drive. No file is overwritten but a playlist
-    that is as this function wrote it. Raises PlaylistError, for one that is not before anything is written.
+    that is as this function wrote it. Raises OutputError, for one that is not before anything is written.
     """
     left_out: dict[str, None] = {}
     files: dict[Path, bytes] = {}
@@ -60,7 +53,7 @@ def write_playlists(folder: Path, songs: Sequence[Song]) -> Written:
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             if os.path.lexists(file) and not _is_ours(file):
-                raise PlaylistError(file, "is no playlist as genre-tag left it: move it away, or name another folder")
+                raise OutputError(file, "is no playlist as genre-tag left it: move it away, or name another folder")
         old = [file for file in sorted(folder.glob(f"*{SUFFIX}")) if file not in files and _is_ours(file)]
         for file, data in files.items():
             with replacing(file) as out:
@@ -71,7 +64,7 @@ def write_playlists(folder: Path, songs: Sequence[Song]) -> Written:
         for file in removed:
             file.unlink()
     except OSError as error:
-        raise PlaylistError(Path(error.filename or folder), error.strerror or str(error)) from error
+        raise OutputError(Path(error.filename or folder), error.strerror or str(error)) from error
     return Written(tuple(files), tuple(removed), tuple(left_out))
 
 

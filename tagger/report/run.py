@@ -32,7 +32,7 @@ BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over songs, 
 
 
 def report_run(folder: Path, split: str = "test") -> Report:
-    """How well a run hears the songs of a split. Raises RunError and PredictionsError."""
+    """How well a run hears the songs of a split. Raises RunError and RunError."""
     heard = read_split(folder, split)
     matrix = confusion(heard.songs.labels, heard.songs.predicted(), len(heard.rows.genres))
     by_genre = genre_scores(matrix, heard.rows.genres)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from io import BytesIO
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any, BinaryIO
 
 from mutagen import FileType, MutagenError, PaddingInfo
@@ -36,8 +36,9 @@ from mutagen.trueaudio import TrueAudio
 from mutagen.wave import WAVE
 from mutagen.wavpack import WavPack
 
-from tagger.pipeline.options import Multi
+from tagger.errors import TagError
 from tagger.tags import layout
+from tagger.tags.policies import Multi
 
 Places = Mapping[str, tuple[str, ...]]  # where a genre lives → the values as stored there
 
@@ -61,14 +62,6 @@ _SIGNATURES: tuple[tuple[int, bytes, type[FileType] | str], ...] = (
     (0, b"OFR ", OptimFROG), (0, b"tBaK", TAK), (0, b"TTA", TrueAudio), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", ASF),
     (0, b"\x1aE\xdf\xa3", "Matroska"), (0, b"caff", "CAF"), (0, b".snd", "AU"),
 )  # fmt: skip
-
-
-class TagError(Exception):
-    """A file that is left as it is. `refused`: damaged or not provably safe; otherwise skipped by a policy."""
-
-    def __init__(self, path: str | PathLike[str], reason: str, refused: bool = True) -> None:
-        super().__init__(f"{fspath(path)!r}: {reason}" if fspath(path) else reason)
-        self.path, self.reason, self.refused = path, reason, refused
 
 
 @contextmanager

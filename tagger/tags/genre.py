@@ -10,8 +10,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tagger.pipeline.options import Existing, Multi
-from tagger.tags.containers import Places, Song, TagError, clean, naming
+from tagger.errors import TagError
+from tagger.tags.containers import Places, Song, clean, naming
+from tagger.tags.policies import Existing, Multi
 
 __all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "genres_of", "inspect"]
 __all__ += ["join_genres", "merge", "naming", "read_genres", "real_genres", "restore", "retag", "split_genres"]
@@ -137,3 +138,26 @@ def inspect(data: bytes, suffix: str) -> Inspection:
     with naming(""):
         song = Song(BytesIO(data), suffix)
         return Inspection(song.others(), song.stream())
+
+
+__all__ = ["Metadata", "TagError", "read_metadata"]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The tags of a song; several artists are joined by "; ", and what is not there is "" or ()."""
+
+    genres: tuple[str, ...] = ()  # as `tags.read_genres` gives them: in order, placeholders left out
+    artist: str = ""
+    album_artist: str = ""
+    album: str = ""
+    title: str = ""
+    #: About how long the song is, by its headers; 0 where they do not say.
+    seconds: float = 0.0
+
+
+def read_metadata(path: str | PathLike[str]) -> Metadata:
+    """What the tags of a song say; reads headers only. Raises TagError for a song that could not be written either."""
+    with naming(path), Path(path).open("rb") as file:
+        song = Song(file, Path(path).suffix)
+        return Metadata(genres_of(song), *song.credits(), seconds=song.seconds())

@@ -21,21 +21,14 @@ from platformdirs import user_state_path
 
 from tagger import __version__
 from tagger.atomic import sync_folder
-from tagger.pipeline.options import HardLinks, Multi
+from tagger.errors import JournalError, TagError
 from tagger.tags.delta import delta, rebuild
-from tagger.tags.genre import TagError, check_genres, genres_in, real_genres, retag
+from tagger.tags.genre import check_genres, genres_in, real_genres, retag
+from tagger.tags.policies import HardLinks, Multi
 from tagger.tags.swap import Announce, swap
 from tagger.tags.verify import verify, verify_genres
 
 VERSION = 1  # of the records
-
-
-class JournalError(Exception):
-    """A journal that cannot be written or read: no song may be written without one."""
-
-    def __init__(self, path: str | PathLike[str], reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 def journal_folder(state: str | PathLike[str] | None = None) -> Path:

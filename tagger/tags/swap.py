@@ -13,8 +13,9 @@ from os import PathLike
 from pathlib import Path
 
 from tagger.atomic import TEMPORARY, sync_folder, temporary_name
-from tagger.pipeline.options import HardLinks
-from tagger.tags.genre import TagError, naming
+from tagger.errors import TagError
+from tagger.tags.genre import naming
+from tagger.tags.policies import HardLinks
 
 try:
     from fcntl import ioctl

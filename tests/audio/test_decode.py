@@ -11,16 +11,8 @@ import numpy as np
 import pytest
 
 from tagger.audio import decode as audio
-from tagger.audio.decode import (
-    SAMPLE_RATE,
-    AudioError,
-    Snippets,
-    Wanted,
-    decode,
-    decode_song,
-    decode_wanted,
-    snippet_starts,
-)
+from tagger.audio.decode import SAMPLE_RATE, Snippets, Wanted, decode, decode_song, decode_wanted, snippet_starts
+from tagger.errors import AudioError
 from tests.support.songs import FORMATS, make_song, synthesize
 
 DATA = Path(__file__).parents[1] / "data"

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tagger.tags.genre import TagError, read_genres
+from tagger.errors import TagError
+from tagger.tags.genre import read_genres
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
 from tests.support.tag_files import FILES, UNDECODED, build, decoded

@@ -19,7 +19,8 @@ from typing import Any
 
 from mediafile import FileTypeError, MediaFile
 
-from tagger.tags.genre import TagError, read_genres
+from tagger.errors import TagError
+from tagger.tags.genre import read_genres
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
 from tests.support.tag_files import FILES, UNDECODED, build, decoded

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tagger.cli.config import ConfigError, config_path, read_config
+from tagger.cli.settings import config_path, read_config
+from tagger.errors import SettingsError
 
 KNOWN = ("min-confidence", "model", "exclude")
 
@@ -33,14 +34,14 @@ def test_no_file_is_no_settings(tmp_path: Path) -> None:
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, reason: str) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(SettingsError) as raised:
         read_config(path, KNOWN)
     assert raised.value.path == path
     assert raised.value.reason.startswith(reason)
 
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(SettingsError, match="Is a directory"):
         read_config(tmp_path, KNOWN)
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from tagger.cli.main import main
 from tagger.cli.tag import NEVER_CONFIGURED, PATHS_IN_SETTINGS, settings_of_tag, tag_options
+from tagger.errors import ModelError
 from tagger.pipeline.options import TagOptions
-from tagger.pipeline.predict import ModelError
 from tagger.tags import genre as tags
 from tests.support.fakes import FakeModel, make_tone
 

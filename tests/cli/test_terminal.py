@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tagger.audio.library import Found
-from tagger.cli.terminal import Screen, outcome, print_contents, printable
+from tagger.cli.terminal import Screen, outcome, print_contents
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Contents, Hearings, Method
+from tagger.text import printable
 
 JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")
 

@@ -29,27 +29,16 @@ from tagger.audio.workers import Worker  # noqa: E402
 from tagger.cluster.engine import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
 from tagger.cluster.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.cluster.results import Results  # noqa: E402
-from tagger.cluster.stages import (  # noqa: E402
-    Answer,
-    ClusterError,
-    Hearer,
-    OnTheWay,
-    Plan,
-    ResultsError,
-    _call,
-    finish,
-    listen,
-    load_model,
-)
+from tagger.cluster.stages import Answer, Hearer, OnTheWay, Plan, _call, finish, listen, load_model  # noqa: E402
+from tagger.errors import ClusterError, JournalError, ModelError, OutputError  # noqa: E402
 from tagger.models.description import describe  # noqa: E402
 from tagger.models.genre_model import GenreModel  # noqa: E402
 from tagger.pipeline.options import TagOptions  # noqa: E402
-from tagger.pipeline.predict import ModelError  # noqa: E402
 from tagger.pipeline.run import SongResult  # noqa: E402
 from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
 from tagger.pipeline.store import Store, store_path  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
-from tagger.tags.journal import JournalError, new_run  # noqa: E402
+from tagger.tags.journal import new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
 from tests.support.fakes import FakeModel, make_tone  # noqa: E402
 from tests.support.songs import make_song  # noqa: E402
@@ -261,7 +250,7 @@ def test_failures_that_last_are_retried_when_asked_for(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
     method = plan_of().method
-    with Results(tmp_path, method), pytest.raises(ResultsError, match="another run"):
+    with Results(tmp_path, method), pytest.raises(OutputError, match="another run"):
         Results(tmp_path, method)
     with Results(tmp_path, method):
         pass

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.labelled import make_dataset, make_library
 from training.dataset.data import RECORD, is_prepared, load_prepared, read_record, save_dataset
-from training.dataset.songs import DatasetError
 from training.dataset.splits import SPLITS
+from training.errors import DatasetError
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,9 @@ from tests.support.songs import make_song, synthesize
 from training.dataset import prepare, waveforms
 from training.dataset.data import RECORD, Prepared, Record, load_prepared, read_record
 from training.dataset.options import PrepareOptions
-from training.dataset.songs import DatasetError, LabelledSong, LeftOut
+from training.dataset.songs import LabelledSong, LeftOut
 from training.dataset.splits import SPLITS
+from training.errors import DatasetError
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from pyarrow import csv, parquet
 
 from tests.support.checkpoints import GENRES
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
-from training.dataset.songs import DatasetError
+from training.errors import DatasetError
 
 SONGS = {"song": ["a", "a", "b"], "start_seconds": [0.0, 10.0, 5.0]}
 SHARES = {"Rock": [0.1, 0.0, 0.2], "Jazz": [0.1, 0.0, 0.2], "Classical": [0.2, 1.0, 0.4]}

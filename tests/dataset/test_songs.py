@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.songs import make_song
-from training.dataset.songs import DatasetError, Labelled, LabelledSong, LeftOut, find_labelled, identify_songs
+from training.dataset.songs import Labelled, LabelledSong, LeftOut, find_labelled, identify_songs
 from training.dataset.splits import artist_key
+from training.errors import DatasetError
 
 
 def library(root: Path, songs: Mapping[str, Mapping[str, str]]) -> Path:

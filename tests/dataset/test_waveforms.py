@@ -9,8 +9,8 @@ import pytest
 from tagger.audio.decode import decode_song
 from tests.support.songs import make_song
 from training.dataset import waveforms
-from training.dataset.songs import DatasetError
 from training.dataset.waveforms import Recording, Shelf, Waveforms, decode_songs, is_shelf, record
+from training.errors import DatasetError
 
 LENGTHS = {"a": 700, "b": 400, "c": 1500, "d": 100, "e": 100}
 

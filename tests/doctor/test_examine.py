@@ -22,8 +22,8 @@ from tagger.doctor import examine as doctor
 from tagger.doctor import torch_probe as machine
 from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
 from tagger.doctor.torch_probe import Machine
+from tagger.errors import ModelError
 from tagger.pipeline.options import TagOptions
-from tagger.pipeline.predict import ModelError
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
 from tests.support.fakes import FakeModel
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tagger.evaluation.predictions import FILE_NAME, Predictions, PredictionsError, read_predictions, write_predictions
+from tagger.errors import RunError
+from tagger.evaluation.predictions import FILE_NAME, Predictions, read_predictions, write_predictions
+from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import decide
-from tagger.pipeline.genres import GenreHead
 
 GENRES = ("Blues", "Hip-Hop", "Rock")
 HEAD = {"format": "genre-tag predictions", "version": 1, "genres": ["Blues", "Rock"]}
@@ -141,7 +142,7 @@ def test_a_write_that_fails_leaves_the_old_log_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(culprit, fail)
-    with pytest.raises(PredictionsError, match="No space left") as caught:
+    with pytest.raises(RunError, match="No space left") as caught:
         write_predictions(tmp_path / "log", make(n_songs=2))
     assert caught.value.path == tmp_path / "log"
     assert (tmp_path / "log").read_bytes() == old
@@ -223,7 +224,7 @@ def test_numbers_may_be_whole(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, lines: list[object], reason: str) -> None:
     path = log(tmp_path / "log", *lines)
-    with pytest.raises(PredictionsError) as caught:
+    with pytest.raises(RunError) as caught:
         read_predictions(path)
     assert caught.value.path == path
     assert caught.value.reason.startswith(reason)
@@ -231,7 +232,7 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, lines: list[object]
 
 
 def test_a_missing_log_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PredictionsError, match="No such file"):
+    with pytest.raises(RunError, match="No such file"):
         read_predictions(tmp_path / "log")
-    with pytest.raises(PredictionsError, match="No such file"):
+    with pytest.raises(RunError, match="No such file"):
         write_predictions(tmp_path / "nowhere" / "log", make())

@@ -10,10 +10,11 @@ import pytest
 
 import training.learning.runs
 import training.outcome.outcome
-from tagger.evaluation.predictions import FILE_NAME, PredictionsError, write_predictions
-from tagger.evaluation.run_folder import FINISHED, RUNS, VERSION, RunError, is_run, newest_run, read_split
+from tagger.errors import RunError
+from tagger.evaluation.predictions import FILE_NAME, write_predictions
+from tagger.evaluation.run_folder import FINISHED, RUNS, VERSION, is_run, newest_run, read_split
+from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import decide
-from tagger.pipeline.genres import GenreHead
 from tests.support.runs import METRICS, run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock", "Metal", "Pop")
@@ -92,10 +93,10 @@ def test_a_folder_that_cannot_be_reported_on_says_why(tmp_path: Path) -> None:
 def test_a_damaged_log_is_named_with_its_line(tmp_path: Path) -> None:
     log = run_by_hand(tmp_path / "run") / FILE_NAME
     log.write_text(log.read_text()[:-40])
-    with pytest.raises(PredictionsError, match=r"predictions.jsonl: line 25: not JSON"):
+    with pytest.raises(RunError, match=r"predictions.jsonl: line 25: not JSON"):
         read_split(tmp_path / "run", "test")
     log.write_text('{"format": "genre-tag predictions", "version": 0}\n')
-    with pytest.raises(PredictionsError, match="version 0 where this genre-tag reads 1: train again"):
+    with pytest.raises(RunError, match="version 0 where this genre-tag reads 1: train again"):
         read_split(tmp_path / "run", "test")
 
 

@@ -12,10 +12,10 @@ import torch
 from tqdm import tqdm
 
 from tagger.cli.main import main
+from tagger.errors import OutputError
 from tests.support.checkpoints import make_checkpoint
 from tests.support.screens import Terminal
 from tests.support.songs import make_song
-from training.outcome.outcome import OutcomeError
 
 GENRES = ("Drone", "Hiss", "Whistle")
 
@@ -121,7 +121,7 @@ def test_what_cannot_be_written_is_one_line_that_says_how_to_go_on(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train_run(*_: object, **__: object) -> None:
-        raise OutcomeError(Path("runs/my run/MODEL_CARD.md"), "No space left on device")
+        raise OutputError(Path("runs/my run/MODEL_CARD.md"), "No space left on device")
 
     monkeypatch.setattr("training.cli._dataset", lambda *_: SimpleNamespace(fingerprint="x"))
     monkeypatch.setattr("training.learning.train.train_run", train_run)

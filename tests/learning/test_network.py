@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from tagger.audio.decode import SAMPLE_RATE
+from tagger.errors import ModelError
 from tagger.models.description import snippet_seconds
 from tagger.models.features import LogMel
-from tagger.pipeline.predict import ModelError
 from tests.support.checkpoints import AUDIOSET, GENRES, make_checkpoint
 from training.learning.config import NEW_MODELS, TrainConfig, configure
 from training.learning.network import Network, begin, device_batch, parameter_groups

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tagger.pipeline.predict import ModelError
+from tagger.errors import ModelError
 from tests.support.checkpoints import edit_json, make_checkpoint
 from training.learning.pretrained import quiet_transformers, read_config, read_features, read_network
 

@@ -18,22 +18,21 @@ import torch
 from safetensors.torch import load_file
 
 import tagger
-from tagger.evaluation.predictions import PredictionsError, read_predictions
+from tagger.errors import ModelError, OutputError, RunError
+from tagger.evaluation.predictions import read_predictions
 from tagger.models.genre_model import GenreModel
-from tagger.pipeline.predict import ModelError
 from tests.support.checkpoints import GENRES, make_checkpoint
 from tests.support.prepared import make_prepared, write_soft_labels
 from tests.support.screens import Terminal
 from training.cli import _summary
 from training.dataset.soft_labels import digest
-from training.dataset.songs import DatasetError
+from training.errors import DatasetError, TrainingError
 from training.learning import train
 from training.learning.config import configure
 from training.learning.network import Network, begin
-from training.learning.runs import Run, TrainingError, new_folder, resumed
+from training.learning.runs import Run, new_folder, resumed
 from training.learning.train import train_run
 from training.outcome.metrics import SONG_SCORES
-from training.outcome.outcome import OutcomeError
 
 ROOT = Path(__file__).parents[2]
 FAST = {"lr": 3e-3, "epochs": 3, "batch_size": 8, "warmup_epochs": 0.5}
@@ -139,7 +138,7 @@ def test_a_run_is_finished_when_all_is_written_and_resume_writes_what_is_missing
     for name in ("checkpoint", "MODEL_CARD.md"):
         in_the_way = run.folder / name
         in_the_way.touch() if name == "checkpoint" else (in_the_way / "folder").mkdir(parents=True)
-        with pytest.raises((OutcomeError, PredictionsError)) as error:
+        with pytest.raises((OutputError, RunError)) as error:
             train_run(run, make_prepared(), device="cpu", resume=True, tell=quiet)
         assert error.value.path == in_the_way
         in_the_way.unlink() if name == "checkpoint" else shutil.rmtree(in_the_way)

@@ -9,8 +9,9 @@ from transformers import TrainingArguments
 
 from tagger.cli.terminal import tell
 from tests.support.screens import Terminal
+from training.errors import TrainingError
 from training.learning.config import configure
-from training.learning.runs import Run, TrainingError
+from training.learning.runs import Run
 from training.learning.trainer import Watch, choose_precision, training_arguments
 
 N_ROWS = 1234

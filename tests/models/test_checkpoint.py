@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from tagger.errors import ModelError
 from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name
 from tagger.models.description import N_AUDIOSET_LABELS, describe
 from tagger.models.transformer import Architecture, Transformer
-from tagger.pipeline.predict import ModelError
 from tests.support.checkpoints import edit_json, make_checkpoint
 
 

@@ -13,8 +13,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from tagger.errors import ModelError
 from tagger.models.description import N_FRAMES, N_MELS, STARTER, describe, find_checkpoint
-from tagger.pipeline.predict import ModelError
 from tests.support.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
 
 

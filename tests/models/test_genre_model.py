@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tagger.errors import ModelError
 from tagger.models.checkpoint import load_checkpoint
 from tagger.models.description import FRAMES_PER_SECOND, STARTER, describe, find_checkpoint
 from tagger.models.features import FRAME_HOP_SAMPLES, SAMPLE_RATE
 from tagger.models.genre_model import (
     GenreModel,
-    ModelError,
     Precision,
     choose_device,
     choose_precision,

@@ -9,8 +9,8 @@ import pytest
 
 from tagger.evaluation.metrics import calibration, song_confidences
 from tagger.models.description import read_training
+from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import AGGREGATORS, decide
-from tagger.pipeline.genres import GenreHead
 from training.outcome.calibrate import (
     COLDEST,
     HOTTEST,

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import training.outcome.outcome
+from tagger.errors import OutputError
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import Predictions
 from tagger.report.plots import png
@@ -24,7 +25,6 @@ from training.outcome.outcome import (
     Contents,
     Interval,
     Outcome,
-    OutcomeError,
     SplitScores,
     contents,
     metrics,
@@ -212,7 +212,7 @@ def test_numbers_that_json_has_no_word_for_are_null(outcome: Outcome) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(outcome: Outcome) -> None:
     lost = replace(outcome, folder=outcome.folder / "gone")
-    with pytest.raises(OutcomeError, match="No such file") as caught:
+    with pytest.raises(OutputError, match="No such file") as caught:
         write_outcome(lost)
     assert caught.value.path == outcome.folder / "gone" / "confusion.png"
 
@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_written_is_named(outcome: Outcome) -> None:
 @pytest.mark.parametrize("name", ["confusion.png", "MODEL_CARD.md", "training.png", "metrics.json"])
 def test_metrics_are_there_only_when_all_is(outcome: Outcome, name: str) -> None:
     (outcome.folder / name / "in the way").mkdir(parents=True)
-    with pytest.raises(OutcomeError) as caught:
+    with pytest.raises(OutputError) as caught:
         write_outcome(outcome)
     assert caught.value.path == outcome.folder / name
     assert not (outcome.folder / "metrics.json").is_file()

@@ -18,14 +18,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tagger.audio.library import Found
-from tagger.cli.explain_text import print_explanation
+from tagger.models.head import Gate, GenreHead
 from tagger.pipeline.aggregate import Decision, decide
 from tagger.pipeline.explain import Explanation, Moment, explain, why
-from tagger.pipeline.genres import Gate, GenreHead
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Store
+from tagger.report.explanation import print_explanation
 from tagger.tags import genre as tags
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
 from tests.support.fakes import GENRES, FakeModel
@@ -374,7 +374,7 @@ def test_nothing_heard_is_nothing_drawn(genre_tag: Callable[..., Run], tmp_path:
 
 
 def test_what_is_in_the_picture(explained: Callable[..., Explanation], medley: Path) -> None:
-    from tagger.report.explain_png import explanation_figure, explanation_png
+    from tagger.report.explanation import explanation_figure, explanation_png
 
     explanation = explained(medley)
     (axes,) = explanation_figure(explanation).axes
@@ -392,7 +392,7 @@ def test_what_is_in_the_picture(explained: Callable[..., Explanation], medley: P
 def test_a_picture_of_names_that_mean_something_to_matplotlib(
     explained: Callable[..., Explanation], medley: Path
 ) -> None:
-    from tagger.report.explain_png import explanation_figure, explanation_png
+    from tagger.report.explanation import explanation_figure, explanation_png
 
     explanation = explained(medley, FakeModel(2.0, GenreHead(("_Blues", "$x^{$", "R\n" * 200), "softmax")))
     long = replace(explanation.moments[0], start_seconds=0.0)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from mutagen.id3 import TCON
 
-from tagger.pipeline.genres import GenreHead, MapError, audioset_head, canonical, check_map, genre_key, read_map
+from tagger.errors import SettingsError
+from tagger.models.head import GenreHead, audioset_head
+from tagger.pipeline.genres import canonical, check_map, genre_key, read_map
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,19 +113,19 @@ def test_map_keeps_letter_case_and_spaces_inside_names(tmp_path: Path) -> None:
 def test_a_map_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "genres.map"
     path.write_bytes(content)
-    with pytest.raises(MapError) as raised:
+    with pytest.raises(SettingsError) as raised:
         read_map(path)
     assert raised.value.path == path
     assert raised.value.reason.startswith(reason)
 
 
 def test_a_missing_map_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MapError, match="No such file"):
+    with pytest.raises(SettingsError, match="No such file"):
         read_map(tmp_path / "none")
 
 
 def test_a_mapped_genre_the_model_lacks_is_a_typo() -> None:
     head = GenreHead(("Rock", "Jazz"), "softmax")
     check_map(Path("m"), ["Jazz"], head)
-    with pytest.raises(MapError, match="no genre 'Jaz'; it has: Rock, Jazz"):
+    with pytest.raises(SettingsError, match="no genre 'Jaz'; it has: Rock, Jazz"):
         check_map(Path("m"), ["Jaz"], head)

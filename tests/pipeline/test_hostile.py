@@ -15,8 +15,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from tagger.cli import main as cli
+from tagger.errors import ModelError
 from tagger.models import description
-from tagger.pipeline.predict import ModelError
 from tagger.tags.genre import read_genres, retag
 from tests.support.fakes import FakeModel, make_tone
 from tests.support.tag_files import frame, id3v2, text

@@ -9,7 +9,8 @@ import pytest
 
 from tagger.audio.decode import Snippets
 from tagger.audio.workers import Failure
-from tagger.pipeline.predict import Heard, ModelError, hear
+from tagger.errors import ModelError
+from tagger.pipeline.predict import Heard, hear
 
 N_SAMPLES = 4
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tagger.errors import OutputError
 from tagger.pipeline.aggregate import Decision
-from tagger.pipeline.records import RecordError, csv_rows, json_lines
+from tagger.pipeline.records import csv_rows, json_lines
 from tagger.pipeline.run import SongResult
 
 RESULT = SongResult(
@@ -79,13 +80,13 @@ def test_csv_cells_are_no_formulas(tmp_path: Path, name: str) -> None:
 def test_a_record_never_replaces_music(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"music")
-    with pytest.raises(RecordError, match="music file or a playlist"), json_lines(str(path)):
+    with pytest.raises(OutputError, match="music file or a playlist"), json_lines(str(path)):
         pass
     assert path.read_bytes() == b"music"
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordError) as raised, csv_rows(str(tmp_path / "no" / "out.csv")):
+    with pytest.raises(OutputError) as raised, csv_rows(str(tmp_path / "no" / "out.csv")):
         pass
     assert raised.value.path == tmp_path / "no" / "out.csv"
     assert raised.value.reason == "No such file or directory"

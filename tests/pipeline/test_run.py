@@ -14,14 +14,15 @@ from tagger.audio import workers
 from tagger.audio.decode import Wanted
 from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
-from tagger.pipeline.genres import GenreHead
+from tagger.errors import JournalError
+from tagger.models.head import GenreHead
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.rounds import Hearing
 from tagger.pipeline.run import SongResult, tag_songs
 from tagger.pipeline.store import Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags import layout
-from tagger.tags.journal import Journal, JournalError
+from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
 from tests.support.fakes import GENRES, FakeModel, make_tone
 from tests.support.songs import make_song

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tagger.cli.terminal import printable
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.report.html import render
+from tagger.text import printable
 from tests.support.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
 
 if TYPE_CHECKING:

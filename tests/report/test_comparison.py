@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tagger.errors import RunError
 from tagger.evaluation.predictions import Predictions
-from tagger.evaluation.run_folder import RunError
 from tagger.report.comparison import compare_runs
 from tagger.report.document import Report, Songs, Table
 from tests.support.runs import run_by_hand, seeded, write_run

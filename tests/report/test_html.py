@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tagger.cli.terminal import printable
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.report.html import MOST_GENRES, MOST_STARTS, render
+from tagger.text import printable
 from tests.support.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
 
 VOID = {"meta", "input"}

@@ -14,20 +14,19 @@ import numpy as np
 import pytest
 
 from tagger.audio.workers import Failure
+from tagger.errors import TagError
+from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import Decision, unsure
-from tagger.pipeline.genres import GenreHead
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
-from tagger.report.audit import mixed_albums
-from tagger.report.document import Matrix, Report, Songs, Table
-from tagger.report.export import report_csv, report_json
+from tagger.report.audit import Vocabulary, mixed_albums
+from tagger.report.document import Matrix, Report, Songs, Table, report_csv, report_json
 from tagger.report.html import render
 from tagger.report.library import STATUSES, all_songs, disagreements, report_library
 from tagger.report.text import print_report
-from tagger.report.vocabulary import Vocabulary
 from tagger.tags import genre as tags
-from tagger.tags.metadata import Metadata, TagError
+from tagger.tags.genre import Metadata
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
 from tests.support.fakes import FakeModel, make_tone
 from tests.support.reports import HOSTILE

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tagger.audio.library import find_songs
+from tagger.errors import OutputError
 from tagger.report.document import Song
-from tagger.report.playlists import PlaylistError, file_names, playlists, write_playlists
+from tagger.report.playlists import file_names, playlists, write_playlists
 from tests.support.reports import HOSTILE
 
 FIXED = {"unsure.m3u8", "failed.m3u8", "disagree.m3u8"}
@@ -170,7 +171,7 @@ def test_a_new_report_replaces_its_playlists_and_removes_those_that_are_over(tmp
 @pytest.mark.parametrize("theirs", ["#EXTM3U\n1.mp3\n", "", "#EXTM3U\n#genre-tag 00000000\n#PLAYLIST:Rock\n"])
 def test_a_playlist_of_somebody_else_is_an_error_before_anything_is_written(tmp_path: Path, theirs: str) -> None:
     (tmp_path / "Rock.m3u8").write_text(theirs)
-    with pytest.raises(PlaylistError) as error:
+    with pytest.raises(OutputError) as error:
         write_playlists(tmp_path, [song("1.mp3", "Jazz"), song("1.mp3", "Rock")])
     assert error.value.path == tmp_path / "Rock.m3u8"
     assert os.listdir(tmp_path) == ["Rock.m3u8"]
@@ -185,7 +186,7 @@ def test_a_playlist_that_was_edited_or_copied_is_the_users(tmp_path: Path) -> No
     write_playlists(tmp_path, [song(tmp_path / "1.mp3", "Rock")])
     assert (tmp_path / "My favourites.m3u8").read_bytes() == ours
     (tmp_path / "Rock.m3u8").write_bytes(ours + b"2.mp3\n")
-    with pytest.raises(PlaylistError, match=r"Rock\.m3u8: is no playlist as genre-tag left it"):
+    with pytest.raises(OutputError, match=r"Rock\.m3u8: is no playlist as genre-tag left it"):
         write_playlists(tmp_path, [song(tmp_path / "1.mp3", "Rock")])
     write_playlists(tmp_path, [song(tmp_path / "1.mp3", "Jazz")])  # nor is it removed
     assert (tmp_path / "Rock.m3u8").read_bytes() == ours + b"2.mp3\n"
@@ -195,11 +196,11 @@ def test_links_and_pipes_are_not_ours(tmp_path: Path) -> None:
     write_playlists(tmp_path / "a", [song("1.mp3", "Rock")])
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "Rock.m3u8").symlink_to(tmp_path / "a" / "Rock.m3u8")
-    with pytest.raises(PlaylistError):
+    with pytest.raises(OutputError):
         write_playlists(tmp_path / "b", [song("1.mp3", "Rock")])
     (tmp_path / "c").mkdir()
     os.mkfifo(tmp_path / "c" / "Rock.m3u8")
-    with pytest.raises(PlaylistError):
+    with pytest.raises(OutputError):
         write_playlists(tmp_path / "c", [song("1.mp3", "Rock")])
 
 
@@ -211,14 +212,14 @@ def test_a_disk_that_fails_leaves_the_old_playlist_whole(tmp_path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(PlaylistError, match="No space left on device"):
+    with pytest.raises(OutputError, match="No space left on device"):
         write_playlists(tmp_path, [song(tmp_path / "2.mp3", "Rock")])
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PlaylistError) as error:
+    with pytest.raises(OutputError) as error:
         write_playlists(tmp_path / "file" / "lists", [])
     assert "file" in str(error.value.path) and error.value.reason
 

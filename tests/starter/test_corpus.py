@@ -15,16 +15,9 @@ from click.testing import CliRunner
 
 from training.dataset.songs import LabelledSong
 from training.dataset.splits import artist_key
+from training.errors import SourceError
 from training.starter import corpus
-from training.starter.corpus import (
-    NO_MUSIC,
-    Recording,
-    SourceError,
-    fetch,
-    read_recordings,
-    unpack,
-    write_recordings,
-)
+from training.starter.corpus import NO_MUSIC, Recording, fetch, read_recordings, unpack, write_recordings
 from training.starter.labels import GENRES
 
 A, B = b"first recording", b"second recording"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tagger.audio.decode import AudioError
+from tagger.errors import AudioError
 from training.dataset.soft_labels import read_soft_labels
 from training.starter import labels
 from training.starter.corpus import NO_MUSIC

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.pipeline.genres import GenreHead
+from tagger.models.head import GenreHead
 from tests.support.songs import make_song
 
 GENRES = ("Blues", "Classical", "Rock")

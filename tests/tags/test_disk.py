@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tagger.errors import JournalError, TagError
 from tagger.tags import swap as swap_module
-from tagger.tags.genre import TagError, read_genres
-from tagger.tags.journal import Journal, JournalError, journal_folder
+from tagger.tags.genre import read_genres
+from tagger.tags.journal import Journal, journal_folder
 from tagger.tags.swap import check_writable
 from tagger.tags.undo import list_runs, undo
 from tests.support.tag_files import build
@@ -132,8 +133,9 @@ FULL = """
 import os, subprocess, sys
 from pathlib import Path
 from tagger.tags import swap
-from tagger.tags.journal import Journal, JournalError
-from tagger.tags.genre import TagError
+from tagger.tags.journal import Journal
+from tagger.errors import JournalError
+from tagger.errors import TagError
 from tests.support.tag_files import build
 library, state, full, is_late = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "late"
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", full]).returncode:

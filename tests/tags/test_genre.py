@@ -12,10 +12,10 @@ from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3
 from mutagen.oggvorbis import OggVorbis
 
+from tagger.errors import TagError
 from tagger.tags.containers import Song
 from tagger.tags.genre import (
     PLACEHOLDERS,
-    TagError,
     check_genres,
     inspect,
     join_genres,

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from tagger.atomic import TEMPORARY
+from tagger.errors import JournalError, TagError
 from tagger.tags import journal as journal_module
 from tagger.tags import swap as swap_module
-from tagger.tags.genre import TagError, read_genres
-from tagger.tags.journal import Journal, JournalError, journal_folder
+from tagger.tags.genre import read_genres
+from tagger.tags.journal import Journal, journal_folder
 from tagger.tags.swap import swap
 from tagger.tags.undo import list_runs, undo
 from tests.campaigns.fuzz import OUTCOMES, fuzz

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tagger.tags.genre import read_genres
-from tagger.tags.metadata import Metadata, TagError, read_metadata
+from tagger.errors import TagError
+from tagger.tags.genre import Metadata, read_genres, read_metadata
 from tests.support.songs import make_song
 from tests.support.tag_files import FILES, build
 

@@ -9,10 +9,10 @@ import pytest
 from mutagen.oggflac import OggFLAC
 from mutagen.oggvorbis import OggVorbis
 
+from tagger.errors import TagError
 from tagger.tags.delta import delta
-from tagger.tags.genre import TagError, retag
-from tagger.tags.pieces import pieces
-from tagger.tags.verify import verify
+from tagger.tags.genre import retag
+from tagger.tags.verify import pieces, verify
 from tests.support import tag_files as files
 from tests.support.tag_files import FILES, build
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tagger.errors import TagError
 from tagger.tags import swap as swap_module
-from tagger.tags.genre import TagError
 from tagger.tags.swap import STALE_SECONDS, check_writable, swap
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0

@@ -13,9 +13,10 @@ import pytest
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3, TCON, TPE1
 
+from tagger.errors import JournalError
 from tagger.tags import undo as undo_module
 from tagger.tags.genre import read_genres, retag
-from tagger.tags.journal import Journal, JournalError, journal_folder
+from tagger.tags.journal import Journal, journal_folder
 from tagger.tags.undo import Run, Undone, list_runs, undo
 from tagger.tags.verify import verify
 from tests.support.tag_files import build, id3v1

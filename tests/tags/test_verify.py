@@ -8,7 +8,8 @@ import mutagen
 import pytest
 from mutagen.id3 import ID3
 
-from tagger.tags.genre import TagError, retag
+from tagger.errors import TagError
+from tagger.tags.genre import retag
 from tagger.tags.layout import layout
 from tagger.tags.verify import HEAD_AND_TAIL, coded_audio_digest, verify, verify_genres
 from tests.support import tag_files as files

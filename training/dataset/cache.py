@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.dataset.songs import DatasetError, Watch, unwatched
+from training.dataset.songs import Watch, unwatched
 from training.dataset.waveforms import FULL_SCALE, Waveforms
+from training.errors import DatasetError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -15,9 +15,9 @@ import numpy as np
 
 from tagger.atomic import replacing
 from training.dataset.cache import load_features
-from training.dataset.songs import DatasetError
 from training.dataset.splits import SPLITS, crossing
 from training.dataset.waveforms import BYTES_PER_SAMPLE, Waveforms, is_shelf, shard_path
+from training.errors import DatasetError
 
 VERSION = 1  # of the folder
 RECORD, GENRES = "prepare.json", "genres.json"

@@ -25,7 +25,7 @@ from training.dataset import cache
 from training.dataset.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
 from training.dataset.duplicates import find_duplicates
 from training.dataset.options import PrepareOptions
-from training.dataset.songs import DatasetError, LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
+from training.dataset.songs import LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
 from training.dataset.splits import (
     SPLITS,
     Audit,
@@ -37,6 +37,7 @@ from training.dataset.splits import (
     split_groups,
 )
 from training.dataset.waveforms import BYTES_PER_SAMPLE, Place, Shelf, Waveforms, decode_songs, is_audible, is_shelf
+from training.errors import DatasetError
 
 SPARE_BYTES = 1 << 28  # for tables and indices, and because lengths are estimates
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.dataset.songs import DatasetError
+from training.errors import DatasetError
 
 if TYPE_CHECKING:
     from pyarrow import Table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tagger.audio.library import find_songs
+from tagger.errors import TagError
 from tagger.evaluation.predictions import SPLITS
 from tagger.pipeline.genres import canonical, genre_key
+from tagger.tags.genre import Metadata, read_metadata
 from tagger.tags.identity import identify
-from tagger.tags.metadata import Metadata, TagError, read_metadata
 from training.dataset.options import Labels
+from training.errors import DatasetError
 
 #: Shows how far a loop is: (items, what is done with them, how many there are) to the same items.
 Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]
@@ -24,15 +25,6 @@ Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]
 #: No genre can be written into these, but they can be heard; GTZAN came as .au.
 HEARD_ALL_THE_SAME = frozenset({".au", ".aac", ".ac3", ".caf", ".mka", ".rf64", ".w64", ".webm"})
 MOST_NAMED = 20  # unknown genres
-
-
-class DatasetError(Exception):
-    """A source that cannot become a dataset, or a dataset that cannot be used: its `path`, and in one line the `reason`
-    and a way out."""
-
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{os.fspath(path)}: {reason}")
-        self.path, self.reason = Path(path), reason
 
 
 @dataclass(frozen=True)

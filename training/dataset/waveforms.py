@@ -19,7 +19,8 @@ import numpy as np
 from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SILENCE_RMS, decode_song
 from tagger.audio.workers import decode_ahead
 from training.dataset.duplicates import fingerprint
-from training.dataset.songs import DatasetError, Watch, unwatched
+from training.dataset.songs import Watch, unwatched
+from training.errors import DatasetError
 
 FOLDER, INDEX, FINGERPRINTS = "waveforms", "index.jsonl", "fingerprints.u32"
 HEAD = {"format": "genre-tag waveforms", "version": 1, "sample_rate": SAMPLE_RATE}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tagger.errors import ModelError
 from tagger.models.checkpoint import read_architecture, read_weights
 from tagger.models.description import check_features, one_line, read_table
 from tagger.models.features import LogMel
-from tagger.pipeline.predict import ModelError
 
 if TYPE_CHECKING:
     from transformers import ASTConfig, ASTForAudioClassification

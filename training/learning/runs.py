@@ -12,6 +12,7 @@ from typing import Any
 
 from tagger.atomic import replacing
 from tagger.evaluation.run_folder import FINISHED, RECORD, RUNS
+from training.errors import TrainingError
 from training.learning.config import TrainConfig
 
 
@@ -23,10 +24,6 @@ def n_processes() -> int:
 def is_first_process() -> bool:
     """Whether this is the one that tells and writes."""
     return os.environ.get("RANK", "0") == "0"
-
-
-class TrainingError(Exception):
-    """A training that cannot begin or go on: in one line why, and a way out."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Run:
             with replacing(self.folder / RECORD) as file:
                 file.write(json.dumps(record, indent=1).encode())
         except OSError as error:
-            raise TrainingError(f"{self.folder}: {error.strerror or error}: give another place by --out") from error
+            raise TrainingError(self.folder, f"{error.strerror or error}: give another place by --out") from error
 
 
 def new_folder(recipe: str, out: Path | None) -> Path:
@@ -71,9 +68,9 @@ def new_folder(recipe: str, out: Path | None) -> Path:
     if out is None:
         return RUNS / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     if (out / RECORD).exists():
-        raise TrainingError(f"{out}: there is a run already: give another --out, or --resume to go on with it")
+        raise TrainingError(out, "there is a run already: give another --out, or --resume to go on with it")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(f"{out}: is there already, and no run: give another --out")
+        raise TrainingError(out, "is there already, and no run: give another --out")
     return out
 
 
@@ -86,22 +83,22 @@ def resumed(out: Path | None, given: Mapping[str, Any], fingerprint: str) -> Run
         begun = sorted(RUNS.glob(f"*/{RECORD}"), key=lambda path: path.stat().st_mtime)
         open_runs = [path.parent for path in begun if not (path.parent / FINISHED).exists()]
         if not open_runs:
-            raise TrainingError(f"no unfinished run in {RUNS}/: give its folder by --out")
+            raise TrainingError("", f"no unfinished run in {RUNS}/: give its folder by --out")
         out = open_runs[-1]
     if (out / FINISHED).exists():
-        raise TrainingError(f"{out}: this run is finished")
+        raise TrainingError(out, "this run is finished")
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
         config = TrainConfig(**record["options"])
         begun_with, argv = record["fingerprint"], tuple(record["argv"])
     except FileNotFoundError as error:
-        raise TrainingError(f"{out}: no run was begun there") from error
+        raise TrainingError(out, "no run was begun there") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{out / RECORD}: cannot be read, or is of another version ({error})") from error
+        raise TrainingError(out / RECORD, f"cannot be read, or is of another version ({error})") from error
     if begun_with != fingerprint:
-        raise TrainingError(f"{out}: was begun on other data: name the dataset it was begun on by --data")
+        raise TrainingError(out, "was begun on other data: name the dataset it was begun on by --data")
     for name, value in given.items():
         if value is not None and value != getattr(config, name):
             option = f"--{name.replace('_', '-')}"
-            raise TrainingError(f"{out}: was begun with {option} {getattr(config, name)}: leave {option} out")
+            raise TrainingError(out, f"was begun with {option} {getattr(config, name)}: leave {option} out")
     return Run(out, config, fingerprint, argv)

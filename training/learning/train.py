@@ -20,23 +20,23 @@ from transformers import ASTFeatureExtractor
 from transformers.trainer_utils import get_last_checkpoint
 
 from tagger.audio.decode import SAMPLE_RATE
+from tagger.errors import ModelError, OutputError
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.models.description import one_line, snippet_seconds
 from tagger.models.features import LogMel
 from tagger.models.genre_model import choose_device, is_out_of_memory
-from tagger.pipeline.predict import ModelError
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
-from training.dataset.songs import DatasetError
+from training.errors import DatasetError, TrainingError
 from training.learning.config import TrainConfig
 from training.learning.loader import SnippetDataset
 from training.learning.network import Network, begin, device_batch
 from training.learning.pretrained import quiet_transformers
-from training.learning.runs import Run, TrainingError, is_first_process, n_processes
+from training.learning.runs import Run, is_first_process, n_processes
 from training.learning.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
 from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.outcome.metrics import balanced_class_weights
-from training.outcome.outcome import Outcome, OutcomeError, contents, score_split, write_outcome
+from training.outcome.outcome import Outcome, contents, score_split, write_outcome
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared
@@ -53,7 +53,7 @@ def train_run(
 
     The epoch whose songs of the validate split were named best is kept, temperature and threshold are fitted to that
     split, and only then the test split, if there is one, is heard, once. Raises TrainingError, ModelError,
-    DatasetError, OutcomeError and PredictionsError.
+    DatasetError, OutputError and RunError.
     """
     device = choose_device(device)
     began = time.perf_counter()
@@ -107,7 +107,7 @@ def _with_digest(run: Run) -> Run:
         return run
     found = digest(Path(config.soft_labels))
     if config.soft_labels_sha256 not in ("", found):
-        raise TrainingError(f"{config.soft_labels}: has changed since {run.folder} was begun: begin another run")
+        raise TrainingError(config.soft_labels, f"has changed since {run.folder} was begun: begin another run")
     return replace(run, config=replace(config, soft_labels_sha256=found))
 
 
@@ -183,7 +183,7 @@ def _predictions(
 
 
 def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
-    """Write the folder that `GenreModel.load` takes: whole, or not at all. Raises OutcomeError."""
+    """Write the folder that `GenreModel.load` takes: whole, or not at all. Raises OutputError."""
     part = run.checkpoint.with_name("checkpoint.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -191,7 +191,7 @@ def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepa
         shutil.rmtree(run.checkpoint, ignore_errors=True)
         part.rename(run.checkpoint)
     except Exception as error:  # a full disk is an error of its own to safetensors
-        raise OutcomeError(run.checkpoint, getattr(error, "strerror", None) or one_line(error)) from error
+        raise OutputError(run.checkpoint, getattr(error, "strerror", None) or one_line(error)) from error
 
 
 def _save_into(folder: Path, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
@@ -226,7 +226,7 @@ def _trained(
     n_devices = n_processes()
     if config.batch_size % n_devices:
         raise TrainingError(
-            f"--batch-size {config.batch_size} cannot be shared by {n_devices} devices: take a multiple"
+            "", f"--batch-size {config.batch_size} cannot be shared by {n_devices} devices: take a multiple"
         )
     soft_labels = _soft_labels(config, prepared)
     n_classes = soft_labels.classes.shape[1] if soft_labels else 0
@@ -267,7 +267,7 @@ def _trained(
                 raise
             if at_once == 1:
                 raise TrainingError(
-                    f"one snippet does not fit into the memory of {device}: take a smaller --model"
+                    "", f"one snippet does not fit into the memory of {device}: take a smaller --model"
                 ) from error
         finally:
             watch.close()
@@ -284,8 +284,9 @@ def check_snippets(config: TrainConfig, log_mel: LogMel, prepared: Prepared) -> 
     wants, has = snippet_seconds(log_mel.n_frames), f"{prepared.snippet_samples / SAMPLE_RATE:g}"
     if prepared.snippet_samples != wants * SAMPLE_RATE:
         raise TrainingError(
+            "",
             f"{config.model}: hears snippets of {wants} s, and those of the dataset have {has} s:"
-            f" prepare it again with --snippet-seconds {wants}"
+            f" prepare it again with --snippet-seconds {wants}",
         )
 
 
@@ -301,7 +302,7 @@ def _begin_wandb(run: Run) -> None:
     except Exception as error:  # no key, no network, no space: each has a class of its own
         why = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0].rstrip(".")
         raise TrainingError(
-            f"wandb: {why}: log in by `wandb login`, or keep the log here by WANDB_MODE=offline"
+            "", f"wandb: {why}: log in by `wandb login`, or keep the log here by WANDB_MODE=offline"
         ) from error
 
 

@@ -16,11 +16,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tagger.audio.workers import usable_cores
 from tagger.models.genre_model import computes_bf16
+from training.errors import TrainingError
 from training.learning.config import TrainConfig
 from training.learning.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
 from training.learning.muon import Muon
 from training.learning.network import Network, parameter_groups
-from training.learning.runs import Run, TrainingError
+from training.learning.runs import Run
 from training.outcome.metrics import scores
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def choose_precision(config: TrainConfig, device: str) -> str:
     """
     if config.precision != "auto":
         if config.precision == "fp16" and not device.startswith("cuda"):
-            raise TrainingError("--precision fp16 trains on CUDA devices only: use auto, fp32 or bf16")
+            raise TrainingError("", "--precision fp16 trains on CUDA devices only: use auto, fp32 or bf16")
         return config.precision
     if config.recipe == "seed":
         return "fp16" if device.startswith("cuda") else "fp32"
@@ -206,7 +207,7 @@ class Watch(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
-                f"the loss is no finite number at step {state.global_step}: try a smaller --lr, or --precision fp32"
+                "", f"the loss is no finite number at step {state.global_step}: try a smaller --lr, or --precision fp32"
             )
         self.losses.append(logs["loss"])
 

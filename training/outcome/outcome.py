@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tagger.atomic import replacing
 from tagger.audio.decode import SAMPLE_RATE
+from tagger.errors import OutputError
 from tagger.evaluation.metrics import (
     Calibration,
     Interval,
@@ -37,14 +38,6 @@ from training.outcome.metrics import SONG_SCORES, scores_of_songs, snippet_score
 N_SMOOTH = 40  # a running mean is drawn over so many pieces of a training
 #: Colours that people with any colour blindness tell apart (Okabe and Ito 2008, "Color Universal Design").
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-
-
-class OutcomeError(Exception):
-    """What a run leaves cannot be written: `path`, `reason`."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason = path, reason
 
 
 @dataclass(frozen=True)
@@ -153,7 +146,7 @@ class Outcome:
 
 def write_outcome(outcome: Outcome) -> None:
     """Write confusion.png, MODEL_CARD.md and, of what was trained, training.png into the run's folder, and metrics.json
-    when all else is there: a run that has one is finished. Raises OutcomeError.
+    when all else is there: a run that has one is finished. Raises OutputError.
     """
     matrix = outcome.scores[outcome.judged].confusion
     title = f"{outcome.judged}: {matrix.sum()} songs, {np.trace(matrix)} right"
@@ -170,7 +163,7 @@ def write_outcome(outcome: Outcome) -> None:
             with replacing(outcome.folder / name) as file:
                 file.write(data)
         except OSError as error:
-            raise OutcomeError(outcome.folder / name, error.strerror or str(error)) from error
+            raise OutputError(outcome.folder / name, error.strerror or str(error)) from error
 
 
 def metrics(outcome: Outcome) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from zipfile import BadZipFile, ZipFile
 import click
 from tqdm import tqdm
 
-from tagger.cli.settings import NothingDoneError
+from training.errors import SourceError
 
 TABLE = "songs.csv"  # of what was fetched, as `genre-tag prepare` reads it
 MODULES = frozenset({".it", ".mod", ".s3m", ".xm"})
@@ -56,14 +56,6 @@ class Recording:
     def name(self) -> str:
         """File name under which it is kept: no two recordings share one, whatever they are called."""
         return self.sha256[:16] + (".flac" if self.is_module else PurePosixPath(self.path).suffix.lower())
-
-
-class SourceError(Exception):
-    """A source that could not be had: its `name`, and in one line the `reason`."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
-        self.name, self.reason = name, reason
 
 
 def read_recordings() -> list[Recording]:
@@ -180,7 +172,7 @@ def corpus(folder: Path, sources: tuple[str, ...], limit: int | None) -> None:
         if not sources or source in sources:
             chosen += list(group)[:limit]
     if not chosen:
-        raise NothingDoneError(f"no recording is from {', '.join(sources)}")
+        raise click.ClickException(f"no recording is from {', '.join(sources)}")
     failed: list[str] = []
     fetched = []
     for recording, why in tqdm(fetch(chosen, folder), total=len(chosen), unit="recording", disable=None):
@@ -193,7 +185,7 @@ def corpus(folder: Path, sources: tuple[str, ...], limit: int | None) -> None:
         click.echo(line, err=True)
     click.echo(f"{len(fetched)} of {len(chosen)} recordings in {folder}")
     if not fetched:
-        raise NothingDoneError("nothing could be fetched")
+        raise click.ClickException("nothing could be fetched")
 
 
 def write_table(path: Path, recordings: Iterable[Recording]) -> None:

@@ -19,8 +19,8 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from tagger.audio.decode import SAMPLE_RATE, AudioError
-from tagger.cli.settings import NothingDoneError
+from tagger.audio.decode import SAMPLE_RATE
+from tagger.errors import AudioError
 from tagger.pipeline.aggregate import softmax
 from training.starter.corpus import NO_MUSIC, TABLE
 from training.starter.musicnn import TAGS
@@ -202,7 +202,7 @@ def labels(tables: tuple[Path, ...], folder: Path, out: Path, snippets: int, sni
         else:
             heard.append((song, answers))
     if not any(song in corpus for song, _ in heard):
-        raise NothingDoneError(f"{tables[0]}: no music to train with could be heard")
+        raise click.ClickException(f"{tables[0]}: no music to train with could be heard")
     classes = yamnet_classes(folder)
     judge = Judge(classes, (answers for song, answers in heard if song in corpus))
     labelled = [(song, answers, judge.genres(song, answers)) for song, answers in heard]

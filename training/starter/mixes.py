@@ -20,7 +20,6 @@ from torchaudio.functional import highpass_biquad, lowpass_biquad, resample
 from tqdm import tqdm
 
 from tagger.audio.decode import SAMPLE_RATE
-from tagger.cli.settings import NothingDoneError
 from training.dataset.data import Prepared, load_prepared
 from training.dataset.waveforms import FULL_SCALE, Waveforms
 from training.starter.corpus import NO_MUSIC
@@ -81,7 +80,7 @@ def find_sources(prepared: Prepared, recordings: Path) -> Sources:
     music = [song for path, song in songs.items() if kinds.get(path) == "music"]
     speech = [tuple(place) for path, (_, place) in songs.items() if kinds.get(path) == "speech"]
     if not music or not speech:
-        raise NothingDoneError(f"{recordings}: names no music, or no speech, that is in the dataset's train split")
+        raise click.ClickException(f"{recordings}: names no music, or no speech, that is in the dataset's train split")
     labels = np.array([label for label, _ in music])
     chances = 1 / np.sqrt(np.bincount(labels)[labels])
     return Sources(prepared.waveforms, [tuple(place) for _, place in music], speech, chances / chances.sum())

@@ -21,8 +21,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from tagger.audio.decode import AudioError, decode
-from tagger.cli.settings import NothingDoneError
+from tagger.audio.decode import decode
+from tagger.errors import AudioError
 from tagger.evaluation.metrics import Interval, confusion, interval, macro_recall
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.aggregate import AGGREGATORS, softmax
@@ -230,7 +230,7 @@ def release(run: Path, recordings: Path, out: Path) -> None:
     genres = model.head.genres
     songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre in {*genres, NO_MUSIC}]
     if not songs:
-        raise NothingDoneError(f"{recordings}: no song that is held out and labelled with a genre of the model")
+        raise click.ClickException(f"{recordings}: no song that is held out and labelled with a genre of the model")
     heard = hear(model, songs, TagOptions().n_snippets or 1)
     decision = decide(heard, genres)
     ship(run, out, decision)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tagger.audio.decode import SAMPLE_RATE, AudioError, decode
+from tagger.audio.decode import SAMPLE_RATE, decode
+from tagger.errors import AudioError
 from training.starter.musicnn import Musicnn
 
 YAMNET, YAMNET_CLASSES, MUSICNN = "yamnet.tflite", "yamnet_class_map.csv", "MSD_musicnn.npz"

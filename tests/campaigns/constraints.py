@@ -1,4 +1,4 @@
-"""Makes constraints.txt anew: `make constraints`, or python -m tests.support.make_constraints. For developers.
+"""Makes constraints.txt anew: `make constraints`, or python -m tests.campaigns.constraints. For developers.
 
 A fresh environment gets the newest of everything that pyproject.toml allows and runs the tests. Only if they pass
 are its versions kept; else constraints.txt is as it was. A quarter of an hour and 7 GB.

@@ -1,0 +1,77 @@
+"""What the outputs of a checkpoint mean: genres, thresholds, and the reading of AudioSet's 527 labels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Output columns that tell music from speech; a song that fails the gate is unsure, whatever genre fits best.
+
+    The song fails when its mean probability of music is below `min_music`, or below that of speech.
+    """
+
+    music: int
+    speech: int
+    min_music: float = 0.3
+
+
+@dataclass(frozen=True)
+class GenreHead:
+    """What the outputs of a checkpoint mean, and how sure they must be before a genre is written.
+
+    `n_outputs` below is the width of the logits, (n_snippets, n_outputs); each field but the first two may be left out.
+    """
+
+    genres: tuple[str, ...]
+    #: "softmax": one genre a song; "sigmoid": several; "margin": sigmoid of the lead over the best other genre,
+    #: for scores that rank well but are no probabilities.
+    scale: str
+    #: Output columns that speak for each genre (the highest counts); None: column i is genre i.
+    members: tuple[tuple[int, ...], ...] | None = None
+    #: Divides a song's mean logits, fitted on held-out songs. None: confidences are not calibrated.
+    temperature: float | None = None
+    #: Least confidence at which each genre is written by default; math.inf: never by default.
+    thresholds: tuple[float, ...] = ()
+    #: Why these thresholds: one sentence, shown to the user.
+    threshold_reason: str = ""
+    gate: Gate | None = None
+    #: Mean logit of every output column over unlabelled music, (n_outputs,), taken off before outputs are compared.
+    bias: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("softmax", "sigmoid", "margin"):
+            raise ValueError(f"scale must be softmax, sigmoid or margin, not {self.scale!r}")
+        for field, values in (("members", self.members), ("thresholds", self.thresholds)):
+            if values and len(values) != len(self.genres):
+                raise ValueError(f"{field} must name {len(self.genres)} genres, not {len(values)}")
+
+
+@cache
+def audioset_head() -> GenreHead:
+    """The 527 AudioSet outputs read as 20 canonical genres, behind a gate that tells music from speech.
+
+    A genre speaks with its strongest member label; confidence is the lead over the runner-up, because AudioSet's
+    raters used umbrella labels far less consistently than narrow ones, so that the scores rank well within a label
+    but compare badly across labels (Gemmeke et al. 2017, ICASSP; label order of the AST authors' class table).
+    """
+    table = audioset_genres()
+    return GenreHead(
+        genres=tuple(table["canonical"]),
+        scale="margin",
+        members=tuple(tuple(columns) for columns in table["canonical"].values()),
+        gate=Gate(music=table["gate"]["music"], speech=table["gate"]["speech"]),
+    )
+
+
+def audioset_genres() -> dict[str, Any]:
+    """The table of AudioSet's music labels: columns of each of the 20 genres, of the gate, and the labels' names."""
+    table: dict[str, Any] = json.loads(
+        resources.files("tagger.models").joinpath("audioset_genres.json").read_text(encoding="utf-8")
+    )
+    return table
