@@ -185,6 +185,8 @@ def describe_machine(model: GenreModel, options: TagOptions) -> str:
 def run_line(run: Run) -> str:
     """A run that can be undone, in one line."""
     songs = f"{run.n_writes} song{'s' * (run.n_writes != 1)}"
+    if run.n_undone:
+        songs += ", taken back" if run.n_undone == run.n_writes else f", {run.n_undone} taken back"
     return f"{run.id}  {run.started}  {songs}  {printable(shlex.join(run.argv))}"
 
 

@@ -52,7 +52,8 @@ def _undo(
         for _, journals in groupby(runs, key=lambda run: run.id):  # on a cluster, each process that writes has its own
             first, *others = journals
             n_writes = first.n_writes + sum(other.n_writes for other in others)
-            click.echo(run_line(replace(first, n_writes=n_writes)))
+            n_undone = first.n_undone + sum(other.n_undone for other in others)
+            click.echo(run_line(replace(first, n_writes=n_writes, n_undone=n_undone)))
         click.echo("Take one back: genre-tag undo RUN" if runs else "No run has written anything yet.", err=True)
         return 0
     if run_id == "last":

@@ -9,8 +9,8 @@ import os
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,7 @@ from tagger.tags.swap import Announce, swap
 from tagger.tags.verify import verify, verify_genres
 
 VERSION = 1  # of the records
+_TIME, _TICK = "%Y%m%dT%H%M%S.%fZ", timedelta(microseconds=1)  # how the name of a run begins
 
 
 def journal_folder(state: str | PathLike[str] | None = None) -> Path:
@@ -36,9 +37,13 @@ def journal_folder(state: str | PathLike[str] | None = None) -> Path:
     return Path(state if state is not None else user_state_path("genre-tag")) / "journal"
 
 
-def new_run() -> str:
-    """An identifier for a run that begins now; they sort by time."""
-    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}"
+def new_run(state: str | PathLike[str] | None = None) -> str:
+    """An identifier for a run that begins now. They sort in the order in which runs began, whatever the clock does."""
+    now = datetime.now(timezone.utc)
+    for journal in journal_folder(state).glob("*.jsonl"):
+        with suppress(ValueError, OverflowError):
+            now = max(now, datetime.strptime(journal.name.split("-")[0], _TIME).replace(tzinfo=timezone.utc) + _TICK)
+    return f"{now.strftime(_TIME)}-{secrets.token_hex(2)}"
 
 
 class Journal:
@@ -68,7 +73,7 @@ class Journal:
         A `run` in which several processes write has a journal of each, which the name of the `writer` tells apart.
         """
         now = datetime.now(timezone.utc)
-        run = run or new_run()
+        run = run or new_run(state)
         path = journal_folder(state) / f"{run}{writer and '.'}{writer}.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -25,7 +26,9 @@ Result = Literal["bytes", "tags", "nothing", "conflict", "missing", "failed"]
 # What a record must hold to be of use, and what of the song before and after.
 _KEYS, _FILE_KEYS = {"n", "rel", "before", "after", "delta"}, {"sha256", "genres", "raw"}
 # How a record begins, and nothing within one: JSON writes a quotation mark in a text as \".
-_BEGINNING = re.compile(rb'(?=\{"v":)')
+_BEGINNING = b'{"v":'
+_Write = tuple[str, int]  # the name of a journal, and a number in it
+_WRITE, _UNDO = re.compile(rb'\{"v":1,"op":"write","n":(\d+),'), b'{"v":1,"op":"undo",'
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Run:
     root: str
     journal: Path
     n_writes: int
+    n_undone: int = 0  # of these, how many are taken back by now
 
 
 @dataclass(frozen=True)
@@ -53,28 +57,80 @@ def list_runs(
     state: str | PathLike[str] | None = None, on_damage: Callable[[JournalError], None] = lambda error: None
 ) -> list[Run]:
     """The runs that can be undone, newest first; `on_damage` is told of each journal that cannot be read."""
-    runs = []
-    for path in sorted(journal_folder(state).glob("*.jsonl"), reverse=True):
+    runs: dict[str, Run] = {}  # by the name of their journal, oldest first
+    undoings: list[_Undoing] = []
+    for path in sorted(journal_folder(state).glob("*.jsonl")):
         try:
-            if path.stat().st_size and (run := read_run(path)).n_writes:  # empty: killed before its first line
-                runs.append(run)
+            if path.stat().st_size:  # empty: killed before its first line
+                runs[path.name], of_this_run = _read(path)
+                undoings += of_this_run
         except JournalError as error:
             on_damage(error)
-    return runs
+    n_undone = Counter(journal for journal, _ in _taken_back(undoings, runs))
+    return [replace(run, n_undone=n_undone[name]) for name, run in reversed(runs.items()) if run.n_writes]
 
 
-def read_run(journal: Path) -> Run:
-    """The run a journal tells of; raises JournalError."""
+@dataclass(frozen=True)
+class _Undoing:
+    """That a write was taken back, as a journal tells: which one, and by which write of its own, if one was needed."""
+
+    run: str
+    journal: str  # "" in one of an earlier version: that of the run, which had but one
+    number: int
+    by: _Write | None
+
+
+def _read(journal: Path) -> tuple[Run, list[_Undoing]]:
+    """The run a journal tells of, and what that run took back; raises JournalError."""
+    n_writes, number, undoings = 0, 0, []
     try:
         with journal.open("rb") as file:
             head = json.loads(file.readline())
             if head["op"] != "run" or head["v"] != VERSION:
                 raise JournalError(journal, "not a journal of this version of genre-tag")
-            n_writes = sum(b'{"v":1,"op":"write"' in line for line in file)
+            for line in file:
+                record = line[max(0, line.rfind(_BEGINNING)) :]  # behind a torn one, if there is one
+                if not record.endswith(b"\n"):
+                    continue
+                if found := _WRITE.match(record):
+                    n_writes, number = n_writes + 1, int(found[1])
+                elif record.startswith(_UNDO):
+                    undoings += _undoing(record, (journal.name, number))
             argv = tuple(map(str, head["argv"]))
-            return Run(str(head["run"]), str(head["t"]), argv, unpack(head["root"]), journal, n_writes)
+            return Run(str(head["run"]), str(head["t"]), argv, unpack(head["root"]), journal, n_writes), undoings
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JournalError(journal, f"cannot be read: {error}") from error
+
+
+def _undoing(line: bytes, last_write: _Write) -> list[_Undoing]:
+    """What a record of undoing tells, if a song is as before now. It follows the write that was needed."""
+    try:
+        record = json.loads(line)
+        if record["result"] not in ("bytes", "tags", "nothing"):
+            return []
+        by = None if record["result"] == "nothing" else last_write
+        return [_Undoing(str(record["of"]), str(record.get("from", "")), int(record["n"]), by)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []  # damaged: named when that run is taken back
+
+
+def _taken_back(undoings: Iterable[_Undoing], runs: Mapping[str, Run]) -> set[_Write]:
+    """The writes, by journal and number, that are taken back by now; `undoings` are in the order of time."""
+    journal_of = {run.id: name for name, run in runs.items()}
+    taken_back: set[_Write] = set()
+    meant: dict[_Write, _Write] = {}  # write of an undoing -> the write that it took back
+    for undoing in undoings:
+        write: _Write = undoing.journal or journal_of.get(undoing.run, ""), undoing.number
+        if undoing.by is not None:
+            meant[undoing.by] = write
+        # A write that took another one back, and is now taken back itself, has taken back nothing; and so on.
+        is_undone, seen = True, set[_Write]()
+        step: _Write | None = write
+        while step is not None and step not in seen:
+            seen.add(step)
+            (taken_back.add if is_undone else taken_back.discard)(step)
+            step, is_undone = meant.get(step), not is_undone
+    return taken_back
 
 
 def undo(
@@ -103,7 +159,9 @@ def undo(
             continue
         undone = _undo_song(path, record, journal, force, preserve_mtime, hardlinks)
         if journal is not None:
-            journal.append({"op": "undo", "n": record["n"], "of": run.id, "result": undone.result})
+            journal.append(
+                {"op": "undo", "n": record["n"], "of": run.id, "from": run.journal.name, "result": undone.result}
+            )
         yield undone
 
 
@@ -188,4 +246,5 @@ def _writes(journal: Path) -> list[tuple[int, dict[str, Any] | None]]:
 
 def _records_in(line: bytes) -> list[bytes]:
     """The records in a line: one, or several where the disk was full while it took the first and then had room."""
-    return [part for part in _BEGINNING.split(line) if part] or [line]
+    first, *others = line.split(_BEGINNING)
+    return [first] * (bool(first) or not others) + [_BEGINNING + other for other in others]

@@ -569,6 +569,21 @@ def test_undo_gives_back_every_byte(genre_tag: Callable[..., Run], music: Path) 
     assert again.code == 0 and again.out.count("is as before already") == 2
 
 
+def test_what_was_undone_is_marked_in_the_list(genre_tag: Callable[..., Run], music: Path) -> None:
+    genre_tag("--write-tags", music)
+
+    def listed() -> list[str]:
+        return [line.split("  ")[2] for line in genre_tag("undo", "--list").out.splitlines()]
+
+    assert listed() == ["2 songs"]
+    genre_tag("undo", "last", music / "rock.mp3")
+    assert listed() == ["1 song", "2 songs, 1 taken back"]
+    genre_tag("undo", "last")
+    assert listed() == ["1 song", "1 song", "2 songs, taken back"]
+    genre_tag("undo", genre_tag("undo").out.split()[0])
+    assert listed() == ["1 song", "1 song, taken back", "1 song", "2 songs, 1 taken back"]
+
+
 def test_undo_of_some_songs_and_of_the_undoing(genre_tag: Callable[..., Run], music: Path) -> None:
     genre_tag("--write-tags", music)
     assert genre_tag("undo", "last", music / "rock.mp3").out.count("\n") == 1

@@ -7,6 +7,7 @@ import random
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
+from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mutagen.id3 import ID3, TCON, TPE1
 from tagger.errors import JournalError
 from tagger.tags import undo as undo_module
 from tagger.tags.genre import read_genres, retag
-from tagger.tags.journal import Journal, journal_folder
+from tagger.tags.journal import Journal, journal_folder, new_run
 from tagger.tags.undo import Run, Undone, list_runs, undo
 from tagger.tags.verify import verify
 from tests.support.tag_files import build, id3v1
@@ -57,8 +58,95 @@ def test_runs_are_listed_newest_first(library: Path, state: Path) -> None:
     assert run.argv == ("genre-tag", "library") and run.n_writes == len(NAMES) and run.root == str(library)
     assert run.journal.stem == run.id and run.started.endswith("Z")
     take_back(state)
-    assert [len(r.argv) for r in list_runs(state)] == [2, 2] and list_runs(state)[1] == run
+    assert [len(r.argv) for r in list_runs(state)] == [2, 2] and list_runs(state)[1].id == run.id
     assert list_runs(state.parent / "elsewhere") == []
+
+
+def at(hour: int) -> type[datetime]:
+    """A clock that stands."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime(2026, 11, 29, hour, tzinfo=zone)
+
+    return Clock
+
+
+def test_runs_keep_their_order_when_the_clock_goes_back(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    song = state.parent / "none.mp3"
+    song.write_bytes(build("none.mp3"))
+    for hour, genre in ((12, "Rock"), (9, "Jazz"), (9, "Folk"), (15, "Blues"), (3, "Soul")):
+        monkeypatch.setattr("tagger.tags.journal.datetime", at(hour))
+        with Journal.open(song.parent, ["genre-tag", genre], state) as journal:
+            journal.write_genres(song, [genre])
+    runs = list_runs(state)
+    assert [run.argv[1] for run in runs] == ["Soul", "Blues", "Folk", "Jazz", "Rock"]
+    assert [run.started[11:13] for run in runs] == ["03", "15", "09", "09", "12"]  # as the clock said
+    assert {undone.result for undone in take_back(state, runs[0]).values()} == {"bytes"}
+    assert read_genres(song) == ("Blues",)
+
+
+@pytest.mark.parametrize("name", ["zzz", "20269999T000000.000000Z-0", "99991231T235959.999999Z-0", "20260101T0Z-0"])
+def test_journals_of_other_names_do_not_move_the_clock(library: Path, state: Path, name: str) -> None:
+    (journal_folder(state) / f"{name}.jsonl").write_text("whatever")
+    before = list_runs(state)[0].id
+    assert before < new_run(state) < f"{datetime.now(timezone.utc).year + 1}"
+
+
+def test_what_is_taken_back_by_now_is_counted(library: Path, state: Path) -> None:
+    def n_undone() -> list[int]:
+        """Of every run, oldest first."""
+        return [run.n_undone for run in list_runs(state)][::-1]
+
+    (run,) = list_runs(state)
+    assert n_undone() == [0]
+    song = library / "sub" / "none.mp3"
+    list(undo(run, None))  # a dry run
+    assert n_undone() == [0]
+    take_back(state, run, paths=[song])
+    assert n_undone() == [1, 0]
+    take_back(state, run)
+    assert n_undone() == [5, 0, 0] and list_runs(state)[-1].n_writes == 5
+    partly, wholly = list_runs(state)[1::-1]
+    take_back(state, wholly)  # four songs have their new genre again
+    assert n_undone() == [1, 0, 4, 0]
+    take_back(state, partly)
+    assert n_undone() == [0, 1, 4, 0, 0]
+    take_back(state, list_runs(state)[0])
+    assert n_undone() == [1, 0, 4, 0, 1, 0]
+    take_back(state, run)
+    assert [each.n_undone for each in list_runs(state)][-1] == 5
+
+
+def test_what_could_not_be_taken_back_is_not_counted(library: Path, state: Path) -> None:
+    song = library / "sub" / "none.mp3"
+    song.write_bytes(retag(song.read_bytes(), ".mp3", ["Polka"]))
+    (library / "sub" / "full.flac").unlink()
+    assert sorted(each.result for each in take_back(state).values()) == ["bytes"] * 3 + ["conflict", "missing"]
+    assert list_runs(state)[-1].n_undone == 3
+
+
+def test_songs_of_one_number_in_several_journals_of_a_run_are_told_apart(tmp_path: Path, state: Path) -> None:
+    """On a cluster, each process that writes has its own journal, and numbers its songs."""
+    run = new_run(state)
+    for writer in "ab":
+        song = tmp_path / f"{writer}.mp3"
+        song.write_bytes(build("none.mp3"))
+        with Journal.open(tmp_path, [], state, run=run, writer=writer) as journal:
+            journal.write_genres(song, ["Techno"])
+    first, second = list_runs(state)
+    assert first.id == second.id == run
+    take_back(state, first)
+    assert {each.journal: each.n_undone for each in list_runs(state)[1:]} == {first.journal: 1, second.journal: 0}
+
+
+def test_a_journal_that_says_that_a_song_took_itself_back_is_read(library: Path, state: Path) -> None:
+    (run,) = list_runs(state)
+    line = json.dumps({"v": 1, "op": "undo", "n": 5, "of": run.id, "result": "bytes"}, separators=(",", ":"))
+    with run.journal.open("a") as file:
+        file.write(f"{line}\n" * 2)
+    assert list_runs(state)[0].n_writes == 5
 
 
 def test_the_bytes_come_back_newest_first(library: Path, state: Path) -> None:
