@@ -22,7 +22,6 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
-from tagger import tags  # noqa: E402
 from tagger.audio.decode import decode_song  # noqa: E402
 from tagger.audio.library import Found, find_songs  # noqa: E402
 from tagger.audio.workers import Worker  # noqa: E402
@@ -37,6 +36,7 @@ from tagger.pipeline.options import TagOptions  # noqa: E402
 from tagger.pipeline.run import SongResult  # noqa: E402
 from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
 from tagger.pipeline.store import Store, store_path  # noqa: E402
+from tagger.tags import genre as tags  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
 from tagger.tags.journal import new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
