@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn
 
@@ -49,8 +50,19 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*COMMANDS, "--help", "-h", "--version"):
+            if meant := _meant(args[0]):
+                raise click.UsageError(
+                    f"{args[0]}: no such file, folder or command: did you mean genre-tag {meant}?", ctx
+                )
             args = ["tag", *args]
         return super().parse_args(ctx, args)
+
+
+def _meant(word: str) -> str | None:
+    """The command that a word was to be, None for one that looks like no command or is a path that is there."""
+    if not word.isalpha() or os.path.lexists(word):
+        return None
+    return next(iter(get_close_matches(word.lower(), COMMANDS, n=1)), None)
 
 
 @click.group(

@@ -88,7 +88,7 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     type=click.IntRange(min=1),
     metavar="N",
     default=TagOptions.max_genres,
-    help="Genres a song gets at most.",
+    help="Genres predicted for a song at most; --existing append adds them to those it has.",
 )
 @option(
     "--min-confidence",

@@ -17,7 +17,7 @@ class TagOptions:
     n_snippets: int | None = 5  # evenly spread; three give 80 % of the gain over one, five 90-95 %; None: all
     until_clear: bool = False  # two are heard first, and `n_snippets` where these two would decide differently
     aggregate: str = "mean"  # of logits: best or as good as any other in every comparison; max loses 3-4 points
-    max_genres: int = 1  # half of all players show only the first
+    max_genres: int = 1  # predicted ones, what the song has left aside: half of all players show only the first
     min_confidence: float | None = None  # the checkpoint knows what its confidences are worth
     names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
     batch_size: int | None = None  # see model.default_batch_size

@@ -183,6 +183,43 @@ def test_a_map_for_another_model_is_wrong_usage(genre_tag: Callable[..., Run], m
     assert run.code == 2 and "no genre 'Polka'" in run.err.splitlines()[-1]
 
 
+def test_max_genres_limits_what_is_predicted_and_append_adds_it(genre_tag: Callable[..., Run], music: Path) -> None:
+    path = music / "rock.mp3"
+    path.write_bytes(tags.retag(path.read_bytes(), ".mp3", ["My Own"]))
+    options = ("--max-genres", "2", "--min-confidence", "0", "--existing", "append")
+    record = json.loads(genre_tag("explain", "--json", *options, path).out)
+    assert genre_tag("--write-tags", *options, path).code == 0
+    assert tags.read_genres(path) == ("My Own", "Rock", "Blues") == tuple(record["new"])
+    assert record["with_existing"] == {
+        "keep": ["My Own"], "append": ["My Own", "Rock", "Blues"], "replace": ["Rock", "Blues"],
+    }  # fmt: skip
+    for command in ("tag", "explain", "report"):
+        said = " ".join(genre_tag(command, "--help").out.split())
+        assert "Genres predicted for a song at most; --existing append adds them to those it has." in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("tagg", "tag"), ("tga", "tag"), ("Undo", "undo"), ("repotr", "report"), ("tain", "train"), ("doctr", "doctor")],
+)
+def test_a_mistyped_command_is_told_what_was_meant(
+    genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+) -> None:
+    monkeypatch.chdir(music)
+    run = genre_tag(typed, music)
+    assert (run.code, run.out) == (2, "")
+    assert run.err == f"genre-tag: {typed}: no such file, folder or command: did you mean genre-tag {meant}?\n"
+    music.rename(music.with_name("music2"))
+    (music.parent / "music2" / typed).mkdir()
+    assert "did you mean" not in genre_tag(typed).err  # it is there
+
+
+@pytest.mark.parametrize("path", ["Queen", "tag.mp3", "./tagg", "no/tagg", "s3://tagg"])
+def test_other_paths_that_are_not_there_are_no_commands(genre_tag: Callable[..., Run], path: str) -> None:
+    run = genre_tag(path)
+    assert run.code == 2 and "did you mean" not in run.err and "no such file or folder" in run.out
+
+
 # ---- exit codes of runs
 
 
