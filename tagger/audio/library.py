@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +33,14 @@ UNSUPPORTED_SUFFIXES = {
     ".rf64": "RF64 tags cannot be written safely",
 }
 PLAYLIST_SUFFIXES = frozenset({".m3u", ".m3u8"})
+#: Byte order mark of a playlist or list -> the encoding behind it; those that begin like another stand before it.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 #: A folder that holds one of these files is left alone, with all below it.
 MARKER_FILES = frozenset({".nomusic", ".nomedia", ".notmusic"})
 #: Folders of thumbnails, recycled and old files that servers and systems keep (matched against lower case).
@@ -78,7 +87,12 @@ def find_songs(paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryI
 
 def _expand(path: str, exclude: Sequence[str], stdin: BinaryIO | None) -> Iterator[Found]:
     if path == "-":
-        for listed in read_paths(stdin.read() if stdin else b""):
+        try:
+            paths = read_paths(stdin.read() if stdin else b"")
+        except UnicodeError:
+            yield Found(Path(path), "list cannot be read: neither UTF-8 nor UTF-16 with a mark", failed=True)
+            return
+        for listed in paths:
             if listed != "-":
                 yield from _expand(listed, exclude, None)
     elif os.path.isdir(path):
@@ -146,11 +160,27 @@ def _matches(relative: Path, globs: Sequence[str]) -> bool:
 def read_paths(data: bytes) -> list[str]:
     """Paths of a list, one a line, or NUL-separated when there is a NUL in it (as `find -print0` writes).
 
+    Raises UnicodeError for UTF-16 without a byte order mark: its characters would be taken for paths.
+
     >>> read_paths(b"a.mp3\\r\\n\\nb c.flac\\n"), read_paths(b"new\\nline.mp3\\0b.flac\\0")
     (['a.mp3', 'b c.flac'], ['new\\nline.mp3', 'b.flac'])
     """
-    names = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
-    return [os.fsdecode(name) for name in names if name]
+    data = _in_utf8(data)
+    names = [name for name in data.split(b"\0") if name]
+    if b"\0" not in data:
+        names = [line for each in data.split(b"\n") if (line := each.removesuffix(b"\r"))]
+    elif b"\n" in names or (b"." in names and len(names) > 2 and max(map(len, names)) == 1):
+        raise UnicodeError("UTF-16 without a mark")
+    return [os.fsdecode(name) for name in names]
+
+
+def _in_utf8(text: bytes) -> bytes:
+    """A text in UTF-8 if a byte order mark says what it is in, else as it is. Raises UnicodeError."""
+    for mark, encoding in MARKS.items():
+        if text.startswith(mark):
+            text = text.removeprefix(mark)
+            return text if encoding == "utf-8" else text.decode(encoding).encode()
+    return text
 
 
 def _read_playlist(playlist: Path) -> Iterator[Found]:
@@ -160,11 +190,16 @@ def _read_playlist(playlist: Path) -> Iterator[Found]:
         yield found
         return
     try:
-        lines = playlist.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    except OSError as error:
-        yield Found(playlist, f"playlist cannot be read: {error.strerror or error}", failed=True)
+        text = _in_utf8(playlist.read_bytes())
+        if b"\0" in text:
+            raise UnicodeError("binary, or UTF-16 without a mark")
+    except (OSError, UnicodeError) as error:
+        reason = (
+            "neither UTF-8 nor UTF-16 with a mark" if isinstance(error, UnicodeError) else error.strerror or str(error)
+        )
+        yield Found(playlist, f"playlist cannot be read: {reason}", failed=True)
         return
-    for line in lines:
+    for line in text.splitlines():
         entry = os.fsdecode(line.strip())
         if not entry or entry.startswith("#"):
             continue

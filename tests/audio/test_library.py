@@ -1,5 +1,6 @@
 """Which files are songs: real folders, links, playlists and lists."""
 
+import codecs
 import io
 import os
 import subprocess
@@ -169,6 +170,52 @@ def test_playlist_entries_are_relative_to_the_playlist(tmp_path: Path) -> None:
         ("a stream, not a file", False),
         ("no such file or folder", True),
     ]
+
+
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+BOMS = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("name", ["x.m3u", "x.m3u8"])
+def test_a_playlist_is_read_in_the_encoding_that_its_mark_names(tmp_path: Path, encoding: str, name: str) -> None:
+    make(tmp_path, "a.mp3", "é 日本.mp3")
+    text = "#EXTM3U\r\n#EXTINF:1,é\r\na.mp3\r\né 日本.mp3\r\n"
+    (tmp_path / name).write_bytes(BOMS.get(encoding, b"") + text.encode(encoding))
+    assert list(find_songs([str(tmp_path / name)])) == [
+        Found(path, file=number(path)) for path in (tmp_path / "a.mp3", tmp_path / "é 日本.mp3")
+    ]
+
+
+@pytest.mark.parametrize(
+    "data", ["#EXTM3U\né.mp3\n".encode("utf-16-be"), b"ID3\3\0\0\0\n\0\n", codecs.BOM_UTF16_LE + b"a\0b"]
+)
+def test_a_playlist_that_is_no_text_is_one_line(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.m3u").write_bytes(data)
+    (found,) = find_songs([str(tmp_path / "x.m3u")])
+    assert found == Found(
+        tmp_path / "x.m3u", "playlist cannot be read: neither UTF-8 nor UTF-16 with a mark", failed=True
+    )
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_list_on_standard_input_is_read_in_the_encoding_that_its_mark_names(tmp_path: Path, encoding: str) -> None:
+    make(tmp_path, "a.mp3", "é 日本.mp3")
+    lines = BOMS.get(encoding, b"") + f"{tmp_path}/a.mp3\r\n{tmp_path}/é 日本.mp3\r\n".encode(encoding)
+    assert songs("-", stdin=io.BytesIO(lines)) == [tmp_path / "a.mp3", tmp_path / "é 日本.mp3"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_an_encoding_that_nothing_names_is_one_line(encoding: str) -> None:
+    for data in ("/m/é.mp3\n/m/b.mp3\n".encode(encoding), codecs.BOM_UTF16_LE + b"a\0b"):
+        (found,) = find_songs(["-"], stdin=io.BytesIO(data))
+        assert found == Found(Path("-"), "list cannot be read: neither UTF-8 nor UTF-16 with a mark", failed=True)
+
+
+def test_names_of_one_letter_between_nuls_are_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a/x.mp3", "b/y.mp3")
+    monkeypatch.chdir(tmp_path)
+    assert [path.name for path in songs("-", stdin=io.BytesIO(b"a\0b\0"))] == ["x.mp3", "y.mp3"]
 
 
 def test_a_fifo_named_like_a_playlist_is_not_waited_for(tmp_path: Path) -> None:
