@@ -15,7 +15,6 @@ import click
 from tagger.cli.settings import SOME_FAILED, source_of
 from tagger.cli.tag import settings_in_file, settings_of_tag, tag, tag_options
 from tagger.errors import SettingsError
-from tagger.pipeline.options import TagOptions
 
 if TYPE_CHECKING:
     from tagger.doctor.checks import Check
@@ -50,10 +49,7 @@ def doctor(ctx: click.Context, paths: tuple[str, ...], no_speed: bool, **typed: 
     counts = Counter([check.state])
     _print(check)
     settings |= {name: value for name, value in typed.items() if value is not None}
-    asked = Asked(
-        settings["model"], settings["device"], tag_options(settings, {}), paths, settings.get("exclude", ()),
-        with_speed=not no_speed,
-    )  # fmt: skip
+    asked = Asked(tag_options(settings, {}), paths, settings.get("exclude", ()), with_speed=not no_speed)
     if not no_speed and sys.stderr.isatty():
         click.echo("(half a minute: the speed test comes last)", err=True)
     for check in examine(asked):
@@ -71,7 +67,7 @@ def _settings() -> tuple[dict[str, Any], Check]:
     """The settings of `tag` in force, or its defaults where they are wrong, and what is to be said of them."""
     from tagger.doctor.checks import Check, failed
 
-    defaults = {"model": "starter", "device": "auto", "precision": TagOptions.precision}
+    defaults: dict[str, Any] = {}
     try:
         from tagger.cli.settings import config_path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,17 +68,13 @@ def _one_song(path: str) -> Found:
 
 def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
     from tagger.pipeline.explain import explain
+    from tagger.pipeline.run import load_model
     from tagger.pipeline.store import Store, store_path
     from tagger.text import printable
 
-    def load_model() -> Any:
-        from tagger.models.genre_model import GenreModel
-
-        return GenreModel.load(description, settings["device"], options.precision)
-
     description, options = asked_for(settings | {"retry_failed": True})
     with Store(store_path(), lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as store:
-        return explain(song, description, load_model, options, store)
+        return explain(song, description, partial(load_model, description, options.predict), options, store)
 
 
 def _draw(explanation: Explanation, file: Path) -> None:

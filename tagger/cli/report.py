@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,7 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
     """The report on the music at these paths, and the exit code."""
     from tagger.audio.library import find_songs
     from tagger.cli.terminal import Screen
-    from tagger.pipeline.run import tag_songs
+    from tagger.pipeline.run import load_model, tag_songs
     from tagger.pipeline.store import Store, store_path
     from tagger.report.library import report_library
     from tagger.text import printable
@@ -148,11 +149,6 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
         raise click.UsageError(f"{songs[0].path}: {songs[0].problem}")
     screen = Screen(songs, rows=False, progress=True, verbose=False, write_tags=False)
 
-    def load_model() -> Any:
-        from tagger.models.genre_model import GenreModel
-
-        return GenreModel.load(description, settings["device"], options.precision)
-
     def shown(results: Iterable[SongResult]) -> Iterator[SongResult]:
         for result in results:
             screen.show(result)
@@ -160,10 +156,11 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
 
     try:
         description, options = asked_for(settings)
+        load = partial(load_model, description, options.predict)
         with (
             screen,
             Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")) as store,
-            closing(tag_songs(songs, description, load_model, options, store)) as results,
+            closing(tag_songs(songs, description, load, options, store)) as results,
         ):
             found = report_library(paths, shown(results), description, options)
     except KeyboardInterrupt:

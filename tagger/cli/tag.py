@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date, time
 from functools import partial
 from importlib.util import find_spec
@@ -32,7 +32,9 @@ from tagger.cli.settings import (
 )
 from tagger.cli.signals import finish_first
 from tagger.errors import GenreTagError, JournalError, OutputError, SettingsError
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.aggregate import DecisionPolicy
+from tagger.pipeline.options import PredictOptions, TagOptions
+from tagger.tags.policies import WriteOptions
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
@@ -52,21 +54,26 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 @option(
     "--existing",
     type=click.Choice(["keep", "append", "replace"]),
-    default=TagOptions.existing,
+    default=WriteOptions.existing,
     help="For songs that have a genre: leave it, add to it, or replace it.",
 )
 @click.option("--overwrite", is_flag=True, help="The same as --existing replace.")
 @option(
     "--model",
-    default="starter",
+    default=PredictOptions.model,
     metavar="NAME",
     help="'starter' (built in), 'audioset', a checkpoint folder, or a hub id.",
 )
-@option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where the model runs.")
+@option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default=PredictOptions.device,
+    help="Where the model runs.",
+)
 @option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
-    default=TagOptions.precision,
+    default=PredictOptions.precision,
     help="Arithmetic of the model; auto takes the fastest that is safe on the device, and what was heard in any.",
 )
 @option("--batch-size", type=CountOr("auto"), default="auto", help="Snippets the model hears at once.")
@@ -74,26 +81,26 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 @option(
     "--snippets",
     type=CountOr("all", "auto"),
-    default=TagOptions.n_snippets,
+    default=PredictOptions.n_snippets,
     help="Snippets heard of each song, spread evenly; auto: two, and five where these two differ.",
 )
 @option(
     "--aggregate",
     type=click.Choice(["mean", "weighted", "vote", "max"]),
-    default=TagOptions.aggregate,
+    default=DecisionPolicy.aggregate,
     help="How the snippets of a song become one answer.",
 )
 @option(
     "--max-genres",
     type=click.IntRange(min=1),
     metavar="N",
-    default=TagOptions.max_genres,
+    default=DecisionPolicy.max_genres,
     help="Genres predicted for a song at most; --existing append adds them to those it has.",
 )
 @option(
     "--min-confidence",
     type=Fraction(),
-    default=TagOptions.min_confidence,
+    default=DecisionPolicy.min_confidence,
     help="Least confidence for a genre to be written. [default: set per genre by the model]",
 )
 @option(
@@ -111,26 +118,26 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     "--time-limit",
     type=click.IntRange(min=1, max=86_400),
     metavar="SECONDS",
-    default=TagOptions.time_limit_seconds,
+    default=PredictOptions.time_limit_seconds,
     help="Give a song up when its decoding takes longer.",
 )
 @option("--preserve-mtime", is_flag=True, help="Keep the date of files. Music servers then miss the change.")
 @option(
     "--hardlinks",
     type=click.Choice(["skip", "break"]),
-    default=TagOptions.hardlinks,
+    default=WriteOptions.hardlinks,
     help="For files with several names: pass over them, or write this name and leave the others the old file.",
 )
 @option(
     "--id3v23-multi",
     type=click.Choice(["join", "null", "first"]),
-    default=TagOptions.id3v23_multi,
+    default=WriteOptions.id3v23_multi,
     help="How ID3v2.3, with room for one genre, gets several: joined by '; ', separated by NUL, or the first.",
 )
 @option(
     "--separator",
     type=Separator(),
-    default=TagOptions.separator,
+    default=WriteOptions.separator,
     help="For players that read one genre only: write several as one, joined by this, as in '; '.",
 )
 @option(
@@ -217,7 +224,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     interrupted = False
     try:
         description, options = asked_for(settings)
-        if options.min_confidence is None:
+        if options.decide.min_confidence is None:
             screen.threshold_reason = description.head.threshold_reason.rstrip(".")
         with ExitStack() as stack:
             records = _open_records(stack, targets)
@@ -280,7 +287,7 @@ def _tag_here(
 
     journal = stack.enter_context(Journal.open(root, command_line())) if settings["write_tags"] else None
     store = stack.enter_context(Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")))
-    load_model = partial(_load_model, description, settings, options, screen)
+    load_model = partial(_load_model, description, options, screen)
     return tag_songs(songs, description, load_model, options, store, journal)
 
 
@@ -291,15 +298,15 @@ def _tag_on_ray(
     """The same, heard on a cluster, which reads the model under its name; the results are kept in a folder."""
     from tagger.cluster.engine import tag_songs
     from tagger.cluster.results import Results
-    from tagger.cluster.stages import Plan, load_model
+    from tagger.cluster.stages import Plan, load_model_here
     from tagger.pipeline.store import store_path
     from tagger.tags.journal import new_run
 
-    model, device = settings["model"], settings["device"]
+    model = options.predict.model
     model = os.path.abspath(model) if os.path.isdir(model) else model
-    load = partial(load_model, model, description.fingerprint, device, options.precision)
+    load = partial(load_model_here, description.fingerprint, replace(options.predict, model=model))
     run = new_run() if settings["write_tags"] else None
-    plan = Plan(description, load, options, device, run, root, tuple(command_line()))
+    plan = Plan(description, load, options, run, root, tuple(command_line()))
     results = stack.enter_context(Results(settings["results"] or store_path().with_name("results"), plan.method))
     screen.tell(f"Results: {results.folder}")
     return tag_songs(songs, plan, results, settings["ray_address"])
@@ -345,33 +352,34 @@ def asked_for(settings: Mapping[str, Any]) -> tuple[Description, TagOptions]:
 def tag_options(settings: Mapping[str, Any], names: Mapping[str, str]) -> TagOptions:
     """The settings of a command as options of a run; what the command has no setting for is as by default."""
     field_of = {"snippets": "n_snippets", "jobs": "n_workers", "time_limit": "time_limit_seconds"}
-    values = {field_of.get(name, name): value for name, value in settings.items()}
+    values = {field_of.get(name, name): value for name, value in settings.items()} | {"names": names}
     if values.get("n_snippets") == "auto":
-        values |= {"n_snippets": TagOptions.n_snippets, "until_clear": True}
+        values |= {"n_snippets": PredictOptions.n_snippets, "until_clear": True}
     for count in ("n_snippets", "n_workers", "batch_size"):
         if isinstance(values.get(count), str):  # "all", "auto"
             values[count] = None
-    known = {field.name for field in fields(TagOptions)} & values.keys()
-    return TagOptions(**{field: values[field] for field in known}, names=names)
+
+    def chosen(kind: type[Any]) -> Any:
+        return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
+
+    return TagOptions(chosen(PredictOptions), chosen(DecisionPolicy), chosen(WriteOptions))
 
 
 def _check_separator(options: TagOptions, genres: Sequence[str]) -> None:
     """Raise UsageError for a separator that would cut a genre in two when it is read again."""
-    for genre in (options.names.get(genre, genre) for genre in genres):
-        if options.separator is not None and options.separator in genre:
-            raise click.UsageError(f"--separator {options.separator!r} is part of the genre {genre!r}: try '; '.")
+    for genre in (options.decide.names.get(genre, genre) for genre in genres):
+        if options.write.separator is not None and options.write.separator in genre:
+            raise click.UsageError(f"--separator {options.write.separator!r} is part of the genre {genre!r}: try '; '.")
 
 
-def _load_model(
-    description: Description, settings: Mapping[str, Any], options: TagOptions, screen: Screen
-) -> GenreModel:
-    """The model that is asked for; raises ModelError."""
+def _load_model(description: Description, options: TagOptions, screen: Screen) -> GenreModel:
+    """The model that is asked for, and what was chosen for this machine said; raises ModelError."""
     from tagger.cli.terminal import describe_machine
-    from tagger.models.genre_model import GenreModel
+    from tagger.pipeline.run import load_model
 
-    model = GenreModel.load(description, settings["device"], options.precision)
-    if settings["verbose"]:
-        screen.tell(describe_machine(model, options))
+    model = load_model(description, options.predict)
+    if screen.verbose:
+        screen.tell(describe_machine(model, options.predict))
     return model
 
 

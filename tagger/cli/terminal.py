@@ -21,7 +21,7 @@ from rich.text import Text
 from tqdm import tqdm
 
 from tagger.audio.library import Found
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.options import PredictOptions
 from tagger.pipeline.run import STATUSES, SongResult, default_workers
 from tagger.text import genres_text, printable
 
@@ -61,7 +61,7 @@ class Screen:
     """Shows a run while it goes on. Use as a context manager; call `show` once per song."""
 
     def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
-        self._rows, self._progress, self._verbose, self._write_tags = rows, progress, verbose, write_tags
+        self._rows, self._progress, self.verbose, self._write_tags = rows, progress, verbose, write_tags
         self._total = len(songs)
         self._root = _common_folder([str(found.where) for found in songs])
         self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
@@ -112,10 +112,10 @@ class Screen:
         name = self._name(result.path)
         if self._columns is not None or cell_len(name) <= self._name_cells:  # a file or a pipe has room for all of it
             name = set_cell_size(name, self._name_cells)
-        row = f"{name}  {outcome(result, self._verbose)}"
+        row = f"{name}  {outcome(result, self.verbose)}"
         if self._columns is None:
             return row
-        if cell_len(row) > self._columns and not self._verbose:
+        if cell_len(row) > self._columns and not self.verbose:
             row = set_cell_size(row, self._columns - 1).rstrip() + "…"
         return click.style(row, fg=_COLOURS.get(result.status))
 
@@ -173,7 +173,7 @@ def _common_folder(paths: Sequence[str]) -> str:
         return ""
 
 
-def describe_machine(model: GenreModel, options: TagOptions) -> str:
+def describe_machine(model: GenreModel, options: PredictOptions) -> str:
     """What a run chose for this machine, in one line."""
     return (
         f"model {printable(model.name)} on {model.device} in {model.precision} ({model.precision_reason}), "

@@ -92,9 +92,9 @@ def tag_songs(
 def _answers(row: Answer, plan: Plan) -> bool:
     """Whether what is known of a song is what would come out again."""
     options, result = plan.options, row.result
-    if options.reanalyze or row.asked != plan.asked:
+    if options.predict.reanalyze or row.asked != plan.asked:
         return False
-    if result.status == "failed" and (options.retry_failed or not row.is_lasting):
+    if result.status == "failed" and (options.predict.retry_failed or not row.is_lasting):
         return False
     if isinstance(result.path, str):
         return True  # what a URI names is taken to stay as it is
@@ -108,7 +108,9 @@ def _as_it_is_now(result: SongResult, options: TagOptions) -> SongResult:
     """What an earlier run made of a song, as this run finds it."""
     if not result.written:
         return result
-    return replace(result, status="kept" if options.existing == "keep" else "unchanged", old=result.new, written=False)
+    return replace(
+        result, status="kept" if options.write.existing == "keep" else "unchanged", old=result.new, written=False
+    )
 
 
 def _remembered(row: Answer) -> Remembered:
@@ -201,15 +203,17 @@ def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[bytes, None, N
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     resources = ray.cluster_resources()
     n_cores, n_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    on_gpus = n_gpus > 0 and plan.device != "cpu"
+    on_gpus = n_gpus > 0 and plan.options.predict.device != "cpu"
     if n_cores < 2 - on_gpus:  # Ray would wait for another one to join
         raise ClusterError("ray", "has too few cores: one is to decode, and one to hear where there is no GPU")
-    n_decoders = plan.options.n_workers or max(1, n_cores - n_gpus if on_gpus else n_cores // 2)
+    n_decoders = plan.options.predict.n_workers or max(1, n_cores - n_gpus if on_gpus else n_cores // 2)
     n_models = n_gpus if on_gpus else max(1, n_cores - n_decoders)
-    n_most = max(1, PART_BYTES // (4 * plan.description.snippet_samples * (plan.options.n_snippets or 1)))
+    n_most = max(1, PART_BYTES // (4 * plan.description.snippet_samples * (plan.options.predict.n_snippets or 1)))
     n_part = min(n_most, math.ceil(len(songs) / (n_decoders * PARTS_PER_DECODER)))
-    n_snippets = n_part * (plan.options.n_snippets or 1)
-    n_at_once = max(1, MODEL_BATCHES * (plan.options.batch_size or ACCELERATOR_BATCH) // n_snippets) if on_gpus else 1
+    n_snippets = n_part * (plan.options.predict.n_snippets or 1)
+    n_at_once = (
+        max(1, MODEL_BATCHES * (plan.options.predict.batch_size or ACCELERATOR_BATCH) // n_snippets) if on_gpus else 1
+    )
     parts = [{"part": pickle.dumps(songs[i : i + n_part])} for i in range(0, len(songs), n_part)]
     answered = (
         ray.data.from_items(parts, override_num_blocks=len(parts))

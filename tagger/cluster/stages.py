@@ -14,7 +14,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path
@@ -26,20 +26,15 @@ from tagger.audio.library import Found
 from tagger.audio.workers import Failure, Worker, usable_cores
 from tagger.cluster.manifest import fetch, name_of, suffix_of
 from tagger.errors import JournalError, ModelError
-from tagger.models.description import Description
-from tagger.pipeline.options import TagOptions
+from tagger.models.description import Description, describe
+from tagger.pipeline.options import PredictOptions, TagOptions
 from tagger.pipeline.predict import Heard, hear
-from tagger.pipeline.run import Song, SongResult, Tagging
+from tagger.pipeline.run import Song, SongResult, Tagging, load_model
 from tagger.pipeline.store import Method, Seen, see
 from tagger.tags.journal import Journal
 
 if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
-
-# Options that decide what becomes of a song that was heard, and so whether its row still answers.
-DECIDING = (
-    "existing", "aggregate", "max_genres", "min_confidence", "names", "hardlinks", "separator", "id3v23_multi",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,6 @@ class Plan:
     description: Description
     load_model: Callable[[], GenreModel]
     options: TagOptions
-    device: str = "auto"
     #: None: nothing is written.
     run: str | None = None
     root: str = ""
@@ -63,14 +57,13 @@ class Plan:
     @property
     def method(self) -> Method:
         """What results are filed under: the precision as it is asked for."""
-        model, options = self.description, self.options
-        return Method(model.fingerprint, options.precision, options.n_snippets, model.snippet_samples, model.name)
+        return Method.of(self.description, self.options.predict)
 
     @cached_property
     def asked(self) -> str:
         """A digest of all that decides what becomes of a song once it is heard."""
-        values = {name: getattr(self.options, name) for name in DECIDING}
-        values |= {"names": dict(self.options.names), "writes": self.run is not None}
+        values = asdict(self.options.decide) | asdict(self.options.write) | {"writes": self.run is not None}
+        del values["preserve_mtime"]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -138,10 +131,10 @@ class Answer:
 def listen(data: bytes, plan: Plan) -> bytes:
     """A part with its songs looked at and, those that are to be heard, decoded."""
     part: list[OnTheWay] = pickle.loads(data)
-    decoder = _decoder(plan.options.time_limit_seconds)
+    decoder = _decoder(plan.options.predict.time_limit_seconds)
     for each in part:
         remembered = each.remembered
-        if isinstance(each.where, str) and isinstance(remembered.answer, Heard) and not plan.options.reanalyze:
+        if isinstance(each.where, str) and isinstance(remembered.answer, Heard) and not plan.options.predict.reanalyze:
             seen = Seen(each.where, "", "", known_identity=remembered.identity)  # not fetched again to be looked at
             each.song = Song(each.where, seen, (), remembered.old, remembered.answer)
             continue
@@ -156,7 +149,7 @@ def _listen_to(each: OnTheWay, path: Path | Failure, plan: Plan, decoder: Worker
         looked = SongResult(each.where, "failed", reason=looked.reason)
     each.song = looked
     if isinstance(looked, Song) and looked.known is None and isinstance(path, Path):
-        wanted = Wanted(path, plan.options.n_snippets)
+        wanted = Wanted(path, plan.options.predict.n_snippets)
         each.decoded = decoder.run(partial(audio.decode_wanted, wanted, plan.description.snippet_samples))
 
 
@@ -212,8 +205,8 @@ class Hearer:
         if self._model is None:
             self._model = self._plan.load_model()
             self._model.leave_cores(usable_cores() - 1)  # there is a model for every core that decoders leave
-            if self._plan.options.batch_size is not None:
-                self._model.batch_size = self._plan.options.batch_size
+            if self._plan.options.predict.batch_size is not None:
+                self._model.batch_size = self._plan.options.predict.batch_size
         return self._model
 
     @contextmanager
@@ -263,15 +256,13 @@ def _call(task: Callable[[], Any]) -> Any:
     return task()
 
 
-def load_model(model: str, fingerprint: str, device: str, precision: str) -> GenreModel:
-    """The model of that name as this node has it; raises ModelError if it is not the one the run was started with."""
-    from tagger.models.description import describe
-    from tagger.models.genre_model import GenreModel
-
-    description = describe(model)
+def load_model_here(fingerprint: str, options: PredictOptions) -> GenreModel:
+    """The model as this node has it; raises ModelError if it is not the one the run was started with."""
+    description = describe(options.model)
     if description.fingerprint != fingerprint:
-        raise ModelError(model, f"differs on {socket.gethostname()}: every node needs the same model and genre-tag")
-    return GenreModel.load(description, device, precision)
+        where = socket.gethostname()
+        raise ModelError(options.model, f"differs on {where}: every node needs the same model and genre-tag")
+    return load_model(description, options)
 
 
 @cache

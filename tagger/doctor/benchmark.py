@@ -48,7 +48,7 @@ def measure(
     They are taken from all over the library, and again and again if there are few.
     """
     mixed = random.Random(0).sample(list(songs), len(songs))
-    options = replace(options, reanalyze=True, retry_failed=True)
+    options = replace(options, predict=replace(options.predict, reanalyze=True, retry_failed=True))
     n_songs = n_snippets = n_failed = 0
     reason = ""
     began = clock()

@@ -24,7 +24,6 @@ from tagger.doctor.torch_probe import Machine
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
-    from tagger.models.genre_model import GenreModel
     from tagger.pipeline.options import TagOptions
 
 LEAST_FREE_BYTES = 100 * 2**20
@@ -36,8 +35,6 @@ SONG_SECONDS = 240.0  # of a usual song
 class Asked:
     """The run whose needs are looked at."""
 
-    model: str
-    device: str
     options: TagOptions
     #: The library; without one, speed is measured on the bundled clips.
     paths: tuple[str, ...] = ()
@@ -48,14 +45,16 @@ class Asked:
 def examine(asked: Asked) -> Iterator[Check]:
     """All checks, each as soon as it is known; the speed test last, and only where everything it needs works."""
     broken = set()
-    with closing(Machine(asked.device, asked.options.precision)) as machine:  # it takes longest, so it is begun first
+    with closing(
+        Machine(asked.options.predict.device, asked.options.predict.precision)
+    ) as machine:  # it takes longest, so it is begun first
         for name, look in (
             ("genre-tag", program),
             ("libraries", libraries),
             ("decoders", decoders),
             ("journal", journal),
             ("store", store),
-            ("model", partial(model, asked.model)),
+            ("model", partial(model, asked.options.predict.model)),
             ("torch", machine.checks),
         ):
             for check in guarded(name, look):
@@ -194,7 +193,7 @@ def library(asked: Asked, is_able: bool) -> Iterator[Check]:
     if not asked.with_speed:
         if songs:
             yield Check("ok", "library", counted)
-    elif not is_able or local_name(asked.model) is None:
+    elif not is_able or local_name(asked.options.predict.model) is None:
         yield Check("warning", "speed", "not measured: first see to what is said above")
     else:
         yield from guarded("speed", partial(_speed, asked, songs, counted))
@@ -205,15 +204,13 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
     from tagger.audio.library import find_songs
     from tagger.doctor.benchmark import in_words, measure
     from tagger.models.description import describe
-
-    def load_model() -> GenreModel:
-        from tagger.models.genre_model import GenreModel
-
-        return GenreModel.load(description, asked.device, asked.options.precision)
+    from tagger.pipeline.run import load_model
 
     clips = str(resources.files("tagger") / "samples")
-    description = describe(local_name(asked.model) or asked.model)
-    speed = measure(songs or list(find_songs([clips])), description, load_model, asked.options)
+    predict = asked.options.predict
+    description = describe(local_name(predict.model) or predict.model)
+    load = partial(load_model, description, predict)
+    speed = measure(songs or list(find_songs([clips])), description, load, asked.options)
     if speed.n_failed:
         state: State = "warning" if speed.n_failed < speed.n_songs else "problem"
         says = f"{speed.n_failed} of {speed.n_songs} songs cannot be heard, the first because: {speed.reason}"
@@ -227,6 +224,6 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
         needed = in_words(speed.start_seconds + len(songs) / rate)
         yield Check("ok", "library", f"{counted}: {needed} or so; those that were heard before take no time")
     else:
-        usual = asked.options.n_snippets or math.ceil(SONG_SECONDS * SAMPLE_RATE / description.snippet_samples)
+        usual = asked.options.predict.n_snippets or math.ceil(SONG_SECONDS * SAMPLE_RATE / description.snippet_samples)
         rate = speed.n_snippets / speed.seconds / usual
         yield Check("ok", "speed", f"some {rate:.2g} songs/s, to judge by the bundled clips, {start}")

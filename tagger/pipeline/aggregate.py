@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -119,15 +119,17 @@ def lead(song: np.ndarray) -> np.ndarray:
 SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sigmoid": sigmoid, "margin": lead}
 
 
-def decide(
-    logits: np.ndarray,
-    head: GenreHead,
-    *,
-    aggregate: str = "mean",
-    min_confidence: float | None = None,
-    max_genres: int = 1,
-    names: Mapping[str, str] | None = None,
-) -> Decision:
+@dataclass(frozen=True)
+class DecisionPolicy:
+    """How a song's logits become the genres that are written."""
+
+    aggregate: str = "mean"  # of logits: best or as good as any other in every comparison; max loses 3-4 points
+    max_genres: int = 1  # half of all players show only the first
+    min_confidence: float | None = None  # the checkpoint knows what its confidences are worth
+    names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
+
+
+def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DecisionPolicy()) -> Decision:
     """Genres of a song, best first, from the logits of its snippets, (n_snippets, n_outputs).
 
     A genre is taken while its confidence reaches `min_confidence` (None: the checkpoint's own threshold for that
@@ -142,19 +144,20 @@ def decide(
         if music < max(head.gate.min_music, speech):
             return unsure(f"not music (music {music:.2f}, speech {speech:.2f})")
 
-    names = names or {}
     groups: dict[tuple[str, bool], list[int]] = {}  # (name, may be written) -> its genres
     for index, genre in enumerate(head.genres):
-        groups.setdefault((names.get(genre) or genre, names.get(genre) != ""), []).append(index)
-    sure = confidences(song_scores(logits, head, aggregate), list(groups.values()), head, aggregate).tolist()
+        groups.setdefault((policy.names.get(genre) or genre, policy.names.get(genre) != ""), []).append(index)
+    sure = confidences(
+        song_scores(logits, head, policy.aggregate), list(groups.values()), head, policy.aggregate
+    ).tolist()
     ranked = sorted(zip(groups.items(), sure, strict=True), key=lambda item: -item[1])
     thresholds = head.thresholds or (0.5,) * len(head.genres)
     strictest = (max(thresholds[index] for index in members) for (_, members), _ in ranked)
-    needed = tuple(least if min_confidence is None else min_confidence for least in strictest)
+    needed = tuple(least if policy.min_confidence is None else policy.min_confidence for least in strictest)
 
     genres: list[str] = []
     reason = ""
-    for (((name, is_kept), _), value), least in list(zip(ranked, needed, strict=True))[:max_genres]:
+    for (((name, is_kept), _), value), least in list(zip(ranked, needed, strict=True))[: policy.max_genres]:
         if not is_kept:
             reason = f"{name} {value:.2f}, dropped by the map"
         elif value < least:

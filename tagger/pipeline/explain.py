@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, snippet_starts
 from tagger.audio.library import Found
 from tagger.models.description import Description
-from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale, decide
+from tagger.pipeline.aggregate import AGGREGATORS, Decision, DecisionPolicy, confidence_scale, decide
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.records import as_record
@@ -52,7 +52,9 @@ def explain(
     song: Found, description: Description, load_model: Callable[[], GenreModel], options: TagOptions, store: Store
 ) -> Explanation:
     """Why a run with these options would do what with a song; nothing is written. Raises ModelError."""
-    options = replace(options, until_clear=False)  # who asks for reasons is to see all of them
+    options = replace(
+        options, predict=replace(options.predict, until_clear=False)
+    )  # who asks for reasons is to see all of them
     (result,) = tag_songs([song], description, load_model, options, store)
     heard = result.heard
     return Explanation(
@@ -76,24 +78,17 @@ def _moments(heard: Heard, description: Description, options: TagOptions) -> tup
     if heard.duration_seconds >= SHORTEST_SECONDS:
         # Silent snippets leave no logits. The others may be off a little, by what the file says of its length.
         slack = SLACK_SAMPLES / SAMPLE_RATE
-        for start in snippet_starts(heard.duration_seconds, options.n_snippets, snippet_seconds):
+        for start in snippet_starts(heard.duration_seconds, options.predict.n_snippets, snippet_seconds):
             if not any(abs(start - other) <= slack for other in heard.starts_seconds):
                 decisions[start] = None
     for start, row in zip(heard.starts_seconds, heard.logits, strict=True):
-        decisions[start] = decide(row[None], description.head, names=options.names)
+        decisions[start] = decide(row[None], description.head, DecisionPolicy(names=options.decide.names))
     return tuple(Moment(start, start + length, decisions[start]) for start in sorted(decisions))
 
 
 def _aggregates(heard: Heard, description: Description, options: TagOptions) -> dict[str, Decision]:
     return {
-        aggregate: decide(
-            heard.logits,
-            description.head,
-            aggregate=aggregate,
-            min_confidence=options.min_confidence,
-            max_genres=options.max_genres,
-            names=options.names,
-        )
+        aggregate: decide(heard.logits, description.head, replace(options.decide, aggregate=aggregate))
         for aggregate in AGGREGATORS
     }
 
@@ -137,7 +132,7 @@ def explanation_record(explanation: Explanation) -> dict[str, Any]:
             }
             for moment in explanation.moments
         ],
-        "aggregate": options.aggregate,
+        "aggregate": options.decide.aggregate,
         "aggregates": {
             name: {
                 "genres": list(other.genres),
@@ -147,15 +142,15 @@ def explanation_record(explanation: Explanation) -> dict[str, Any]:
             }
             for name, other in explanation.aggregates.items()
         },
-        "max_genres": options.max_genres,
-        "min_confidence": options.min_confidence,
+        "max_genres": options.decide.max_genres,
+        "min_confidence": options.decide.min_confidence,
         "needed": {
             name: least if math.isfinite(least) else None
             for (name, _), least in (zip(decision.ranking, decision.needed, strict=True) if decision else ())
         },
-        "needed_reason": head.threshold_reason if options.min_confidence is None else "",
-        "map": dict(options.names),
-        "existing": options.existing,
+        "needed_reason": head.threshold_reason if options.decide.min_confidence is None else "",
+        "map": dict(options.decide.names),
+        "existing": options.write.existing,
         "with_existing": {existing: list(genres) for existing, genres in explanation.outcomes.items()},
     }
 

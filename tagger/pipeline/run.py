@@ -17,7 +17,7 @@ from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import Decision, confidence_scale, decide, unsure
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.options import PredictOptions, TagOptions
 from tagger.pipeline.predict import Heard, hear
 from tagger.pipeline.rounds import N_FIRST, Answer, Hearing, hear_in_rounds
 from tagger.pipeline.store import Method, Seen, Store
@@ -59,6 +59,13 @@ class SongResult:
     heard: Heard | None = field(default=None, compare=False, repr=False)
 
 
+def load_model(description: Description, options: PredictOptions) -> GenreModel:
+    """The model of that description, on the device and in the precision that is asked for; raises ModelError."""
+    from tagger.models.genre_model import GenreModel
+
+    return GenreModel.load(description, options.device, options.precision)
+
+
 def default_workers(device: str) -> int:
     """Decoders that keep the model fed without taking its cores: all cores beside a GPU, half of them beside a CPU."""
     return max(1, usable_cores() // (2 if device == "cpu" else 1))
@@ -88,10 +95,10 @@ def tag_songs(
     else:
         return
     model = load_model()
-    n_workers = options.n_workers or default_workers(model.device)
+    n_workers = options.predict.n_workers or default_workers(model.device)
     model.leave_cores(n_workers)
-    if options.batch_size is not None:
-        model.batch_size = options.batch_size
+    if options.predict.batch_size is not None:
+        model.batch_size = options.predict.batch_size
     # Decoded ahead: one song in each worker, and enough for the batch that is heard and for the next one.
     n_first = run.rounds[0]
     n_batch_songs = 1 if n_first is None else math.ceil(model.batch_size / n_first)
@@ -104,7 +111,7 @@ def tag_songs(
             partial(audio.decode_wanted, snippet_samples=description.snippet_samples),
             n_workers=n_workers,
             look_ahead=n_workers + 2 * n_batch_songs,
-            time_limit_seconds=options.time_limit_seconds,
+            time_limit_seconds=options.predict.time_limit_seconds,
         )
         with closing(decoded), closing(hear(decoded, model, model.batch_size)) as answers:
             yield from answers
@@ -179,14 +186,13 @@ class Tagging:
     @cached_property
     def method(self) -> Method:
         """How songs are to be heard, in the precision that is asked for."""
-        model, options = self.description, self.options
-        return Method(model.fingerprint, options.precision, options.n_snippets, model.snippet_samples, model.name)
+        return Method.of(self.description, self.options.predict)
 
     @property
     def rounds(self) -> tuple[int | None, ...]:
         """Snippets that are heard of a song, and of one that this leaves unclear."""
-        n_snippets = self.options.n_snippets
-        return (N_FIRST, n_snippets) if self.options.until_clear else (n_snippets,)
+        n_snippets = self.options.predict.n_snippets
+        return (N_FIRST, n_snippets) if self.options.predict.until_clear else (n_snippets,)
 
     def want_more(self, wanted: Wanted, heard: Heard) -> Wanted | None:
         """What else is to be heard of a song; None when it is clear: each snippet alone would decide as they all do."""
@@ -210,12 +216,12 @@ class Tagging:
         try:
             seen = self.store.look(path)
             values = self._read_genres(seen)
-            old = tags.split_genres(values, options.separator)
-            if self.open_journal is not None and options.existing == "keep" and old:
+            old = tags.split_genres(values, options.write.separator)
+            if self.open_journal is not None and options.write.existing == "keep" and old:
                 return SongResult(path, "kept", old, old)
-            known = None if options.reanalyze else self._recall(seen)
+            known = None if options.predict.reanalyze else self._recall(seen)
             if self.open_journal is not None and known is None:
-                check_writable(path, options.hardlinks)  # or it would be heard for nothing
+                check_writable(path, options.write.hardlinks)  # or it would be heard for nothing
         except tags.TagError as error:
             return SongResult(path, _left_as(error), old, old, reason=error.reason)
         except OSError as error:
@@ -241,14 +247,14 @@ class Tagging:
             known=is_known,
             duration_seconds=heard.duration_seconds,
             starts_seconds=heard.starts_seconds,
-            scale=confidence_scale(self.description.head, self.options.aggregate),
+            scale=confidence_scale(self.description.head, self.options.decide.aggregate),
             heard=heard,
         )
-        if song.old and self.options.existing == "keep":
+        if song.old and self.options.write.existing == "keep":
             return result(status="kept", new=song.old)
         if not decision.genres:
             return result(status="unsure", new=song.old, reason="; ".join(filter(None, (decision.reason, shortfall))))
-        new = tags.merge(song.old, decision.genres, self.options.existing)
+        new = tags.merge(song.old, decision.genres, self.options.write.existing)
         if new == song.old:
             return result(status="unchanged", new=new)
         if isinstance(song.path, str):
@@ -256,7 +262,7 @@ class Tagging:
             return result(status="skipped", new=song.old, reason=f"{heard_as}: analysed, not written, as it is no file")
         try:
             if self.open_journal is None:
-                check_writable(song.path, self.options.hardlinks)
+                check_writable(song.path, self.options.write.hardlinks)
                 return result(status="tagged", new=new)
             written = self._write(song, new, self.open_journal())
         except tags.TagError as error:
@@ -271,7 +277,7 @@ class Tagging:
         failure: Failure | None = None
         for n_snippets in reversed(self.rounds):
             method = replace(self.method, n_snippets=n_snippets)
-            known = self.store.recall(seen, method, self.options.retry_failed)
+            known = self.store.recall(seen, method, self.options.predict.retry_failed)
             if isinstance(known, Failure):
                 failure = failure or known
             elif known is not None and self.want_more(Wanted(Path(seen.path), n_snippets), known) is None:
@@ -281,15 +287,7 @@ class Tagging:
         return failure
 
     def _decide(self, logits: np.ndarray) -> Decision:
-        options = self.options
-        return decide(
-            logits,
-            self.description.head,
-            aggregate=options.aggregate,
-            min_confidence=options.min_confidence,
-            max_genres=options.max_genres,
-            names=options.names,
-        )
+        return decide(logits, self.description.head, self.options.decide)
 
     def _write(self, song: Song, genres: tuple[str, ...], journal: Journal) -> bool:
         """Whether the file was changed to have these genres; False if it has them. Raises TagError."""
@@ -298,11 +296,11 @@ class Tagging:
             raise tags.TagError(song.path, "replaced by another program meanwhile", refused=False)
         written = journal.write_genres(
             song.path,
-            tags.join_genres(genres, options.separator),
+            tags.join_genres(genres, options.write.separator),
             instead_of=song.values,
-            id3v23_multi=options.id3v23_multi,
-            preserve_mtime=options.preserve_mtime,
-            hardlinks=options.hardlinks,
+            id3v23_multi=options.write.id3v23_multi,
+            preserve_mtime=options.write.preserve_mtime,
+            hardlinks=options.write.hardlinks,
         )
         if written and (new := self.store.rewritten(song.seen)) is not None:
             with suppress(tags.TagError):  # it was written all the same

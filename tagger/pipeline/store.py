@@ -7,6 +7,8 @@ moved or tagged by somebody is still known. Every answer is on the disk when `re
 A store saves time and is never in the way: whatever goes wrong with it is told in one line, and the run goes on.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sqlite3
@@ -22,7 +24,7 @@ from itertools import count
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from platformdirs import user_state_path
@@ -30,6 +32,10 @@ from platformdirs import user_state_path
 from tagger.audio.workers import Failure
 from tagger.pipeline.predict import Heard
 from tagger.tags.identity import identify
+
+if TYPE_CHECKING:
+    from tagger.models.description import Description
+    from tagger.pipeline.options import PredictOptions
 
 Result = TypeVar("Result")
 
@@ -84,6 +90,11 @@ class Method:
     name: str = field(default="", compare=False)
     version: int = HEARING_VERSION
 
+    @classmethod
+    def of(cls, model: Description, options: PredictOptions) -> Method:
+        """How songs are predicted with these options, in the precision that is asked for."""
+        return cls(model.fingerprint, options.precision, options.n_snippets, model.snippet_samples, model.name)
+
     @property
     def label(self) -> str:
         """The name of the model, and which of those that ever had this name it was."""
@@ -96,7 +107,7 @@ class Method:
         return sha256(json.dumps(fields).encode()).digest()[:16]
 
     @cached_property
-    def answered_by(self) -> dict[bytes, "Method"]:
+    def answered_by(self) -> dict[bytes, Method]:
         """The methods, by their keys, whose hearings answer who asks for this one."""
         methods = [replace(self, precision=each) for each in SAFE_PRECISIONS] if self.precision == "auto" else [self]
         return {method.key: method for method in methods}
@@ -185,7 +196,7 @@ class Store:
         self._database: sqlite3.Connection | None = None
         self._open()
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Store:
         return self
 
     def __exit__(

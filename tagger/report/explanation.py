@@ -35,7 +35,7 @@ MARKERS = "os^Dv*"  # for those who see no colours at all
 def explanation_figure(explanation: Explanation) -> Figure:
     """The confidences of the genres that are strongest over all, along the song; grey where it is silent."""
     result, options = explanation.result, explanation.options
-    decision = explanation.aggregates[options.aggregate]
+    decision = explanation.aggregates[options.decide.aggregate]
     totals, tops = Counter[str](), Counter[str]()
     for moment in explanation.moments:
         ranking = Counter(dict(moment.decision.ranking) if moment.decision else {})
@@ -149,7 +149,7 @@ def _along_the_song(explanation: Explanation) -> Table:
 
 
 def _aggregates(explanation: Explanation) -> Table:
-    in_force = explanation.options.aggregate
+    in_force = explanation.options.decide.aggregate
     table = Table(box=None, show_header=False, pad_edge=False)
     for least in (1, max(map(len, AGGREGATORS)), 0, OUTCOME_CELLS):
         table.add_column(no_wrap=True, overflow="ellipsis", min_width=least)
@@ -172,24 +172,24 @@ def _facts(explanation: Explanation, sources: Mapping[str, str]) -> list[tuple[s
     options, result = explanation.options, explanation.result
     facts = []
     if explanation.aggregates:
-        facts.append(("▸", f"in force: --aggregate {options.aggregate}{_by(sources.get('aggregate', ''))}"))
+        facts.append(("▸", f"in force: --aggregate {options.decide.aggregate}{_by(sources.get('aggregate', ''))}"))
     if result.decision is not None and result.decision.ranking:
         facts.append(("numbers", _scale_text(explanation)))
         facts.append(("threshold", _threshold_text(explanation, result.decision, sources.get("min_confidence", ""))))
-    if options.names:
-        mapped = "; ".join(f"{genre} → {name or '(never written)'}" for genre, name in options.names.items())
+    if options.decide.names:
+        mapped = "; ".join(f"{genre} → {name or '(never written)'}" for genre, name in options.decide.names.items())
         facts.append(("map", f"{mapped}{_by(sources.get('map_file', ''))}"))
     if result.status not in ("failed", "skipped") or result.old:
         facts.append(("genre now", genres_text(result.old) if result.old else "none"))
     if result.old and result.decision is not None and result.decision.genres:
         for existing, genres in explanation.outcomes.items():
-            in_force = f" (in force{_by(sources.get('existing', ''))})" if existing == options.existing else ""
+            in_force = f" (in force{_by(sources.get('existing', ''))})" if existing == options.write.existing else ""
             facts.append((f"  {existing}", f"would have {genres_text(genres)}{in_force}"))
     return [(name, printable(text)) for name, text in (*facts, ("decision", why(result)))]
 
 
 def _scale_text(explanation: Explanation) -> str:
-    scale = confidence_scale(explanation.description.head, explanation.options.aggregate)
+    scale = confidence_scale(explanation.description.head, explanation.options.decide.aggregate)
     return {
         "calibrated": "calibrated on held-out songs: of the songs at 0.80, some 80 % are right",
         "share of snippets": "the share of snippets that sound most like it",
@@ -201,9 +201,9 @@ def _scale_text(explanation: Explanation) -> str:
 
 def _threshold_text(explanation: Explanation, decision: Decision, source: str) -> str:
     options, head = explanation.options, explanation.description.head
-    if options.min_confidence is not None:
-        return f"of --min-confidence{_by(source)}: every genre needs {options.min_confidence:.2f}"
-    needed = zip(decision.ranking[: options.max_genres], decision.needed, strict=False)
+    if options.decide.min_confidence is not None:
+        return f"of --min-confidence{_by(source)}: every genre needs {options.decide.min_confidence:.2f}"
+    needed = zip(decision.ranking[: options.decide.max_genres], decision.needed, strict=False)
     each = [
         f"{name} is not written by default" if math.isinf(least) else f"{name} needs {least:.2f}"
         for (name, _), least in needed

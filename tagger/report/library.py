@@ -47,7 +47,7 @@ def report_library(
     for result in results:
         songs.append(_song(result))
         n_known += result.known
-    vocabulary = Vocabulary.of(description.head.genres, options.names, most_used(songs))
+    vocabulary = Vocabulary.of(description.head.genres, options.decide.names, most_used(songs))
     compared = {at: vocabulary.compare(song) for at, song in enumerate(songs) if song.reference and song.ranking}
     for at, pair in compared.items():
         if songs[at].predicted:
@@ -114,10 +114,13 @@ def _facts(
     facts = [
         ("library", ", ".join(paths)),
         ("songs", f"{len(songs)}: {n_without} without genre{left_out}"),
-        ("model", f"{description.name}; its confidences: {confidence_scale(description.head, options.aggregate)}"),
+        (
+            "model",
+            f"{description.name}; its confidences: {confidence_scale(description.head, options.decide.aggregate)}",
+        ),
         ("heard", f"{n_sure} well enough for a genre, {n_of['unsure']} unsure; {n_known} known from before"),
     ]
-    if n_of["unsure"] and options.min_confidence is None and description.head.threshold_reason:
+    if n_of["unsure"] and options.decide.min_confidence is None and description.head.threshold_reason:
         facts.append(("unsure", description.head.threshold_reason))
     facts.append(("agreement", _agreement(pairs)))
     if n_incomparable := sum(pair.verdict == "incomparable" for pair in pairs):

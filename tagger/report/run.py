@@ -23,8 +23,7 @@ from tagger.evaluation.metrics import (
     song_confidences,
 )
 from tagger.evaluation.run_folder import HeardSplit, read_split, told
-from tagger.pipeline.aggregate import AGGREGATORS
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.aggregate import AGGREGATORS, DecisionPolicy
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 
 N_RANKED = 5  # genres told of each song
@@ -174,7 +173,7 @@ def _aggregations(heard: HeardSplit) -> Table:
             Column("macro recall", "share"),
         ),
         tuple(rows),
-        f"The default is {TagOptions.aggregate}. {BOOTSTRAP}",
+        f"The default is {DecisionPolicy.aggregate}. {BOOTSTRAP}",
     )
 
 

@@ -31,6 +31,7 @@ from tagger.audio.decode import SAMPLE_RATE, SNIPPET_SAMPLES, decode
 from tagger.audio.library import Found, find_songs
 from tagger.audio.workers import decode_ahead, usable_cores
 from tagger.pipeline.options import TagOptions
+from tests.support.fakes import make_options
 from tests.support.songs import make_song, synthesize
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
 
 FORMATS = (".mp3", ".flac", ".m4a", ".opus", ".ogg")
-OPTIONS = TagOptions(reanalyze=True)  # the songs are copies of five, so they must not be known from one another
+OPTIONS = make_options(reanalyze=True)  # the songs are copies of five, so they must not be known from one another
 UNTIL_CLEAR = replace(OPTIONS, until_clear=True)
 WATCHED = 10  # songs from one look at the memory to the next
 TOLERANCE = 2e-3  # between logits that two programs compute in float32

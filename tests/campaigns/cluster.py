@@ -29,12 +29,13 @@ from tagger.audio.library import Found, find_songs
 from tagger.cli.settings import SOME_FAILED
 from tagger.cluster.engine import tag_songs
 from tagger.cluster.results import Results
-from tagger.cluster.stages import Plan, load_model
+from tagger.cluster.stages import Plan, load_model_here
 from tagger.models.description import describe
 from tagger.models.genre_model import GenreModel
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.options import PredictOptions
 from tagger.pipeline.run import tag_songs as tag_here
 from tagger.pipeline.store import Store, store_path
+from tests.support.fakes import make_options
 from tests.support.songs import make_song, synthesize
 
 N_SONGS = 300
@@ -86,7 +87,7 @@ def heard_here(songs: list[Found], work: Path) -> dict[str, tuple]:
     description = describe("starter")
     model = GenreModel.load(description, "cpu")
     with Store(store_path(work / "state"), print) as store:
-        results = tag_here(songs, description, lambda: model, TagOptions(min_confidence=0.3), store)
+        results = tag_here(songs, description, lambda: model, make_options(min_confidence=0.3), store)
         return {str(each.path): (each.status, each.new) for each in results}
 
 
@@ -109,8 +110,8 @@ def remove_last(cluster: Cluster) -> None:
 
 def check(songs: list[Found], expected: dict[str, tuple], folder: Path, lose: partial[None] | None = None) -> None:
     description = describe("starter")
-    load = partial(load_model, "starter", description.fingerprint, "cpu", "auto")
-    plan = Plan(description, load, TagOptions(min_confidence=0.3), "cpu")
+    load = partial(load_model_here, description.fingerprint, PredictOptions(device="cpu"))
+    plan = Plan(description, load, make_options(min_confidence=0.3, device="cpu"))
     got = []
     with Results(folder, plan.method) as results:
         for each in tag_songs(songs, plan, results):

@@ -18,9 +18,8 @@ import pytest
 from tagger.cli.main import main
 from tagger.cli.tag import NEVER_CONFIGURED, PATHS_IN_SETTINGS, settings_of_tag, tag_options
 from tagger.errors import ModelError
-from tagger.pipeline.options import TagOptions
 from tagger.tags import genre as tags
-from tests.support.fakes import FakeModel, make_tone
+from tests.support.fakes import FakeModel, make_options, make_tone
 
 ROOT = Path(__file__).parents[2]
 
@@ -566,8 +565,9 @@ def test_every_option_reaches_the_run(
     assert seen == [
         "audioset",
         (model, "cpu", "fp32"),
-        TagOptions(
-            existing="append", precision="fp32", n_snippets=None, aggregate="vote", max_genres=4, min_confidence=0.25,
+        make_options(
+            model="audioset", device="cpu", existing="append", precision="fp32", n_snippets=None, aggregate="vote",
+            max_genres=4, min_confidence=0.25,
             names={"Rock": "Stone"}, batch_size=3, n_workers=2, time_limit_seconds=9, preserve_mtime=True,
             hardlinks="break", separator="/", id3v23_multi="first", reanalyze=True, retry_failed=True,
         ),
@@ -579,7 +579,7 @@ def test_every_option_reaches_the_run(
 )
 def test_snippets_are_a_count_or_one_of_two_words(snippets: object, n_snippets: int | None, until_clear: bool) -> None:
     options = tag_options({"snippets": snippets}, {})
-    assert (options.n_snippets, options.until_clear) == (n_snippets, until_clear)
+    assert (options.predict.n_snippets, options.predict.until_clear) == (n_snippets, until_clear)
 
 
 def test_other_commands_do_not_mind_the_settings(genre_tag: Callable[..., Run], tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.fakes import make_options
+
 ray = pytest.importorskip("ray")
 
 from tagger.audio.decode import decode_song  # noqa: E402
@@ -28,11 +30,11 @@ from tagger.audio.workers import Worker  # noqa: E402
 from tagger.cluster.engine import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
 from tagger.cluster.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.cluster.results import Results  # noqa: E402
-from tagger.cluster.stages import Answer, Hearer, OnTheWay, Plan, _call, finish, listen, load_model  # noqa: E402
+from tagger.cluster.stages import Answer, Hearer, OnTheWay, Plan, _call, finish, listen, load_model_here  # noqa: E402
 from tagger.errors import ClusterError, JournalError, ModelError, OutputError  # noqa: E402
 from tagger.models.description import describe  # noqa: E402
 from tagger.models.genre_model import GenreModel  # noqa: E402
-from tagger.pipeline.options import TagOptions  # noqa: E402
+from tagger.pipeline.options import PredictOptions  # noqa: E402
 from tagger.pipeline.run import SongResult  # noqa: E402
 from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
 from tagger.pipeline.store import Store, store_path  # noqa: E402
@@ -121,7 +123,7 @@ def music(tones: Path, tmp_path: Path) -> Path:
 
 
 def plan_of(load: Callable[[], object] = FakeModel, **options: object) -> Plan:
-    return Plan(FakeModel(), load, TagOptions(**options))  # type: ignore[arg-type]
+    return Plan(FakeModel(), load, make_options(**options))  # type: ignore[arg-type]
 
 
 def run(songs: list[Found], plan: Plan, folder: Path) -> dict[str, SongResult]:
@@ -163,11 +165,11 @@ def test_the_same_songs_give_the_same_decisions(tmp_path: Path) -> None:
     (folder / "empty.ogg").touch()
     description = describe("starter")
     songs = list(find_songs([str(folder)]))
-    options = TagOptions(n_workers=1, min_confidence=0.3)
+    options = make_options(n_workers=1, min_confidence=0.3)
     model = GenreModel.load(description, "cpu")
     with Store(store_path(tmp_path / "here"), pytest.fail) as store:
         here = {str(each.path): each for each in tag_here(songs, description, lambda: model, options, store)}
-    load = partial(load_model, "starter", description.fingerprint, "cpu", "auto")
+    load = partial(load_model_here, description.fingerprint, PredictOptions(device="cpu"))
     there = run(songs, Plan(description, load, options), tmp_path / "results")
     assert len(there) == 200
     for path, expected in here.items():
@@ -310,7 +312,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run(music: Path, tmp_path: Path)
 
 def test_a_node_with_another_model_refuses_it() -> None:
     with pytest.raises(ModelError, match="differs on"):
-        load_model("starter", "0123", "cpu", "auto")
+        load_model_here("0123", PredictOptions(device="cpu"))
 
 
 # --- what dies on the way

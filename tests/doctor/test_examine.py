@@ -470,8 +470,9 @@ def test_the_run_that_settings_and_options_ask_for_is_looked_at(
     run = genre_tag("doctor", "--model", "starter", "--device", "cpu")
     assert run.out == f"ok       settings      3 in {tmp_path / 'config.toml'}\nAll is well.\n"
     (what,) = asked
-    assert (what.model, what.device, what.options.precision) == ("starter", "cpu", "fp32")
-    assert (what.options.n_snippets, what.options.n_workers, what.options.batch_size) == (3, 1, None)
+    predict = what.options.predict
+    assert (predict.model, predict.device, predict.precision) == ("starter", "cpu", "fp32")
+    assert (predict.n_snippets, predict.n_workers, predict.batch_size) == (3, 1, None)
 
 
 def test_what_is_not_there_is_not_tested(

@@ -10,7 +10,7 @@ import pytest
 from tagger.evaluation.metrics import calibration, song_confidences
 from tagger.models.description import read_training
 from tagger.models.head import GenreHead
-from tagger.pipeline.aggregate import AGGREGATORS, decide
+from tagger.pipeline.aggregate import AGGREGATORS, DecisionPolicy, decide
 from training.outcome.calibrate import (
     COLDEST,
     HOTTEST,
@@ -150,7 +150,7 @@ def test_where_no_threshold_is_good_enough_the_product_writes_nothing(tmp_path: 
     certain = np.zeros((1, 10))
     certain[0, 0] = 1000.0
     assert decide(certain, head).reason == "A 1.00, not written by default"
-    assert decide(certain, head, min_confidence=0.5).genres == ("A",)
+    assert decide(certain, head, DecisionPolicy(min_confidence=0.5)).genres == ("A",)
 
 
 def test_ten_songs_that_are_right_promise_nothing_and_eleven_do() -> None:

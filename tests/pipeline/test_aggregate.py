@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tagger.models.head import Gate, GenreHead, audioset_head
-from tagger.pipeline.aggregate import AGGREGATORS, confidence_scale, confidences, decide, song_scores
+from tagger.pipeline.aggregate import AGGREGATORS, DecisionPolicy, confidence_scale, confidences, decide, song_scores
 
 HEAD = GenreHead(("Blues", "Classical", "Rock"), "softmax", thresholds=(0.6, 0.3, math.inf))
 
@@ -105,39 +105,41 @@ def test_a_silent_genre_is_written_only_when_the_user_sets_the_threshold() -> No
     decision = decide(certain(2), HEAD)
     assert decision.genres == ()
     assert decision.reason == "Rock 1.00, not written by default"
-    assert decide(certain(2), HEAD, min_confidence=0.5).genres == ("Rock",)
+    assert decide(certain(2), HEAD, DecisionPolicy(min_confidence=0.5)).genres == ("Rock",)
 
 
 def test_a_runner_up_is_never_written_in_place_of_an_unsure_best_genre() -> None:
     rows = np.array([[0.0, 1.0, 1.1]])  # Rock, never by default, just before Classical, which would pass
-    assert decide(rows, HEAD, max_genres=3).genres == ()
+    assert decide(rows, HEAD, DecisionPolicy(max_genres=3)).genres == ()
 
 
 def test_several_genres_come_best_first_and_no_more_than_asked_for() -> None:
     several = GenreHead(("Blues", "Classical", "Rock"), "sigmoid", thresholds=(0.5, 0.5, 0.5))
     rows = np.array([[1.0, -3.0, 2.0]])
-    assert decide(rows, several, max_genres=3).genres == ("Rock", "Blues")
-    assert decide(rows, several, max_genres=1).genres == ("Rock",)
+    assert decide(rows, several, DecisionPolicy(max_genres=3)).genres == ("Rock", "Blues")
+    assert decide(rows, several, DecisionPolicy(max_genres=1)).genres == ("Rock",)
 
 
 def test_names_merge_genres_and_add_their_probabilities() -> None:
     rows = np.log(np.array([[0.4, 0.25, 0.35]]))
     names = {"Blues": "Roots", "Rock": "Roots"}
-    decision = decide(rows, HEAD, min_confidence=0.7, names=names)
+    decision = decide(rows, HEAD, DecisionPolicy(min_confidence=0.7, names=names))
     assert decision.genres == ("Roots",)
     assert decision.ranking[0][1] == pytest.approx(0.75)
-    assert decide(rows, HEAD, names=names).genres == ()  # the strictest threshold of the two holds: never
+    assert (
+        decide(rows, HEAD, DecisionPolicy(names=names)).genres == ()
+    )  # the strictest threshold of the two holds: never
 
 
 def test_names_merge_to_the_surest_genre_where_genres_do_not_exclude_each_other() -> None:
     several = GenreHead(("Blues", "Rock"), "sigmoid")
-    assert decide(np.array([[1.0, 2.0]]), several, names={"Blues": "Rock"}).ranking == (
+    assert decide(np.array([[1.0, 2.0]]), several, DecisionPolicy(names={"Blues": "Rock"})).ranking == (
         ("Rock", pytest.approx(1 / (1 + math.exp(-2.0)))),
     )
 
 
 def test_a_dropped_genre_leaves_the_song_unsure_whatever_the_threshold() -> None:
-    decision = decide(certain(0), HEAD, min_confidence=0.0, names={"Blues": ""})
+    decision = decide(certain(0), HEAD, DecisionPolicy(min_confidence=0.0, names={"Blues": ""}))
     assert decision.genres == ()
     assert decision.reason == "Blues 1.00, dropped by the map"
 
@@ -151,7 +153,7 @@ def audioset_logits(**columns: float) -> np.ndarray:
 
 
 def test_audioset_answers_with_the_group_of_its_strongest_label() -> None:
-    decision = decide(audioset_logits(_241=1.0, _216=-2.0), audioset_head(), min_confidence=0.9)
+    decision = decide(audioset_logits(_241=1.0, _216=-2.0), audioset_head(), DecisionPolicy(min_confidence=0.9))
     assert decision.genres == ("Electronic",)  # 241 is Techno
     assert decision.ranking[0][1] == pytest.approx(1 / (1 + math.exp(-3.0)))  # the lead over Pop, 3
     assert len(decision.ranking) == 20
@@ -162,12 +164,16 @@ def test_audioset_bias_is_taken_off_before_groups_are_compared() -> None:
     bias = [0.0] * 527
     bias[241] = 4.0
     biased = GenreHead(**{**vars(head), "bias": tuple(bias)})
-    assert decide(audioset_logits(_241=1.0, _216=-2.0), biased, min_confidence=0.5).ranking[0][0] == "Pop"
+    assert (
+        decide(audioset_logits(_241=1.0, _216=-2.0), biased, DecisionPolicy(min_confidence=0.5)).ranking[0][0] == "Pop"
+    )
 
 
 @pytest.mark.parametrize(("music", "speech"), [(-2.0, -6.0), (1.0, 2.0)])
 def test_audioset_gate_turns_noise_and_speech_into_unsure(music: float, speech: float) -> None:
-    decision = decide(audioset_logits(_241=5.0, _137=music, _0=speech), audioset_head(), min_confidence=0.0)
+    decision = decide(
+        audioset_logits(_241=5.0, _137=music, _0=speech), audioset_head(), DecisionPolicy(min_confidence=0.0)
+    )
     assert decision.genres == ()
     assert decision.reason.startswith("not music")
 
@@ -175,7 +181,7 @@ def test_audioset_gate_turns_noise_and_speech_into_unsure(music: float, speech: 
 def test_audioset_votes_add_up_over_the_labels_of_a_group() -> None:
     logits = audioset_logits(_241=1.0)
     logits[1, 243] = 2.0  # Techno, then Drum and bass: both Electronic
-    decision = decide(logits, audioset_head(), aggregate="vote", min_confidence=0.9)
+    decision = decide(logits, audioset_head(), DecisionPolicy(aggregate="vote", min_confidence=0.9))
     assert decision.ranking[0] == ("Electronic", 1.0)
 
 
@@ -189,13 +195,13 @@ def test_merged_genres_lead_over_the_others_not_over_each_other() -> None:
     head = GenreHead(("Rock", "Metal", "Jazz"), "margin", thresholds=(0.8, 0.8, 0.8))
     rows = np.array([[3.0, 2.9, -6.0]])
     assert decide(rows, head).genres == ()
-    assert decide(rows, head, names={"Metal": "Rock"}).genres == ("Rock",)
+    assert decide(rows, head, DecisionPolicy(names={"Metal": "Rock"})).genres == ("Rock",)
 
 
 def test_a_name_given_to_one_genre_is_not_dropped_with_the_genre_of_that_name() -> None:
     names = {"Rock": "Blues", "Blues": ""}
-    assert decide(certain(2), HEAD, min_confidence=0.5, names=names).genres == ("Blues",)
-    assert decide(certain(0), HEAD, min_confidence=0.5, names=names).genres == ()
+    assert decide(certain(2), HEAD, DecisionPolicy(min_confidence=0.5, names=names)).genres == ("Blues",)
+    assert decide(certain(0), HEAD, DecisionPolicy(min_confidence=0.5, names=names)).genres == ()
 
 
 def test_hesitant_snippets_do_not_raise_the_confidence_of_unlikely_genres() -> None:

@@ -19,16 +19,15 @@ from rich.console import Console
 
 from tagger.audio.library import Found
 from tagger.models.head import Gate, GenreHead
-from tagger.pipeline.aggregate import Decision, decide
+from tagger.pipeline.aggregate import Decision, DecisionPolicy, decide
 from tagger.pipeline.explain import Explanation, Moment, explain, why
-from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Store
 from tagger.report.explanation import print_explanation
 from tagger.tags import genre as tags
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
-from tests.support.fakes import GENRES, FakeModel
+from tests.support.fakes import GENRES, FakeModel, make_options
 from tests.support.songs import make_song
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +58,7 @@ def explained(tmp_path: Path) -> Callable[..., Explanation]:
             assert may_load
             return model
 
-        chosen = TagOptions(**{"n_snippets": None, **options})
+        chosen = make_options(**{"n_snippets": None, **options})
         with Store(tmp_path / "store.sqlite3", print) as store:
             return explain(Found(path), model, load_model, chosen, store)
 
@@ -115,7 +114,7 @@ def test_what_was_planned_and_not_heard_is_silent(
     result = SongResult(Path("song.mp3"), "unsure", heard=answer)
     monkeypatch.setattr("tagger.pipeline.explain.tag_songs", lambda *_: [result])
     model = FakeModel()
-    moments = explain(Found(Path("song.mp3")), model, FakeModel, TagOptions(n_snippets=n_snippets), None).moments
+    moments = explain(Found(Path("song.mp3")), model, FakeModel, make_options(n_snippets=n_snippets), None).moments
     assert [moment.start_seconds for moment in moments if moment.decision is None] == pytest.approx(silent, abs=1e-3)
     assert [moment.start_seconds for moment in moments if moment.decision] == list(heard)
     assert [moment.start_seconds for moment in moments] == sorted(moment.start_seconds for moment in moments)
@@ -141,7 +140,9 @@ def test_the_four_aggregations_are_those_of_a_run(explained: Callable[..., Expla
         explanation = explained(medley, aggregate=aggregate, **options)
         assert list(explanation.aggregates) == ["mean", "weighted", "vote", "max"]
         assert explanation.aggregates[aggregate] == explanation.result.decision
-        assert explanation.aggregates[aggregate] == decide(rows, FakeModel().head, aggregate=aggregate, **options)
+        assert explanation.aggregates[aggregate] == decide(
+            rows, FakeModel().head, DecisionPolicy(aggregate=aggregate, **options)
+        )
     assert explanation.aggregates["vote"].ranking[0] == ("Metal", pytest.approx(2 / 3))
 
 

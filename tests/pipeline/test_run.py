@@ -16,7 +16,6 @@ from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
 from tagger.errors import JournalError
 from tagger.models.head import GenreHead
-from tagger.pipeline.options import TagOptions
 from tagger.pipeline.rounds import Hearing
 from tagger.pipeline.run import SongResult, tag_songs
 from tagger.pipeline.store import Store, store_path
@@ -24,7 +23,7 @@ from tagger.tags import genre as tags
 from tagger.tags import layout
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
-from tests.support.fakes import GENRES, FakeModel, make_tone
+from tests.support.fakes import GENRES, FakeModel, make_options, make_tone
 from tests.support.songs import make_song
 from tests.support.tag_files import id3v2, text
 
@@ -43,7 +42,7 @@ def run(
     with ExitStack() as stack:
         store = stack.enter_context(Store(store_path(state), pytest.fail))
         journal = stack.enter_context(Journal.open(folder, state=state)) if write_tags else None
-        chosen = TagOptions(**{"n_workers": 1, **options})  # type: ignore[arg-type]
+        chosen = make_options(**{"n_workers": 1, **options})  # type: ignore[arg-type]
         results = list(tag_songs(songs, model, load or (lambda: model), chosen, store, journal))  # type: ignore[arg-type]
     assert [result.path for result in results] == [found.path for found in songs]
     return {result.path.name: result for result in results}
@@ -357,7 +356,7 @@ def test_a_journal_that_cannot_be_written_ends_the_run_before_the_song(library: 
         os.close(journal._handle)
         journal._handle = os.open(os.devnull, os.O_RDONLY)  # a disk that takes no more
         with pytest.raises(JournalError):
-            list(tag_songs(songs, FakeModel(), FakeModel, TagOptions(n_workers=1), store, journal))  # type: ignore[arg-type]
+            list(tag_songs(songs, FakeModel(), FakeModel, make_options(n_workers=1), store, journal))  # type: ignore[arg-type]
     assert bytes_of(library) == before
 
 
@@ -387,7 +386,7 @@ def test_songs_are_decoded_ahead_of_the_model_but_not_far(
 
     monkeypatch.setattr("tagger.pipeline.run.decode_ahead", decode_ahead)
     songs = list(find_songs([str(library)]))
-    options = TagOptions(n_workers=1, n_snippets=n_snippets, batch_size=batch_size)
+    options = make_options(n_workers=1, n_snippets=n_snippets, batch_size=batch_size)
     with Store(store_path(library.parent), pytest.fail) as store:
         list(tag_songs(songs, FakeModel(), FakeModel, options, store))  # type: ignore[arg-type]
     assert asked == [ahead]
@@ -639,7 +638,7 @@ def test_a_store_that_cannot_be_used_is_told_once_and_not_missed(library: Path, 
     told: list[str] = []
     songs = list(find_songs([str(library)]))
     with Store(tmp_path / "file" / "store.sqlite3", told.append) as store:
-        results = list(tag_songs(songs, FakeModel(), FakeModel, TagOptions(n_workers=1), store))  # type: ignore[arg-type]
+        results = list(tag_songs(songs, FakeModel(), FakeModel, make_options(n_workers=1), store))  # type: ignore[arg-type]
     assert [(result.status, result.known) for result in results] == [("tagged", False)] * 3
     assert len(told) == 1
 

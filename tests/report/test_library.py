@@ -17,7 +17,6 @@ from tagger.audio.workers import Failure
 from tagger.errors import TagError
 from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import Decision, unsure
-from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Heard
 from tagger.pipeline.run import SongResult
 from tagger.report.audit import Vocabulary, mixed_albums
@@ -28,7 +27,7 @@ from tagger.report.text import print_report
 from tagger.tags import genre as tags
 from tagger.tags.genre import Metadata
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
-from tests.support.fakes import FakeModel, make_tone
+from tests.support.fakes import FakeModel, make_options, make_tone
 from tests.support.reports import HOSTILE
 
 MODEL = ("Electronic", "Hip-Hop", "Jazz", "Rock")
@@ -85,7 +84,7 @@ def report(
     results: Sequence[SongResult] = SONGS, genres: tuple[str, ...] = MODEL, names: Mapping[str, str] | None = None
 ) -> Report:
     head = GenreHead(genres, "softmax", threshold_reason="it is only a fake")
-    return report_library(["/music"], results, FakeModel(head=head), TagOptions(names=names or {}), read)  # type: ignore[arg-type]
+    return report_library(["/music"], results, FakeModel(head=head), make_options(names=names or {}), read)  # type: ignore[arg-type]
 
 
 def section(found: Report, key: str) -> Table | Matrix | Songs:

@@ -1,10 +1,15 @@
 """A model that answers by loudness, so that a test can say what each song is heard as."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tagger.models.head import GenreHead
+from tagger.pipeline.aggregate import DecisionPolicy
+from tagger.pipeline.options import PredictOptions, TagOptions
+from tagger.tags.policies import WriteOptions
 from tests.support.songs import make_song
 
 GENRES = ("Blues", "Classical", "Rock")
@@ -44,3 +49,13 @@ def make_tone(path: Path, genre: str, seconds: float = 11.0) -> None:
     time = np.arange(int(seconds * 16_000)) / 16_000
     mono = amplitude * np.sin(2 * np.pi * 440 * time, dtype=np.float32)
     make_song(path, rate=16_000, signal=np.stack([mono, mono]))  # stereo: the Vorbis encoder knows nothing else
+
+
+def make_options(**values: Any) -> TagOptions:
+    """Options of a run by their names alone, each put where it belongs."""
+    parts = (PredictOptions, DecisionPolicy, WriteOptions)
+    names = [{field.name for field in fields(part)} for part in parts]
+    assert values.keys() <= set().union(*names)
+    return TagOptions(
+        *(part(**{k: v for k, v in values.items() if k in own}) for part, own in zip(parts, names, strict=True))
+    )

@@ -26,7 +26,7 @@ from tagger.errors import AudioError
 from tagger.evaluation.metrics import Interval, confusion, interval, macro_recall
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.aggregate import AGGREGATORS, softmax
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.options import PredictOptions
 from training.outcome.calibrate import fit_temperature
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import Song, read_songs
@@ -231,7 +231,7 @@ def release(run: Path, recordings: Path, out: Path) -> None:
     songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre in {*genres, NO_MUSIC}]
     if not songs:
         raise click.ClickException(f"{recordings}: no song that is held out and labelled with a genre of the model")
-    heard = hear(model, songs, TagOptions().n_snippets or 1)
+    heard = hear(model, songs, PredictOptions.n_snippets or 1)
     decision = decide(heard, genres)
     ship(run, out, decision)
     text = report(heard, genres, decision)
