@@ -1,3 +1,3 @@
-"""genre-tag: hears a song, writes its genre."""
+"""genre-tag: classifies a song, writes its genre."""
 
 __version__ = "0.1.0"

@@ -28,7 +28,9 @@ DATASET = Path("dataset")
     metavar="SOURCE",
     help="A prepared dataset; or music, which is prepared into ./dataset first.  [default: ./dataset]",
 )
-@click.option("--epochs", type=click.IntRange(min=0), metavar="N", help="Times to hear it all; 0 only evaluates.")
+@click.option(
+    "--epochs", type=click.IntRange(min=0), metavar="N", help="Passes over the train split; 0 only evaluates."
+)
 @click.option(
     "--recipe", type=click.Choice(list(RECIPES)), default=DEFAULT_RECIPE, show_default=True,
     help="'seed' is plain fine-tuning; 'v2' adds what the options below list. Each can be set alone.",
@@ -94,7 +96,7 @@ def train(
     genre-tag --model runs/NAME ...   tag with it
 
     Options that are not given are the recipe's. The best epoch by the songs of the validation split is kept; the test
-    split is heard once, at the end. Stopped at any time, --resume goes on from the last whole epoch.
+    split is classified once, at the end. Stopped at any time, --resume goes on from the last whole epoch.
 
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
@@ -158,7 +160,7 @@ def _dataset(data: Path | None, model: str) -> Prepared:
 
 
 def _snippet_seconds(model: str) -> float:
-    """Length of the snippets that a model hears; raises ModelError."""
+    """Length of the snippets that a model classifies; raises ModelError."""
     from tagger.models.description import N_FRAMES, find_checkpoint, read_table, snippet_seconds
 
     if model in NEW_MODELS:
@@ -169,14 +171,14 @@ def _snippet_seconds(model: str) -> float:
 def _summary(outcome: Outcome) -> str:
     """What came out, in a few lines."""
     lines = []
-    for split, heard in outcome.scores.items():
+    for split, scored in outcome.scores.items():
         shares = []
         for score in ("mean_pooling_score", "weighting_score", "voting_score", "max_pooling_score"):
-            low, high = heard.intervals[score]
+            low, high = scored.intervals[score]
             shares.append(
-                f"{score.removesuffix('_score').replace('_', ' ')} {heard.scores[score]:.3f} ({low:.2f}–{high:.2f})"
+                f"{score.removesuffix('_score').replace('_', ' ')} {scored.scores[score]:.3f} ({low:.2f}–{high:.2f})"
             )
-        lines.append(f"{split}: {heard.confusion.sum()} songs, of which right by {', '.join(shares)}")
+        lines.append(f"{split}: {scored.confusion.sum()} songs, accuracy by {', '.join(shares)}")
     if "test" in outcome.scores and (written := outcome.scores["test"].calibration).coverage:
         lines.append(
             f"test: {written.coverage:.0%} of the songs would be written, {written.precision:.0%} of them right"

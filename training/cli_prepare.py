@@ -92,7 +92,7 @@ class Shares(click.ParamType):
 @option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N songs, spread over genres: a trial.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Pass over files and folders of that name. Repeatable.")
-@click.option("--force", is_flag=True, help="Make a finished dataset anew; what is decoded is kept.")
+@click.option("--force", is_flag=True, help="Make a finished dataset again; what is decoded is kept.")
 def prepare(
     source: Path, out: Path, map_file: Path | None, snippets: int | str, jobs: int | str, force: bool, **settings: Any
 ) -> None:

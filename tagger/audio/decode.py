@@ -120,7 +120,7 @@ def snippet_starts(
 
 
 def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIPPET_SAMPLES) -> Snippets:
-    """The snippets of a song at `snippet_starts`; raises AudioError if it cannot be heard.
+    """The snippets of a song at `snippet_starts`; raises AudioError if it cannot be decoded.
 
     Channels are averaged: a mean needs no names of channels and cannot clip. Silent snippets (below -60 dBFS) are
     left out. Damaged frames are skipped, and of a truncated file the part that is there counts as the song.
@@ -136,7 +136,7 @@ def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIP
 def decode_wanted(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Snippets:
     """What `decode` returns, of what is wanted."""
     with _opened(wanted.path) as file:
-        waveforms, firsts, n_samples = _hear(wanted, file, snippet_samples)
+        waveforms, firsts, n_samples = _decode_windows(wanted, file, snippet_samples)
     _refuse_no_numbers(wanted.path, waveforms)
 
     duration_seconds = n_samples / SAMPLE_RATE
@@ -191,7 +191,7 @@ def _opened(path: Path) -> Iterator[FileIO]:
 
 
 def _refuse_no_numbers(path: Path, samples: np.ndarray) -> None:
-    """A broken file is better reported than mended: its NaN would end as a genre that nobody predicted."""
+    """A broken file is better reported than fixed: its NaN would end as a genre that nobody predicted."""
     if not -LOUDEST <= samples.min() <= samples.max() <= LOUDEST:  # false for a NaN too
         raise AudioError(path, "cannot be decoded: it holds samples that are no numbers")
 
@@ -210,28 +210,28 @@ def _refuse_odd_files(path: Path) -> None:
         raise AudioError(path, "empty file")
 
 
-def _hear(wanted: Wanted, file: FileIO, snippet_samples: int) -> tuple[np.ndarray, Sequence[int], int]:
+def _decode_windows(wanted: Wanted, file: FileIO, snippet_samples: int) -> tuple[np.ndarray, Sequence[int], int]:
     """Snippets (n_snippets, snippet_samples), the samples they begin at, and the length of the song in samples."""
     path = wanted.path
     with _open(path, file) as container:
         if wanted.n_snippets is not None and _seeks_exactly(container):
-            heard = _hear_by_seeking(container, wanted, snippet_samples)
-            if heard is not None:
-                return heard
+            decoded = _decode_by_seeking(container, wanted, snippet_samples)
+            if decoded is not None:
+                return decoded
         declared_seconds = (container.duration or 0) / av.time_base
     n_samples = round(declared_seconds * SAMPLE_RATE) if declared_seconds < LONGEST_SECONDS else 0
     for _ in range(2):  # the second time only if the song turned out to be longer or shorter than declared
         firsts = _firsts(n_samples, wanted, snippet_samples)
         with _open(path, file) as container:
             blocks = _resample(_frames(container))
-            waveforms, n_heard = _cut(blocks, firsts, snippet_samples)
-            n_heard += sum(map(len, blocks))
-        if n_heard == 0:
+            waveforms, n_decoded = _cut(blocks, firsts, snippet_samples)
+            n_decoded += sum(map(len, blocks))
+        if n_decoded == 0:
             raise AudioError(path, "cannot be decoded: no frame of it is intact")
-        if abs(n_heard - n_samples) <= SLACK_SAMPLES:
+        if abs(n_decoded - n_samples) <= SLACK_SAMPLES:
             break
-        n_samples = n_heard
-    return waveforms, firsts, n_heard
+        n_samples = n_decoded
+    return waveforms, firsts, n_decoded
 
 
 def _open(path: Path, file: FileIO) -> Any:
@@ -262,10 +262,10 @@ def _firsts(n_samples: int, wanted: Wanted, snippet_samples: int) -> list[int]:
     return [first for first in firsts if first not in known] or firsts
 
 
-def _hear_by_seeking(
+def _decode_by_seeking(
     container: Any, wanted: Wanted, snippet_samples: int
 ) -> tuple[np.ndarray, Sequence[int], int] | None:
-    """What `_hear` returns, from the windows alone; None where this file proves unfit for it or too short to gain."""
+    """What `_decode_windows` returns, from the windows alone; None where the file is unfit or too short for it."""
     n_samples = _n_samples_by_timestamps(container)
     firsts = _firsts(n_samples, wanted, snippet_samples)
     if len(firsts) * (snippet_samples + 2 * SAMPLE_RATE) > n_samples:

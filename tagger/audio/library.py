@@ -49,10 +49,10 @@ SYSTEM_FOLDERS = ("@eadir", "#recycle", "$recycle.bin", "lost+found", "system vo
 
 @dataclass(frozen=True)
 class Found:
-    """A file the user pointed at: a song to hear, or one that is passed over and why."""
+    """A file the user pointed at: a song to classify, or one that is passed over and why."""
 
     path: Path
-    #: "" for a song; else why it is not heard.
+    #: "" for a song; else why it is not classified.
     problem: str = ""
     #: True when the user asked for this very path and it cannot be had; False when it is only passed over.
     failed: bool = False

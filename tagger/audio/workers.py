@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a song could not be heard, in words for its listener."""
+    """Why a song could not be decoded, in words for its listener."""
 
     reason: str
     #: Whether the song is to blame, so that it would fail again. What may be the machine's fault is worth a new try:
@@ -194,7 +194,7 @@ def _try(decode: Callable[[Task], object], task: Task) -> object:
 
 
 def _as_failure(error: Exception) -> Failure:
-    """What was raised over a song, in its own words if it has a reason; the others are bugs, to be mended some day."""
+    """What was raised over a song, in its own words if it has a reason; the others are bugs, to be fixed some day."""
     reason = getattr(error, "reason", "")
     if not reason:
         return Failure(f"unexpected {type(error).__name__}: {error}", is_lasting=False)

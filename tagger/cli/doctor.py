@@ -78,12 +78,12 @@ def _settings() -> tuple[dict[str, Any], Check]:
                 said = f"{len(in_file)} in {path}" if path.exists() else f"no file: {path}"
                 return context.params, Check("ok", "settings", said)
         except SettingsError as error:
-            return defaults, Check("problem", "settings", str(error), "mend the file, or delete it")
+            return defaults, Check("problem", "settings", str(error), "fix the file, or delete it")
         except click.BadParameter as error:
             source = source_of(error.ctx, error.param.name or "") if error.ctx and error.param else "settings"
             place = error.param.envvar if source == "environment" and error.param else f"it in {config_path()}"
             return defaults, Check(
-                "problem", "settings", f"{error.format_message()} (from the {source})", f"mend {place}"
+                "problem", "settings", f"{error.format_message()} (from the {source})", f"fix {place}"
             )
     except Exception as error:
         return defaults, failed("settings", error)

@@ -29,15 +29,15 @@ OPTIONS = (
 @click.argument("path", metavar="FILE")
 @click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw the genres along the song.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-@click.option("--reanalyze", is_flag=True, help="Hear the song again, also if it was heard before.")
+@click.option("--reanalyze", is_flag=True, help="Classify the song again, also if it is cached.")
 @click.pass_context
 def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **settings: Any) -> None:
-    """Show what is heard along the song FILE, what that makes of the song, and why it is written or not.
+    """Show what is predicted along the song FILE, what that makes of the song, and why it is written or not.
 
     The settings of genre-tag tag hold here too. Nothing is written into the song.
 
     \b
-    Exit codes: 0 fine, 1 the song cannot be heard, 2 wrong usage, 3 nothing could be done.
+    Exit codes: 0 fine, 1 the song cannot be decoded, 2 wrong usage, 3 nothing could be done.
     """
     from tagger.pipeline.explain import explanation_record
     from tagger.report.explanation import print_explanation
@@ -80,7 +80,7 @@ def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
 def _draw(explanation: Explanation, file: Path) -> None:
     """Raises OutputError where there is nothing to draw, or nowhere to."""
     if not explanation.aggregates:
-        raise OutputError(file, "is not drawn, as nothing was heard")
+        raise OutputError(file, "is not drawn, as nothing was classified")
     from tagger.atomic import replacing
     from tagger.report.explanation import explanation_png
 

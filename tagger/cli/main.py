@@ -74,7 +74,7 @@ def _meant(word: str) -> str | None:
 @click.version_option(__version__, prog_name="genre-tag")
 @click.pass_context
 def commands(ctx: click.Context) -> None:
-    """Hear songs and write their genre into the files.
+    """Classify songs and write their genre into the files.
 
     \b
     genre-tag ~/Music                 show what each song sounds like; change nothing

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tagger.pipeline.run import SongResult
     from tagger.report.document import Report
 
-#: Options of `tag` that have a say in how a library is heard.
+#: Options of `tag` that have a say in how a library is classified.
 OPTIONS = (
     "model", "snippets", "aggregate", "min-confidence", "map", "exclude", "limit", "device", "precision", "batch-size",
     "jobs", "time-limit", "max-genres", "separator",
@@ -60,7 +60,7 @@ def report(
     ctx: click.Context, paths: tuple[str, ...], split: str, compare: Path | None, form: str | None, out: Path | None,
     png: Path | None, playlists: Path | None, **settings: Any,
 ) -> None:  # fmt: skip
-    """Show what a training run confuses with what, or how the genres of a library agree with what is heard.
+    """Show what a training run confuses with what, or how the genres of a library agree with what is predicted.
 
     \b
     genre-tag report                       the newest run in ./runs
@@ -70,7 +70,7 @@ def report(
     The options from --model on are for libraries and as in genre-tag tag. No file of music is changed.
 
     \b
-    Exit codes: 0 fine, 1 some songs cannot be heard, 2 wrong usage, 3 nothing could be done.
+    Exit codes: 0 fine, 1 some songs cannot be decoded, 2 wrong usage, 3 nothing could be done.
     """
     from tagger.evaluation.run_folder import is_run
 
@@ -164,7 +164,7 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
         ):
             found = report_library(paths, shown(results), description, options)
     except KeyboardInterrupt:
-        click.echo("Interrupted. What was heard is kept; run the same command again for the others.", err=True)
+        click.echo("Interrupted. What was predicted is cached; run the same command again for the others.", err=True)
         raise
     return found, SOME_FAILED if screen.counts["failed"] else 0
 

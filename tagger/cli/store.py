@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from tagger.pipeline.store import Method, Store
 
 
-@click.command(short_help="Show what is known of songs heard before, or forget it.")
+@click.command(short_help="Show the cached predictions, or forget them.")
 @click.option("--prune", is_flag=True, help="Forget files that are gone. On a drive that is away, nothing is gone.")
-@click.option("--forget", multiple=True, metavar="MODEL", help="Forget what MODEL heard, as listed here. Repeatable.")
+@click.option(
+    "--forget", multiple=True, metavar="MODEL", help="Forget the predictions of MODEL, as listed here. Repeatable."
+)
 @click.pass_context
 def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
-    """Show how much is known of the songs that were heard before.
+    """Show how much is known of the songs that are cached.
 
-    It is kept so that no song is heard twice, and for nothing else: what is forgotten is heard again when it is asked
+    It is kept so that no song is classified twice: what is forgotten is classified again on demand
     for. --prune and --forget touch no music.
 
     \b
@@ -32,11 +34,11 @@ def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
 
     path = store_path()
     if not path.exists():
-        click.echo(f"Nothing is known yet: there is no {printable(str(path))}.", err=True)
+        click.echo(f"Nothing is cached yet: there is no {printable(str(path))}.", err=True)
         return
     with Store(path, lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as opened:
         if forget:
-            click.echo(f"Hearings forgotten: {opened.prune_methods(_heard_by(forget, opened))}")
+            click.echo(f"Predictions forgotten: {opened.prune_methods(_predicted_by(forget, opened))}")
         if prune:
             click.echo(f"Gone files forgotten: {opened.prune_gone()}")
         contents = opened.contents()
@@ -45,11 +47,11 @@ def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
     print_contents(contents)
 
 
-def _heard_by(models: Sequence[str], opened: Store) -> list[Method]:
-    """The methods of these models; raises UsageError for one that has heard nothing."""
-    methods = [each.method for each in opened.contents().hearings]
+def _predicted_by(models: Sequence[str], opened: Store) -> list[Method]:
+    """The methods of these models; raises UsageError for one that has classified nothing."""
+    methods = [each.method for each in opened.contents().predictions]
     for model in models:
         if not any(model in (method.name, method.label) for method in methods):
             known = ", ".join(sorted({method.label for method in methods})) or "none"
-            raise click.UsageError(f"{model!r} has heard nothing; those that have: {known}")
+            raise click.UsageError(f"{model!r} has no cached predictions; those that have: {known}")
     return [method for method in methods if {method.name, method.label} & set(models)]

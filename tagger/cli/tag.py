@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose")
 
 
-@click.command(short_help="Hear songs, show or write their genre (the default command).")
+@click.command(short_help="Classify songs, show or write their genre (the default command).")
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("--write-tags", is_flag=True, help="Write the genres into the files. Without it nothing is changed.")
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing: the same as leaving --write-tags out.")
@@ -74,15 +74,15 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     default=PredictOptions.precision,
-    help="Arithmetic of the model; auto takes the fastest that is safe on the device, and what was heard in any.",
+    help="Arithmetic of the model; auto takes the fastest that is safe on the device, and cached predictions of any.",
 )
-@option("--batch-size", type=CountOr("auto"), default="auto", help="Snippets the model hears at once.")
+@option("--batch-size", type=CountOr("auto"), default="auto", help="Snippets in one batch of the model.")
 @option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
 @option(
     "--snippets",
     type=CountOr("all", "auto"),
     default=PredictOptions.n_snippets,
-    help="Snippets heard of each song, spread evenly; auto: two, and five where these two differ.",
+    help="Snippets classified of each song, spread evenly; auto: two, and five where these two differ.",
 )
 @option(
     "--aggregate",
@@ -144,7 +144,7 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
-    help="Where songs are heard: in this process, or on a cluster (the extra 'ray').",
+    help="Where songs are classified: in this process, or on a cluster (the extra 'ray').",
 )
 @option(
     "--ray-address",
@@ -155,15 +155,15 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Where --engine ray keeps what it heard, as Parquet. [default: beside the store]",
+    help="Where --engine ray keeps its predictions, as Parquet. [default: beside the store]",
 )
-@click.option("--reanalyze", is_flag=True, help="Hear all songs again, also those that were heard before.")
-@click.option("--retry-failed", is_flag=True, help="Hear songs again that could not be heard before.")
+@click.option("--reanalyze", is_flag=True, help="Classify all songs again, also those that are cached.")
+@click.option("--retry-failed", is_flag=True, help="Try songs again that could not be decoded before.")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures and the summary.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the device and the three best genres of each song.")
 @click.pass_context
 def tag(ctx: click.Context, paths: tuple[str, ...], **settings: Any) -> None:
-    """Hear the songs at each PATH and show their genre; with --write-tags, write it.
+    """Classify the songs at each PATH and show their genre; with --write-tags, write it.
 
     PATH is a song, a folder, a playlist (.m3u, .m3u8), or - for paths on standard input, one a line or NUL-separated;
     with --engine ray also a manifest (.parquet, .csv with a column uri or path) or a URI.
@@ -203,7 +203,7 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
     if find_spec("ray") is None:
         raise click.UsageError("--engine ray needs Ray: pip install 'genre-tag[ray]'")
     if isinstance(settings["snippets"], str):
-        raise click.UsageError(f"--engine ray hears a number of snippets of each song, not {settings['snippets']}.")
+        raise click.UsageError(f"--engine ray takes a number of snippets of each song, not {settings['snippets']}.")
     if settings["device"] == "mps":
         raise click.UsageError("--engine ray knows --device cpu and cuda, not mps.")
 
@@ -265,7 +265,7 @@ def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Calla
 
 
 def _find(paths: Sequence[str], settings: Mapping[str, Any]) -> list[Found]:
-    """What is at the paths, as far as the engine can hear it."""
+    """What is at the paths, as far as the engine can classify it."""
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
     if settings["engine"] == "ray":
         from tagger.cluster.manifest import find_everywhere
@@ -280,7 +280,7 @@ def _tag_here(
     songs: Sequence[Found], root: str, description: Description, options: TagOptions, settings: Mapping[str, Any],
     screen: Screen, stack: ExitStack,
 ) -> Generator[SongResult, None, None]:  # fmt: skip
-    """What becomes of the songs, heard in this process; what is opened for it is closed by `stack`."""
+    """What becomes of the songs, predicted in this process; what is opened for it is closed by `stack`."""
     from tagger.pipeline.run import tag_songs
     from tagger.pipeline.store import Store, store_path
     from tagger.tags.journal import Journal
@@ -295,7 +295,7 @@ def _tag_on_ray(
     songs: Sequence[Found], root: str, description: Description, options: TagOptions, settings: Mapping[str, Any],
     screen: Screen, stack: ExitStack,
 ) -> Generator[SongResult, None, None]:  # fmt: skip
-    """The same, heard on a cluster, which reads the model under its name; the results are kept in a folder."""
+    """The same, classified on a cluster, which reads the model under its name; the results are kept in a folder."""
     from tagger.cluster.engine import tag_songs
     from tagger.cluster.results import Results
     from tagger.cluster.stages import Plan, load_model_here

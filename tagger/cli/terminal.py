@@ -44,7 +44,7 @@ def outcome(result: SongResult, verbose: bool = False) -> str:
         confidence = f"{decision.confidence:.2f}" if decision else ""
         line = f"{genres_text(result.old)} → {genres_text(result.new)} ({top if verbose else confidence}){reason}"
     elif result.status in ("kept", "unchanged"):
-        line = f"{genres_text(result.old)}  {result.status}" + (f" (heard {top})" if top else "") + reason
+        line = f"{genres_text(result.old)}  {result.status}" + (f" (predicted {top})" if top else "") + reason
     else:
         line = f"{result.status}{reason}"
         if result.status == "unsure" and verbose and top:
@@ -71,7 +71,7 @@ class Screen:
         #: Why the model's thresholds are what they are; told when they left songs unsure.
         self.threshold_reason = ""
         self._genres: Counter[str] = Counter()
-        self._n_known = 0
+        self._n_cached = 0
         self._n_below_threshold = 0
         self._bar: tqdm[Any] | None = None
         self._started = time.monotonic()
@@ -94,7 +94,7 @@ class Screen:
         self.counts[result.status] += 1
         if self.counts.total() == 1:
             self._said, self._n_said = time.monotonic(), 1
-        self._n_known += result.known
+        self._n_cached += result.cached
         self._n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
@@ -154,7 +154,7 @@ class Screen:
         named = {"tagged": "tagged" if self._write_tags else "would be tagged"}
         counted = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
         heading = f"{done} of {self._total} songs" if interrupted else f"{done} song{'s' * (done != 1)}"
-        known = f"; {self._n_known} known from before" if self._n_known else ""
+        known = f"; {self._n_cached} cached" if self._n_cached else ""
         lines.append(f"{heading}: {counted}{known}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
         if interrupted:
             lines.append("Interrupted. The songs above are done; run the same command again for the others.")
@@ -203,20 +203,20 @@ def undone_line(undone: Undone, dry_run: bool) -> str:
 
 
 def print_contents(contents: Contents) -> None:
-    """Print what a store holds, and a table of who has heard how many songs, the model used last at the top."""
+    """Print what a store holds, and a table of who has classified how many songs, the model used last at the top."""
     files = f"{contents.n_files} file{'s' * (contents.n_files != 1)}"
     songs = f"{contents.n_songs} song{'s' * (contents.n_songs != 1)}"
-    size, failures = f"{contents.n_bytes / 1e6:.1f} MB", f"{contents.n_failures} that could not be heard"
+    size, failures = f"{contents.n_bytes / 1e6:.1f} MB", f"{contents.n_failures} that could not be decoded"
     click.echo(f"{printable(str(contents.path))}: {size}, {files}, {songs}, {failures}")
-    if not contents.hearings:
+    if not contents.predictions:
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "precision", "snippets", "songs", "last used"):
         table.add_column(heading, justify="right" if heading in ("snippets", "songs") else "left")
-    for each in contents.hearings:
+    for each in contents.predictions:
         method = each.method
-        n_snippets, n_hearings = str(method.n_snippets or "all"), str(each.n_hearings)
-        table.add_row(Text(printable(method.label)), method.precision, n_snippets, n_hearings, each.last_used)
+        n_snippets, n_predictions = str(method.n_snippets or "all"), str(each.n_predictions)
+        table.add_row(Text(printable(method.label)), method.precision, n_snippets, n_predictions, each.last_used)
     Console(highlight=False).print(table)
 
 

@@ -30,11 +30,11 @@ from tagger.audio.library import Found
 from tagger.audio.workers import Failure, usable_cores
 from tagger.cluster.manifest import name_of
 from tagger.cluster.results import Results
-from tagger.cluster.stages import Answer, Hearer, OnTheWay, Plan, Remembered, Stop, finish, listen
+from tagger.cluster.stages import Answer, CachedResult, Plan, Predictor, Stop, WorkItem, decode_part, finish
 from tagger.errors import ClusterError
 from tagger.models.description import ACCELERATOR_BATCH
 from tagger.pipeline.options import TagOptions
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import see
 
@@ -55,7 +55,7 @@ AGAIN = "run the same command again, it goes on from here"
 def tag_songs(
     songs: Iterable[Found], plan: Plan, results: Results, address: str | None = None
 ) -> Generator[SongResult, None, None]:
-    """What became of each of `songs`, as soon as it is known; kept in `results`, which answer the next run.
+    """The status of each of `songs`, as soon as it is known; kept in `results`, which answer the next run.
 
     Songs that are known come first, then all others as nodes are done with them. Without an `address` a cluster is
     started on this machine, for this run alone, and only if there is a song to look at. Raises ClusterError,
@@ -67,14 +67,14 @@ def tag_songs(
             yield SongResult(found.where, "failed" if found.failed else "skipped", reason=found.problem)
         else:
             asked.setdefault(name_of(found.where), found.where)
-    waiting: dict[str, OnTheWay] = {}
+    waiting: dict[str, WorkItem] = {}
     for row in results:
         where = asked.pop(row.name, None)
         if where is not None and _answers(row, plan):
             yield _as_it_is_now(row.result, plan.options)
         elif where is not None:
-            waiting[row.name] = OnTheWay(where, _remembered(row), row.precision)
-    waiting |= {name: OnTheWay(where) for name, where in asked.items()}
+            waiting[row.name] = WorkItem(where, _cached_result(row), row.precision)
+    waiting |= {name: WorkItem(where) for name, where in asked.items()}
     if not waiting:
         return
     with _connected(address), _closing(_streamed(list(waiting.values()), plan)) as parts:
@@ -113,14 +113,14 @@ def _as_it_is_now(result: SongResult, options: TagOptions) -> SongResult:
     )
 
 
-def _remembered(row: Answer) -> Remembered:
+def _cached_result(row: Answer) -> CachedResult:
     result = row.result
     failed = result.status == "failed" and row.is_lasting
-    return Remembered(row.identity, row.stamp, Failure(result.reason) if failed else result.heard, result.old)
+    return CachedResult(row.identity, row.stamp, Failure(result.reason) if failed else result.prediction, result.old)
 
 
 #: Of a cluster that is started here: it says nothing to the terminal that its exceptions do not say, and nothing to
-#: anybody else; it does not yield to all other programs; a worker that waits a second is not started anew.
+#: anybody else; it does not yield to all other programs; a worker that waits a second is not started again.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -196,7 +196,7 @@ def _answers_in(parts: Iterable[bytes]) -> Iterator[Answer]:
         yield from part
 
 
-def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[bytes, None, None]:
+def _streamed(songs: Sequence[WorkItem], plan: Plan) -> Generator[bytes, None, None]:
     """What nodes make of the songs, in parts, in the order in which they are done."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -205,7 +205,7 @@ def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[bytes, None, N
     n_cores, n_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     on_gpus = n_gpus > 0 and plan.options.predict.device != "cpu"
     if n_cores < 2 - on_gpus:  # Ray would wait for another one to join
-        raise ClusterError("ray", "has too few cores: one is to decode, and one to hear where there is no GPU")
+        raise ClusterError("ray", "has too few cores: one is to decode, and one to classify where there is no GPU")
     n_decoders = plan.options.predict.n_workers or max(1, n_cores - n_gpus if on_gpus else n_cores // 2)
     n_models = n_gpus if on_gpus else max(1, n_cores - n_decoders)
     n_most = max(1, PART_BYTES // (4 * plan.description.snippet_samples * (plan.options.predict.n_snippets or 1)))
@@ -220,7 +220,7 @@ def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[bytes, None, N
         .map(partial(_listen, plan=plan), num_cpus=DECODER_CORES, concurrency=n_decoders)
         .map_batches(
             _Model,
-            fn_constructor_args=(plan, any(not isinstance(each.remembered.answer, Heard) for each in songs)),
+            fn_constructor_args=(plan, any(not isinstance(each.cached_result.answer, Prediction) for each in songs)),
             batch_size=n_at_once,
             num_cpus=None if on_gpus else 1,
             num_gpus=1 if on_gpus else None,
@@ -236,15 +236,15 @@ def _streamed(songs: Sequence[OnTheWay], plan: Plan) -> Generator[bytes, None, N
 
 
 def _listen(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    return {"part": listen(row["part"], plan)}
+    return {"part": decode_part(row["part"], plan)}
 
 
 class _Model:
     def __init__(self, plan: Plan, load_now: bool) -> None:
-        self._hearer = Hearer(plan, load_now)
+        self._predictor = Predictor(plan, load_now)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        return {"part": self._hearer.hear(list(batch["part"]))}
+        return {"part": self._predictor.predict(list(batch["part"]))}
 
 
 def _finish(row: dict[str, Any], plan: Plan) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Songs for a cluster: folders and playlists, lists of millions, and whatever fsspec opens.
 
 A manifest is a Parquet or CSV file with a column `uri` (or `path`). A URI that names a file system which nodes see
-(`file://`) is a path; all others (`s3://`, `https://`, `zip://a.mp3::/archive.zip`, ...) are fetched to be heard.
+(`file://`) is a path; all others (`s3://`, `https://`, `zip://a.mp3::/archive.zip`, ...) are fetched to be classified.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def find_everywhere(
 ) -> Iterator[Found]:
     """What `library.find_songs` finds, and the songs of manifests and of URIs: one song, or all below it.
 
-    What a manifest names is not looked for: whether it is there is found out where it is heard.
+    What a manifest names is not looked for: whether it is there is found out where it is classified.
     """
     for path in paths:
         if URI.match(path):

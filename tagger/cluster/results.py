@@ -1,9 +1,9 @@
-"""What a cluster heard, as Parquet: one row for each song, in whatever order it came, and each song once.
+"""What a cluster classified, as Parquet: one row for each song, in whatever order it came, and each song once.
 
     RESULTS/method=0123.../20261123T101500.123456Z-00000.parquet
 
 One process writes, the one that started the run: so that no song is there twice whatever happens to the others, and of
-its own end none but the latest rows are lost. A song that is heard again, or decided on anew, gets its new row in the
+its own end none but the latest rows are lost. A song that is classified or decided on again gets its new row in the
 file of the old one, which is replaced as a whole.
 """
 
@@ -29,7 +29,7 @@ from tagger.cluster.manifest import locate
 from tagger.cluster.stages import Answer
 from tagger.errors import OutputError
 from tagger.pipeline.aggregate import Decision
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Method
 
@@ -45,14 +45,14 @@ SCHEMA = pa.schema([
     ("path", pa.string()),  # or URI: see manifest.name_of
     ("identity", pa.string()),  # tagger.tags.identity, in hex; null where there is none
     ("status", pa.string()),
-    ("genres", pa.list_(pa.string())),  # decided on, best first; empty: unsure, failed, or not heard
+    ("genres", pa.list_(pa.string())),  # decided on, best first; empty: unsure, failed, or not classified
     ("confidence", pa.float64()),  # of the best genre, decided on or not
     ("probabilities", pa.map_(pa.string(), pa.float64())),  # every genre's confidence
     ("logits", pa.list_(pa.list_(pa.float32()))),  # (n_snippets, n_outputs)
     ("starts_seconds", pa.list_(pa.float64())),
     ("duration_seconds", pa.float64()),
-    ("unsure", pa.string()),  # why there was nothing to hear
-    ("error", pa.string()),  # why it could not be heard, read or written; null when all is well
+    ("unsure", pa.string()),  # why there was nothing to classify
+    ("error", pa.string()),  # why it could not be decoded, read or written; null when all is well
     ("is_lasting", pa.bool_()),  # whether it would fail again
     ("reason", pa.string()),
     ("old", pa.list_(pa.string())),  # genres in its tag before
@@ -153,7 +153,9 @@ class Results:
             with pq.ParquetFile(path) as file:
                 names, table = file.schema_arrow.names, file.read(columns)
         except (OSError, pa.ArrowException) as error:
-            raise OutputError(path, f"cannot be read ({error}): move it away, its songs are heard again") from error
+            raise OutputError(
+                path, f"cannot be read ({error}): move it away, its songs are classified again"
+            ) from error
         if names != SCHEMA.names:
             raise OutputError(path, "not as this version of genre-tag writes them: name other --results")
         return table
@@ -172,7 +174,7 @@ def _as_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 def _as_row(answer: Answer) -> dict[str, Any]:
     result = answer.result
-    decision, heard = result.decision, result.heard
+    decision, prediction = result.decision, result.prediction
     return {
         "path": answer.name,
         "identity": answer.identity.hex() if answer.identity else None,
@@ -180,10 +182,10 @@ def _as_row(answer: Answer) -> dict[str, Any]:
         "genres": list(decision.genres) if decision else [],
         "confidence": decision.confidence if decision and decision.ranking else None,
         "probabilities": list(decision.ranking) if decision else None,
-        "logits": heard.logits.tolist() if heard else None,
-        "starts_seconds": list(heard.starts_seconds) if heard else None,
-        "duration_seconds": heard.duration_seconds if heard else None,
-        "unsure": heard.unsure if heard else None,
+        "logits": prediction.logits.tolist() if prediction else None,
+        "starts_seconds": list(prediction.starts_seconds) if prediction else None,
+        "duration_seconds": prediction.duration_seconds if prediction else None,
+        "unsure": prediction.unsure if prediction else None,
         "error": result.reason if result.status == "failed" else None,
         "is_lasting": answer.is_lasting,
         "reason": result.reason,
@@ -198,10 +200,10 @@ def _as_row(answer: Answer) -> dict[str, Any]:
 
 
 def _as_answer(row: dict[str, Any]) -> Answer:
-    heard = decision = None
+    prediction = decision = None
     if row["logits"] is not None:
         logits = np.array(row["logits"], np.float32) if row["logits"] else np.empty((0, 0), np.float32)
-        heard = Heard(logits, tuple(row["starts_seconds"]), row["duration_seconds"], row["unsure"])
+        prediction = Prediction(logits, tuple(row["starts_seconds"]), row["duration_seconds"], row["unsure"])
     if row["probabilities"] is not None:
         unsure = row["reason"] if not row["genres"] else ""
         decision = Decision(tuple(row["genres"]), tuple(map(tuple, row["probabilities"])), unsure)
@@ -213,11 +215,11 @@ def _as_answer(row: dict[str, Any]) -> Answer:
         decision,
         row["reason"],
         row["written"],
-        known=True,
+        cached=True,
         duration_seconds=row["duration_seconds"],
         starts_seconds=tuple(row["starts_seconds"] or ()),
         scale=row["scale"],
-        heard=heard,
+        prediction=prediction,
     )
     identity = bytes.fromhex(row["identity"]) if row["identity"] else None
     return Answer(row["path"], result, identity, row["stamp"], row["precision"], row["is_lasting"], row["asked"])

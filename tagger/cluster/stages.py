@@ -1,4 +1,4 @@
-"""What a node of a cluster does to a part of a library: a few songs, heard and decided on as `pipeline.run` does it.
+"""What a node of a cluster does to a part of a library: a few songs, predicted and decided as `pipeline.run` does it.
 
     listen (look, decode) → Hearer (log-mel, model) → finish (decide, write)
 
@@ -28,7 +28,7 @@ from tagger.cluster.manifest import fetch, name_of, suffix_of
 from tagger.errors import JournalError, ModelError
 from tagger.models.description import Description, describe
 from tagger.pipeline.options import PredictOptions, TagOptions
-from tagger.pipeline.predict import Heard, hear
+from tagger.pipeline.predict import Prediction, predict
 from tagger.pipeline.run import Song, SongResult, Tagging, load_model
 from tagger.pipeline.store import Method, Seen, see
 from tagger.tags.journal import Journal
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a node is told: how songs are heard and decided on, and the run that writes are journalled under."""
+    """What a node is told: how songs are classified and decided on, and the run that writes are journalled under."""
 
     description: Description
     load_model: Callable[[], GenreModel]
@@ -49,10 +49,10 @@ class Plan:
     root: str = ""
     argv: tuple[str, ...] = ()
 
-    def tagging(self, remembered: Remembered) -> Tagging:
-        """What becomes of a song of which that is known."""
+    def tagging(self, cached_result: CachedResult) -> Tagging:
+        """The status of a song of which that is known."""
         journal = partial(_journal, self.run, self.root, self.argv) if self.run else None
-        return Tagging(self.description, self.options, remembered, journal)
+        return Tagging(self.description, self.options, cached_result, journal)
 
     @property
     def method(self) -> Method:
@@ -61,25 +61,25 @@ class Plan:
 
     @cached_property
     def asked(self) -> str:
-        """A digest of all that decides what becomes of a song once it is heard."""
+        """A digest of all that decides what becomes of a song once it is classified."""
         values = asdict(self.options.decide) | asdict(self.options.write) | {"writes": self.run is not None}
         del values["preserve_mtime"]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """What an earlier run heard in one song: on a node, this is all the store there is."""
+class CachedResult:
+    """What an earlier run predicted in one song: on a node, this is all the store there is."""
 
     identity: bytes | None = None
     stamp: str = ""
-    answer: Heard | Failure | None = None
+    answer: Prediction | Failure | None = None
     old: tuple[str, ...] = ()  # genres in its tag then
 
     def look(self, path: Path) -> Seen:
         return see(path)
 
-    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
+    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Prediction | Failure | None:
         if isinstance(self.answer, Failure):
             return None if retry_failed or seen.stamp != self.stamp else self.answer
         return self.answer if self.answer is not None and seen.identity == self.identity else None
@@ -95,15 +95,15 @@ class Remembered:
 
 
 @dataclass
-class OnTheWay:
+class WorkItem:
     """A song on its way through the stages."""
 
     where: Path | str
-    remembered: Remembered = field(default_factory=Remembered)
-    precision: str = ""  # that it was heard in
+    cached_result: CachedResult = field(default_factory=CachedResult)
+    precision: str = ""  # that it was classified in
     song: SongResult | Song | None = None
     decoded: Snippets | Failure | None = None
-    heard: Heard | Failure | None = None
+    prediction: Prediction | Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -123,39 +123,45 @@ class Answer:
     result: SongResult
     identity: bytes | None = None
     stamp: str = ""
-    precision: str = ""  # that it was heard in
+    precision: str = ""  # that it was classified in
     is_lasting: bool = False  # whether a failure would come again
     asked: str = ""  # see Plan.asked
 
 
-def listen(data: bytes, plan: Plan) -> bytes:
-    """A part with its songs looked at and, those that are to be heard, decoded."""
-    part: list[OnTheWay] = pickle.loads(data)
+def decode_part(data: bytes, plan: Plan) -> bytes:
+    """A part with its songs looked at and, those that are to be classified, decoded."""
+    part: list[WorkItem] = pickle.loads(data)
     decoder = _decoder(plan.options.predict.time_limit_seconds)
     for each in part:
-        remembered = each.remembered
-        if isinstance(each.where, str) and isinstance(remembered.answer, Heard) and not plan.options.predict.reanalyze:
-            seen = Seen(each.where, "", "", known_identity=remembered.identity)  # not fetched again to be looked at
-            each.song = Song(each.where, seen, (), remembered.old, remembered.answer)
+        cached_result = each.cached_result
+        if (
+            isinstance(each.where, str)
+            and isinstance(cached_result.answer, Prediction)
+            and not plan.options.predict.reanalyze
+        ):
+            seen = Seen(each.where, "", "", known_identity=cached_result.identity)  # not fetched again to be looked at
+            each.song = Song(each.where, seen, (), cached_result.old, cached_result.answer)
             continue
         with _at_hand(each.where, decoder) as path:
-            _listen_to(each, path, plan, decoder)
+            _decode_item(each, path, plan, decoder)
     return pickle.dumps(part)
 
 
-def _listen_to(each: OnTheWay, path: Path | Failure, plan: Plan, decoder: Worker) -> None:
-    looked = path if isinstance(path, Failure) else decoder.run(partial(_look, path, each.where, plan, each.remembered))
+def _decode_item(each: WorkItem, path: Path | Failure, plan: Plan, decoder: Worker) -> None:
+    looked = (
+        path if isinstance(path, Failure) else decoder.run(partial(_look, path, each.where, plan, each.cached_result))
+    )
     if isinstance(looked, Failure):
         looked = SongResult(each.where, "failed", reason=looked.reason)
     each.song = looked
-    if isinstance(looked, Song) and looked.known is None and isinstance(path, Path):
+    if isinstance(looked, Song) and looked.cached is None and isinstance(path, Path):
         wanted = Wanted(path, plan.options.predict.n_snippets)
         each.decoded = decoder.run(partial(audio.decode_wanted, wanted, plan.description.snippet_samples))
 
 
-def _look(path: Path, where: Path | str, plan: Plan, remembered: Remembered) -> SongResult | Song:
+def _look(path: Path, where: Path | str, plan: Plan, cached_result: CachedResult) -> SongResult | Song:
     """What is known of the song; of one that was fetched no more is asked than what is in it."""
-    looked = (plan if isinstance(where, Path) else replace(plan, run=None)).tagging(remembered).look(Found(path))
+    looked = (plan if isinstance(where, Path) else replace(plan, run=None)).tagging(cached_result).look(Found(path))
     if isinstance(looked, Song):
         _ = looked.seen.identity  # here, where a file that kills its reader fails alone
     return replace(looked, path=where)
@@ -173,11 +179,11 @@ def _at_hand(where: Path | str, decoder: Worker) -> Iterator[Path | Failure]:
         yield replace(failure, is_lasting=False) if failure else path
 
 
-class Hearer:
-    """A model on a node, which hears parts."""
+class Predictor:
+    """A model on a node, which classifies parts."""
 
     def __init__(self, plan: Plan, load_now: bool = True) -> None:
-        """`load_now`: while the first part is decoded; else if a part comes that is to be heard."""
+        """`load_now`: while the first part is decoded; else if a part comes that is to be classified."""
         self._plan = plan
         self._model: GenreModel | None = None
         self._stop: Stop | None = None
@@ -185,17 +191,17 @@ class Hearer:
             with self._stopping():
                 self._load()
 
-    def hear(self, data: Sequence[bytes]) -> list[bytes]:
-        """Parts with what was heard in their songs; batches of the model are filled from all of them."""
-        parts: list[list[OnTheWay]] = [pickle.loads(part) for part in data]
+    def predict(self, data: Sequence[bytes]) -> list[bytes]:
+        """Parts with the prediction in their songs; batches of the model are filled from all of them."""
+        parts: list[list[WorkItem]] = [pickle.loads(part) for part in data]
         songs = [each for part in parts for each in part]
         with self._stopping():
             if self._stop is None and any(each.decoded is not None for each in songs):
                 model = self._load()
                 decoded = ((each, each.decoded) for each in songs)
-                for each, heard in hear(decoded, model, model.batch_size):
-                    each.heard, each.decoded = heard, None
-                    if heard is not None:
+                for each, prediction in predict(decoded, model, model.batch_size):
+                    each.prediction, each.decoded = prediction, None
+                    if prediction is not None:
                         each.precision = model.precision
         if self._stop is not None:
             return [pickle.dumps(self._stop)]
@@ -219,7 +225,7 @@ class Hearer:
 
 def finish(data: bytes, plan: Plan) -> bytes:
     """The answers to a part: its songs decided on and, if that is asked for, written."""
-    part: list[OnTheWay] | Stop = pickle.loads(data)
+    part: list[WorkItem] | Stop = pickle.loads(data)
     if isinstance(part, Stop):
         return data
     try:
@@ -228,16 +234,16 @@ def finish(data: bytes, plan: Plan) -> bytes:
         return pickle.dumps(Stop(JournalError, os.fspath(error.path), error.reason))
 
 
-def _answer(each: OnTheWay, plan: Plan) -> Answer:
+def _answer(each: WorkItem, plan: Plan) -> Answer:
     assert each.song is not None
-    result = plan.tagging(each.remembered).finish(each.song, each.heard)
+    result = plan.tagging(each.cached_result).finish(each.song, each.prediction)
     answer = Answer(name_of(each.where), result, precision=each.precision, asked=plan.asked)
     if not isinstance(each.song, Song):
         return answer
     seen = each.song.seen
     if result.written:
-        seen = each.remembered.rewritten(seen) or seen
-    failure = each.heard or each.song.known
+        seen = each.cached_result.rewritten(seen) or seen
+    failure = each.prediction or each.song.cached
     is_lasting = isinstance(failure, Failure) and failure.is_lasting
     stamp = seen.stamp if isinstance(each.where, Path) else ""
     return replace(answer, identity=each.song.seen.identity, stamp=stamp, is_lasting=is_lasting)

@@ -1,4 +1,4 @@
-"""How fast songs are heard here: the beginning of a run, with a clock beside it."""
+"""How fast songs are classified here: the beginning of a run, with a clock beside it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
 
 LEAST_SONGS, LEAST_SECONDS, MOST_SECONDS = 20, 10.0, 40.0
-MOST_SONGS = 5_000  # are laid out; no machine hears more in so short a time
+MOST_SONGS = 5_000  # are laid out; no machine classifies more in so short a time
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast songs were heard, from the first one that was done on."""
+    """How fast songs were classified, from the first one that was done on."""
 
     start_seconds: float  # until the first one was done: what it takes to load the model and fill its first batch
     seconds: float
@@ -43,7 +43,7 @@ def measure(
     options: TagOptions,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Speed:
-    """How fast a run hears such songs: at least 20 of them and 10 s long. Nothing is kept. May raise ModelError.
+    """How fast a run classifies such songs: at least 20 of them and 10 s long. Nothing is kept. May raise ModelError.
 
     They are taken from all over the library, and again and again if there are few.
     """

@@ -1,4 +1,4 @@
-"""A check of what a run needs, and how a broken library is mended. Imports nothing that may itself be broken."""
+"""A check of what a run needs, and how a broken library is fixed. Imports nothing that may itself be broken."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def requirements() -> dict[str, str]:
 
 
 def reinstall(*libraries: str) -> str:
-    """The command that mends these libraries."""
+    """The command that fixes these libraries."""
     needed = requirements()
     names = (needed.get(name, name).partition(";")[0].strip() for name in libraries)
     return "pip install --force-reinstall " + " ".join(f"'{name}'" for name in names)

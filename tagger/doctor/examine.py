@@ -113,10 +113,10 @@ def journal() -> Iterator[Check]:
 
 
 def store() -> Iterator[Check]:
-    """Whether what is heard can be kept."""
+    """Whether what is predicted can be kept."""
     from tagger.pipeline.store import store_path
 
-    path, consequence = store_path(), "every run hears every song anew"
+    path, consequence = store_path(), "every run classifies every song again"
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         yield Check("warning", "store", f"{path} cannot be written; {consequence}", "make it writable")
     else:
@@ -213,7 +213,7 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
     speed = measure(songs or list(find_songs([clips])), description, load, asked.options)
     if speed.n_failed:
         state: State = "warning" if speed.n_failed < speed.n_songs else "problem"
-        says = f"{speed.n_failed} of {speed.n_songs} songs cannot be heard, the first because: {speed.reason}"
+        says = f"{speed.n_failed} of {speed.n_songs} songs cannot be decoded, the first because: {speed.reason}"
         yield Check(state, "speed", says)
         if state == "problem":
             return
@@ -222,7 +222,7 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
         rate = speed.n_songs / speed.seconds
         yield Check("ok", "speed", f"{rate:.2g} songs/s, {start}")
         needed = in_words(speed.start_seconds + len(songs) / rate)
-        yield Check("ok", "library", f"{counted}: {needed} or so; those that were heard before take no time")
+        yield Check("ok", "library", f"{counted}: {needed} or so; those that are cached take no time")
     else:
         usual = asked.options.predict.n_snippets or math.ceil(SONG_SECONDS * SAMPLE_RATE / description.snippet_samples)
         rate = speed.n_snippets / speed.seconds / usual

@@ -22,7 +22,7 @@ N_BINS = 10
 
 @dataclass(frozen=True, eq=False)
 class SongLogits:
-    """Songs as each aggregation hears them, in the order of their ids, which is that of the rows everywhere here."""
+    """Songs as each aggregation classifies them, in the order of their ids: that of the rows everywhere here."""
 
     songs: np.ndarray  # (n_songs,) ids
     labels: np.ndarray  # (n_songs,)
@@ -151,7 +151,7 @@ class Interval(NamedTuple):
 
 
 def interval(correct: np.ndarray, seed: int, labels: np.ndarray | None = None) -> Interval:
-    """Of an accuracy, from bool (n_songs,), by drawing the songs anew: a percentile bootstrap (Efron 1979).
+    """Of an accuracy, from bool (n_songs,), by drawing the songs again: a percentile bootstrap (Efron 1979).
 
     With `labels` (n_songs,), of the mean of the genres' accuracies: the macro recall. It cannot see beyond its songs:
     where all are right, or all wrong, it is a point.

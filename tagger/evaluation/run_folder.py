@@ -39,8 +39,8 @@ def newest_run(folder: Path = RUNS) -> Path:
 
 
 @dataclass(frozen=True, eq=False)
-class HeardSplit:
-    """The songs of one split as a run heard them; what has a row for each has them in the order of `songs.songs`."""
+class SplitPredictions:
+    """The songs of one split as a run classified them; rows are in the order of `songs.songs`."""
 
     folder: Path
     split: str
@@ -91,7 +91,7 @@ def told(values: Any, *keys: str) -> Any:
     return values
 
 
-def read_split(folder: Path, split: str) -> HeardSplit:
+def read_split(folder: Path, split: str) -> SplitPredictions:
     """A split of a run. Raises RunError and RunError."""
     if not (folder / FILE_NAME).is_file():
         if not is_run(folder):
@@ -104,7 +104,7 @@ def read_split(folder: Path, split: str) -> HeardSplit:
         others = " and ".join(name for name in SPLITS if name in set(log.splits))
         raise RunError(folder / FILE_NAME, f"no songs of the {split} split, only of {others}")
     metrics, doubt = _read_metrics(folder / FINISHED)
-    return HeardSplit(folder, split, rows, song_logits(rows.logits, rows.labels, rows.songs), metrics, doubt)
+    return SplitPredictions(folder, split, rows, song_logits(rows.logits, rows.labels, rows.songs), metrics, doubt)
 
 
 def _read_metrics(path: Path) -> tuple[dict[str, Any], str]:

@@ -1,4 +1,4 @@
-"""The network of a checkpoint, read from its safetensors and checked before it may hear a song."""
+"""The network of a checkpoint, read from its safetensors and checked before it may classify a song."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Description:
 
     @property
     def snippet_samples(self) -> int:
-        """What the network hears at once."""
+        """What the network classifies at once."""
         return snippet_seconds(self.features.n_frames) * SAMPLE_RATE
 
     @cached_property

@@ -129,7 +129,7 @@ class Transformer(nn.Module):
 
 
 class Layer(nn.Module):
-    """Every token hears all tokens, then thinks for itself."""
+    """Every token classifies all tokens, then goes through an MLP of its own."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class Layer(nn.Module):
 
 
 def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """What each token hears, (batch, n_heads, n_tokens, head_width) like `queries`."""
+    """What each token classifies, (batch, n_heads, n_tokens, head_width) like `queries`."""
     if queries.device.type != "cpu" or queries.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(queries, keys, values)
     # The fused attention of torch multiplies bf16 no faster than float32 on a CPU. One head at a time, whose scores

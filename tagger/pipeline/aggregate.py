@@ -54,10 +54,10 @@ AGGREGATORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Decision:
-    """What a song was heard as, and what of it is sure enough to be written."""
+    """What a song was classified as, and what of it is sure enough to be written."""
 
     genres: tuple[str, ...]
-    #: Every genre with its confidence, 0..1, best first; empty when nothing could be heard.
+    #: Every genre with its confidence, 0..1, best first; empty when nothing could be classified.
     ranking: tuple[tuple[str, float], ...]
     #: Why no genre is written: the song is unsure. "" when there are genres.
     reason: str

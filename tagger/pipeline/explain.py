@@ -12,7 +12,7 @@ from tagger.audio.library import Found
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import AGGREGATORS, Decision, DecisionPolicy, confidence_scale, decide
 from tagger.pipeline.options import TagOptions
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.pipeline.records import as_record
 from tagger.pipeline.run import SongResult, tag_songs
 from tagger.pipeline.store import Store
@@ -29,7 +29,7 @@ class Moment:
 
     start_seconds: float
     end_seconds: float
-    #: None where it is silent: the model has not heard it.
+    #: None where it is silent: the model has not classified it.
     decision: Decision | None
 
 
@@ -40,9 +40,9 @@ class Explanation:
     description: Description
     options: TagOptions
     result: SongResult
-    #: In their order; none when the song was not heard.
+    #: In their order; none when the song was not classified.
     moments: tuple[Moment, ...]
-    #: Aggregation -> what it would decide; empty when the song was not heard.
+    #: Aggregation -> what it would decide; empty when the song was not classified.
     aggregates: Mapping[str, Decision]
     #: Value of --existing -> the genres the song would have then.
     outcomes: Mapping[Existing, tuple[str, ...]]
@@ -56,13 +56,13 @@ def explain(
         options, predict=replace(options.predict, until_clear=False)
     )  # who asks for reasons is to see all of them
     (result,) = tag_songs([song], description, load_model, options, store)
-    heard = result.heard
+    prediction = result.prediction
     return Explanation(
         description,
         options,
         result,
-        moments=_moments(heard, description, options) if heard else (),
-        aggregates=_aggregates(heard, description, options) if heard and len(heard.logits) else {},
+        moments=_moments(prediction, description, options) if prediction else (),
+        aggregates=_aggregates(prediction, description, options) if prediction and len(prediction.logits) else {},
         outcomes={
             existing: merge(result.old, result.decision.genres if result.decision else (), existing)
             for existing in get_args(Existing)
@@ -70,31 +70,31 @@ def explain(
     )
 
 
-def _moments(heard: Heard, description: Description, options: TagOptions) -> tuple[Moment, ...]:
-    """What was heard at every place that was listened to, and the places where there was nothing to hear."""
+def _moments(prediction: Prediction, description: Description, options: TagOptions) -> tuple[Moment, ...]:
+    """The prediction at every place that was listened to, and the places where there was nothing to classify."""
     snippet_seconds = description.snippet_samples / SAMPLE_RATE
-    length = min(snippet_seconds, heard.duration_seconds)
+    length = min(snippet_seconds, prediction.duration_seconds)
     decisions: dict[float, Decision | None] = {}
-    if heard.duration_seconds >= SHORTEST_SECONDS:
+    if prediction.duration_seconds >= SHORTEST_SECONDS:
         # Silent snippets leave no logits. The others may be off a little, by what the file says of its length.
         slack = SLACK_SAMPLES / SAMPLE_RATE
-        for start in snippet_starts(heard.duration_seconds, options.predict.n_snippets, snippet_seconds):
-            if not any(abs(start - other) <= slack for other in heard.starts_seconds):
+        for start in snippet_starts(prediction.duration_seconds, options.predict.n_snippets, snippet_seconds):
+            if not any(abs(start - other) <= slack for other in prediction.starts_seconds):
                 decisions[start] = None
-    for start, row in zip(heard.starts_seconds, heard.logits, strict=True):
+    for start, row in zip(prediction.starts_seconds, prediction.logits, strict=True):
         decisions[start] = decide(row[None], description.head, DecisionPolicy(names=options.decide.names))
     return tuple(Moment(start, start + length, decisions[start]) for start in sorted(decisions))
 
 
-def _aggregates(heard: Heard, description: Description, options: TagOptions) -> dict[str, Decision]:
+def _aggregates(prediction: Prediction, description: Description, options: TagOptions) -> dict[str, Decision]:
     return {
-        aggregate: decide(heard.logits, description.head, replace(options.decide, aggregate=aggregate))
+        aggregate: decide(prediction.logits, description.head, replace(options.decide, aggregate=aggregate))
         for aggregate in AGGREGATORS
     }
 
 
 def why(result: SongResult) -> str:
-    """What becomes of a song and why, in a sentence or two."""
+    """The status of a song and why, in a sentence or two."""
     decision = result.decision
     if result.status == "tagged" and decision is not None:
         # The genres that are taken lead the ranking.
@@ -111,7 +111,7 @@ def why(result: SongResult) -> str:
         return f"Left as it is, unsure: {result.reason}."
     if result.status == "skipped":
         return f"Left alone: {result.reason}."
-    return f"It could not be heard: {result.reason}."
+    return f"It could not be decoded: {result.reason}."
 
 
 def explanation_record(explanation: Explanation) -> dict[str, Any]:

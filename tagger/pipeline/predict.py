@@ -24,7 +24,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Heard:
+class Prediction:
     """What the model answered to the snippets of one song."""
 
     logits: np.ndarray  # (n_snippets, n_outputs) float32
@@ -45,67 +45,67 @@ class _Song(Generic[Item]):
     n_waiting: int
     logits: list[np.ndarray] = field(default_factory=list)
 
-    def answer(self) -> Heard | Failure | None:
+    def answer(self) -> Prediction | Failure | None:
         if not isinstance(self.decoded, Snippets):
             return self.decoded
         logits = np.concatenate(self.logits) if self.logits else np.empty((0, 0), np.float32)
         if not np.isfinite(logits).all():
             return Failure("the model gave no finite scores; try --precision fp32")
-        return Heard(logits, self.decoded.starts_seconds, self.decoded.duration_seconds, self.decoded.unsure)
+        return Prediction(logits, self.decoded.starts_seconds, self.decoded.duration_seconds, self.decoded.unsure)
 
 
-def hear(
+def predict(
     decoded: Iterable[tuple[Item, Snippets | Failure | None]], model: Model, batch_size: int
-) -> Generator[tuple[Item, Heard | Failure | None], None, None]:
-    """Each item with what the model heard in its snippets, in the order they came, as soon as it is known.
+) -> Generator[tuple[Item, Prediction | Failure | None], None, None]:
+    """Each item with what the model predicted in its snippets, in the order they came, as soon as it is known.
 
-    Failures, and items without snippets to hear, pass through. A batch holds `batch_size` snippets, of as many songs as
+    Failures, and items without snippets, pass through. A batch holds `batch_size` snippets, of as many songs as
     it takes; fewer at the end, and where `MOST_WAITING` items without snippets wait behind a song. The model has a
-    thread of its own: while it hears one batch, the caller sees to the songs of the last, and the next one is filled.
+    thread of its own: while it classifies a batch, the caller sees to the songs of the last and fills the next one.
     """
     songs: deque[_Song[Item]] = deque()  # every song not yet answered, in the order they came
-    unheard: deque[tuple[_Song[Item], np.ndarray]] = deque()  # snippets that wait for a full batch
-    n_unheard = 0
+    waiting: deque[tuple[_Song[Item], np.ndarray]] = deque()  # snippets that wait for a full batch
+    n_waiting_snippets = 0
     with ThreadPoolExecutor(1, "model") as thread:
-        heard: Future[None] | None = None
+        prediction: Future[None] | None = None
         for item, snippets in decoded:
             song = _Song(item, snippets, 0)
             songs.append(song)
             if isinstance(snippets, Snippets) and len(snippets.waveforms):
                 song.n_waiting = len(snippets.waveforms)
-                unheard.append((song, snippets.waveforms))
-                n_unheard += song.n_waiting
-            while n_unheard >= batch_size or (n_unheard and len(songs) > MOST_WAITING):
-                batch, waveforms = _next_batch(unheard, batch_size)
-                n_unheard -= len(waveforms)
-                if heard:
-                    heard.result()
-                heard = thread.submit(_hear_batch, batch, waveforms, model)
+                waiting.append((song, snippets.waveforms))
+                n_waiting_snippets += song.n_waiting
+            while n_waiting_snippets >= batch_size or (n_waiting_snippets and len(songs) > MOST_WAITING):
+                batch, waveforms = _next_batch(waiting, batch_size)
+                n_waiting_snippets -= len(waveforms)
+                if prediction:
+                    prediction.result()
+                prediction = thread.submit(_predict_batch, batch, waveforms, model)
                 yield from _answered(songs)
             yield from _answered(songs)
-        if heard:
-            heard.result()
-        if unheard:
-            _hear_batch(*_next_batch(unheard, batch_size), model)
+        if prediction:
+            prediction.result()
+        if waiting:
+            _predict_batch(*_next_batch(waiting, batch_size), model)
         yield from _answered(songs)
 
 
 def _next_batch(
-    unheard: deque[tuple[_Song[Item], np.ndarray]], batch_size: int
+    waiting: deque[tuple[_Song[Item], np.ndarray]], batch_size: int
 ) -> tuple[list[tuple[_Song[Item], int]], np.ndarray]:
     """Up to `batch_size` snippets from the front: how many are of which song, and their waveforms."""
     parts: list[tuple[_Song[Item], np.ndarray]] = []
     room = batch_size
-    while unheard and room:
-        song, waveforms = unheard.popleft()
+    while waiting and room:
+        song, waveforms = waiting.popleft()
         parts.append((song, waveforms[:room]))
         if len(waveforms) > room:
-            unheard.appendleft((song, waveforms[room:]))
+            waiting.appendleft((song, waveforms[room:]))
         room -= len(parts[-1][1])
     return [(song, len(waveforms)) for song, waveforms in parts], np.concatenate([waveforms for _, waveforms in parts])
 
 
-def _hear_batch(batch: Iterable[tuple[_Song[Item], int]], waveforms: np.ndarray, model: Model) -> None:
+def _predict_batch(batch: Iterable[tuple[_Song[Item], int]], waveforms: np.ndarray, model: Model) -> None:
     """Give the songs of a batch their logits."""
     rows = model.logits(waveforms)
     for song, n_snippets in batch:
@@ -114,7 +114,7 @@ def _hear_batch(batch: Iterable[tuple[_Song[Item], int]], waveforms: np.ndarray,
         rows = rows[n_snippets:]
 
 
-def _answered(songs: deque[_Song[Item]]) -> Iterator[tuple[Item, Heard | Failure | None]]:
+def _answered(songs: deque[_Song[Item]]) -> Iterator[tuple[Item, Prediction | Failure | None]]:
     while songs and not songs[0].n_waiting:
         song = songs.popleft()
         yield song.item, song.answer()

@@ -22,15 +22,16 @@ Write = Callable[[SongResult], None]
 _FORMULA = re.compile(r"(^|[;|\t\r\n])(\s*[=+\-@＝＋－＠]|^[\t\r\n])")
 
 CSV_FIELDS = (
-    "path", "status", "written", "old", "new", "heard", "confidence", "scale", "reason", "duration_seconds", "known",
+    "path", "status", "written", "old", "new", "predicted", "confidence", "scale", "reason", "duration_seconds",
+    "cached",
 )  # fmt: skip
 
 
 def as_record(result: SongResult) -> dict[str, Any]:
     """What became of a song, as plain values.
 
-    `heard` is the best genre, written or not; `scores` every genre's confidence, and `scale` says what those are;
-    `known` is whether it was heard in an earlier run.
+    `predicted` is the best genre, written or not; `scores` every genre's confidence, and `scale` says what those are;
+    `cached` is whether it was predicted in an earlier run.
     Paths that are not UTF-8 hold lone surrogates, which Python's os.fsencode turns back into the bytes.
     """
     decision = result.decision
@@ -41,14 +42,14 @@ def as_record(result: SongResult) -> dict[str, Any]:
         "written": result.written,
         "old": list(result.old),
         "new": list(result.new),
-        "heard": ranking[0][0] if ranking else None,
+        "predicted": ranking[0][0] if ranking else None,
         "confidence": round(ranking[0][1], 4) if ranking else None,
         "scale": result.scale or None,
         "scores": {genre: round(confidence, 4) for genre, confidence in ranking},
         "reason": result.reason,
         "duration_seconds": None if result.duration_seconds is None else round(result.duration_seconds, 3),
         "starts_seconds": [round(start, 3) for start in result.starts_seconds],
-        "known": result.known,
+        "cached": result.cached,
     }
 
 

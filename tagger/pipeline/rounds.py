@@ -1,6 +1,6 @@
-"""Songs heard in rounds: a few snippets of each first, all of them where these leave it unclear, in one stream.
+"""Songs predicted in rounds: a few snippets of each first, all of them where these leave it unclear, in one stream.
 
-A song that is to be heard again goes back to the decoders ahead of those that wait, so batches stay full.
+A song that is to be classified again goes back to the decoders ahead of those that wait, so batches stay full.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 
 from tagger.audio.decode import Wanted
 from tagger.audio.workers import Failure
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 
 #: Snippets of the first round; `snippet_starts` puts two of them where the second and the fourth of five lie.
 N_FIRST = 2
 
 Item = TypeVar("Item")
-Answer = Heard | Failure | None
+Answer = Prediction | Failure | None
 
 
 @dataclass(eq=False)
-class Hearing(Generic[Item]):
-    """A song, what is wanted of it (None: nothing), and what was heard in the rounds so far."""
+class RoundItem(Generic[Item]):
+    """A song, what is wanted of it (None: nothing), and the prediction in the rounds so far."""
 
     item: Item
     wanted: Wanted | None
@@ -34,35 +34,37 @@ class Hearing(Generic[Item]):
     is_done: bool = False
 
 
-def hear_in_rounds(
+def predict_in_rounds(
     songs: Iterable[tuple[Item, Wanted | None]],
-    hear_round: Callable[
-        [Iterable[tuple[Hearing[Item], Wanted | None]]],
-        Generator[tuple[Hearing[Item], Answer], None, None],
+    predict_round: Callable[
+        [Iterable[tuple[RoundItem[Item], Wanted | None]]],
+        Generator[tuple[RoundItem[Item], Answer], None, None],
     ],
-    want_more: Callable[[Wanted, Heard], Wanted | None],
-) -> Generator[Hearing[Item], None, None]:
+    want_more: Callable[[Wanted, Prediction], Wanted | None],
+) -> Generator[RoundItem[Item], None, None]:
     """Each song when it is done, in the order they came.
 
-    `hear_round` hears songs in any number; `want_more` says what else is wanted of a song, None when it is done. The
+    `predict_round` takes songs in any number; `want_more` says what else is wanted of a song, None when it is done. The
     last songs of a library may need a round of their own.
     """
-    open_songs: deque[Hearing[Item]] = deque()  # in the order they came
-    again: deque[Hearing[Item]] = deque()
+    open_songs: deque[RoundItem[Item]] = deque()  # in the order they came
+    again: deque[RoundItem[Item]] = deque()
 
-    def waiting() -> Iterator[tuple[Hearing[Item], Wanted | None]]:
+    def waiting() -> Iterator[tuple[RoundItem[Item], Wanted | None]]:
         for item, wanted in songs:
             while again:
                 yield again[0], again.popleft().wanted
-            open_songs.append(Hearing(item, wanted))
+            open_songs.append(RoundItem(item, wanted))
             yield open_songs[-1], wanted
 
-    this_round: Iterable[tuple[Hearing[Item], Wanted | None]] = waiting()
+    this_round: Iterable[tuple[RoundItem[Item], Wanted | None]] = waiting()
     while True:
-        with closing(hear_round(this_round)) as answers:
+        with closing(predict_round(this_round)) as answers:
             for song, answer in answers:
                 song.answer = _joined(song, answer)
-                more = want_more(song.wanted, song.answer) if song.wanted and isinstance(song.answer, Heard) else None
+                more = (
+                    want_more(song.wanted, song.answer) if song.wanted and isinstance(song.answer, Prediction) else None
+                )
                 if more is None:
                     song.is_done = True
                 else:
@@ -76,19 +78,24 @@ def hear_in_rounds(
         again.clear()
 
 
-def _joined(song: Hearing, now: Answer) -> Answer:
-    """What was heard of a song in this round and in those before it, in the order of the song.
+def _joined(song: RoundItem, now: Answer) -> Answer:
+    """The prediction of a song in this round and in those before it, in the order of the song.
 
     A later round that fails takes nothing away: the earlier ones are of the song, too, and the failure goes with them.
     """
     before = song.answer
-    if isinstance(before, Heard) and isinstance(now, Failure):
+    if isinstance(before, Prediction) and isinstance(now, Failure):
         return replace(before, failure=now)
-    if song.wanted is None or not song.wanted.without or not isinstance(before, Heard) or not isinstance(now, Heard):
+    if (
+        song.wanted is None
+        or not song.wanted.without
+        or not isinstance(before, Prediction)
+        or not isinstance(now, Prediction)
+    ):
         return now
     if not len(now.logits):
         return before
     starts = np.array([*before.starts_seconds, *now.starts_seconds])
     order = np.argsort(starts)
     logits = np.concatenate([before.logits, now.logits])[order]
-    return Heard(logits, tuple(starts[order].tolist()), now.duration_seconds, "")
+    return Prediction(logits, tuple(starts[order].tolist()), now.duration_seconds, "")

@@ -1,4 +1,4 @@
-"""One run over a library: look, hear or recall, decide, write; one result per song, in library order."""
+"""One run over a library: look, classify or recall, decide, write; one result per song, in library order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import Decision, confidence_scale, decide, unsure
 from tagger.pipeline.options import PredictOptions, TagOptions
-from tagger.pipeline.predict import Heard, hear
-from tagger.pipeline.rounds import N_FIRST, Answer, Hearing, hear_in_rounds
+from tagger.pipeline.predict import Prediction, predict
+from tagger.pipeline.rounds import N_FIRST, Answer, RoundItem, predict_in_rounds
 from tagger.pipeline.store import Method, Seen, Store
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
@@ -30,33 +30,33 @@ if TYPE_CHECKING:
 
     from tagger.models.genre_model import GenreModel
 
-#: What can become of a song. "tagged": its genre is written, or would be with --write-tags.
+#: The statuses of a song. "tagged": its genre is written, or would be with --write-tags.
 STATUSES = ("tagged", "unchanged", "kept", "unsure", "skipped", "failed")
 
 
 @dataclass(frozen=True)
 class SongResult:
-    """What became of one song."""
+    """The status of one song."""
 
     path: Path | str  # a URI, on a cluster
     status: str
     #: Genres in the file before, and after; equal when nothing is (to be) written.
     old: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
-    #: None when the song was not heard.
+    #: None when the song was not classified.
     decision: Decision | None = None
     #: Why it was not tagged, or is decided on less than was wanted; "" when there is nothing to explain.
     reason: str = ""
     #: True when the file was changed.
     written: bool = False
-    #: True when what was heard, or that it cannot be heard, was known from an earlier run.
-    known: bool = False
+    #: True when the prediction, or that it cannot be decoded, was known from an earlier run.
+    cached: bool = False
     duration_seconds: float | None = None
     starts_seconds: tuple[float, ...] = ()
     #: What the numbers in `decision` are: see aggregate.confidence_scale.
     scale: str = ""
-    #: What the decision was made on; None when the song was not heard.
-    heard: Heard | None = field(default=None, compare=False, repr=False)
+    #: What the decision was made on; None when the song was not classified.
+    prediction: Prediction | None = field(default=None, compare=False, repr=False)
 
 
 def load_model(description: Description, options: PredictOptions) -> GenreModel:
@@ -79,17 +79,17 @@ def tag_songs(
     store: Store,
     journal: Journal | None = None,
 ) -> Generator[SongResult, None, None]:
-    """What became of each of `songs`, in their order, as soon as it is known.
+    """The status of each of `songs`, in their order, as soon as it is known.
 
-    Songs that `store` knows are decided on as they were heard before. The model, whose `description` is given, is
-    loaded when the first song is to be heard, and what it hears is remembered before anything is made of it. Genres
+    Songs that `store` knows are decided on as they are cached. The model, whose `description` is given, is
+    loaded when the first song is to be classified, and its answers are cached before anything is made of them. Genres
     are written, and recorded, in `journal`; without one nothing is written. ModelError and JournalError pass through
     and end the run; whatever is wrong with a song is a result with its reason.
     """
     run = Tagging(description, options, store, (lambda: journal) if journal is not None else None)
     looked_at = map(run.look, songs)
     for song in looked_at:
-        if _unheard(song):
+        if _is_unclassified(song):
             break
         yield run.finish(song)
     else:
@@ -99,13 +99,13 @@ def tag_songs(
     model.leave_cores(n_workers)
     if options.predict.batch_size is not None:
         model.batch_size = options.predict.batch_size
-    # Decoded ahead: one song in each worker, and enough for the batch that is heard and for the next one.
+    # Decoded ahead: one song in each worker, and enough for the batch that is classified and for the next one.
     n_first = run.rounds[0]
     n_batch_songs = 1 if n_first is None else math.ceil(model.batch_size / n_first)
 
-    def hear_round(
-        songs: Iterable[tuple[Hearing, Wanted | None]],
-    ) -> Generator[tuple[Hearing, Answer], None, None]:
+    def predict_round(
+        songs: Iterable[tuple[RoundItem, Wanted | None]],
+    ) -> Generator[tuple[RoundItem, Answer], None, None]:
         decoded = decode_ahead(
             songs,
             partial(audio.decode_wanted, snippet_samples=description.snippet_samples),
@@ -113,26 +113,26 @@ def tag_songs(
             look_ahead=n_workers + 2 * n_batch_songs,
             time_limit_seconds=options.predict.time_limit_seconds,
         )
-        with closing(decoded), closing(hear(decoded, model, model.batch_size)) as answers:
+        with closing(decoded), closing(predict(decoded, model, model.batch_size)) as answers:
             yield from answers
 
     wanted = ((song, _wanted(song, n_first)) for song in chain([song], looked_at))
-    with closing(hear_in_rounds(wanted, hear_round, run.want_more)) as hearings:
-        for hearing in hearings:
-            song, heard = hearing.item, hearing.answer
-            if isinstance(song, Song) and hearing.wanted is not None and heard is not None:
-                method = replace(run.method, precision=model.precision, n_snippets=hearing.wanted.n_snippets)
-                _remember(store, song.seen, method, heard, n_first)
-            yield run.finish(song, heard)
+    with closing(predict_in_rounds(wanted, predict_round, run.want_more)) as round_items:
+        for round_item in round_items:
+            song, prediction = round_item.item, round_item.answer
+            if isinstance(song, Song) and round_item.wanted is not None and prediction is not None:
+                method = replace(run.method, precision=model.precision, n_snippets=round_item.wanted.n_snippets)
+                _remember(store, song.seen, method, prediction, n_first)
+            yield run.finish(song, prediction)
 
 
-def _remember(store: Store, seen: Seen, method: Method, heard: Heard | Failure, n_first: int | None) -> None:
-    """Keep what was heard by the method; where its last round failed, what the first one heard, and the failure."""
-    if isinstance(heard, Heard) and heard.failure is not None:
-        store.remember(seen, replace(method, n_snippets=n_first), heard)
-        store.remember(seen, method, heard.failure)
+def _remember(store: Store, seen: Seen, method: Method, prediction: Prediction | Failure, n_first: int | None) -> None:
+    """Cache the prediction; where its last round failed, that of the first one, and the failure."""
+    if isinstance(prediction, Prediction) and prediction.failure is not None:
+        store.remember(seen, replace(method, n_snippets=n_first), prediction)
+        store.remember(seen, method, prediction.failure)
     else:
-        store.remember(seen, method, heard)
+        store.remember(seen, method, prediction)
 
 
 class Memory(Protocol):
@@ -141,8 +141,8 @@ class Memory(Protocol):
     def look(self, path: Path) -> Seen:
         """The file as it is now; raises OSError."""
 
-    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
-        """What was heard in the song by this method; None when it is to be heard."""
+    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Prediction | Failure | None:
+        """The prediction of the song by this method; None when it is to be classified."""
 
     def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
         """Keep the genres that were read in the tag."""
@@ -155,27 +155,27 @@ class Memory(Protocol):
 class Song:
     """A song that is to be decided on, and what is known of it."""
 
-    path: Path | str  # a URI, which is heard and never written
+    path: Path | str  # a URI, which is classified and never written
     seen: Seen
     #: What its tag holds for a genre, value by value.
     values: tuple[str, ...]
     #: The genres in these values.
     old: tuple[str, ...]
-    #: What was heard in an earlier run.
-    known: Heard | Failure | None
+    #: What was predicted in an earlier run.
+    cached: Prediction | Failure | None
 
 
-def _unheard(song: SongResult | Song) -> bool:
-    return isinstance(song, Song) and song.known is None
+def _is_unclassified(song: SongResult | Song) -> bool:
+    return isinstance(song, Song) and song.cached is None
 
 
 def _wanted(song: SongResult | Song, n_snippets: int | None) -> Wanted | None:
-    return Wanted(Path(song.path), n_snippets) if _unheard(song) else None
+    return Wanted(Path(song.path), n_snippets) if _is_unclassified(song) else None
 
 
 @dataclass(frozen=True)
 class Tagging:
-    """What becomes of a song before and after it is heard."""
+    """The status of a song before and after it is classified."""
 
     description: Description
     options: TagOptions
@@ -185,30 +185,30 @@ class Tagging:
 
     @cached_property
     def method(self) -> Method:
-        """How songs are to be heard, in the precision that is asked for."""
+        """How songs are to be classified, in the precision that is asked for."""
         return Method.of(self.description, self.options.predict)
 
     @property
     def rounds(self) -> tuple[int | None, ...]:
-        """Snippets that are heard of a song, and of one that this leaves unclear."""
+        """Snippets that are classified of a song, and of one that this leaves unclear."""
         n_snippets = self.options.predict.n_snippets
         return (N_FIRST, n_snippets) if self.options.predict.until_clear else (n_snippets,)
 
-    def want_more(self, wanted: Wanted, heard: Heard) -> Wanted | None:
-        """What else is to be heard of a song; None when it is clear: each snippet alone would decide as they all do."""
+    def want_more(self, wanted: Wanted, prediction: Prediction) -> Wanted | None:
+        """What else to classify of a song; None when it is clear: each snippet alone would decide as they all do."""
         n_snippets = self.rounds[-1]
-        n_there = int(heard.duration_seconds * audio.SAMPLE_RATE / self.description.snippet_samples)
+        n_there = int(prediction.duration_seconds * audio.SAMPLE_RATE / self.description.snippet_samples)
         if n_snippets is None or wanted.n_snippets == n_snippets or n_there <= N_FIRST:
             return None
-        if len(heard.logits) == N_FIRST:
-            genres = self._decide(heard.logits).genres
-            if all(self._decide(row[None]).genres == genres for row in heard.logits):
+        if len(prediction.logits) == N_FIRST:
+            genres = self._decide(prediction.logits).genres
+            if all(self._decide(row[None]).genres == genres for row in prediction.logits):
                 return None
         # In a song too short for all of them the others lie elsewhere.
-        return Wanted(wanted.path, n_snippets, heard.starts_seconds if n_there >= n_snippets else ())
+        return Wanted(wanted.path, n_snippets, prediction.starts_seconds if n_there >= n_snippets else ())
 
     def look(self, found: Found) -> SongResult | Song:
-        """The song with what is known of it, or what becomes of it if it need not be heard."""
+        """The song with what is known of it, or what becomes of it if it need not be classified."""
         path, options = found.path, self.options
         if found.problem:
             return SongResult(path, "failed" if found.failed else "skipped", reason=found.problem)
@@ -219,36 +219,36 @@ class Tagging:
             old = tags.split_genres(values, options.write.separator)
             if self.open_journal is not None and options.write.existing == "keep" and old:
                 return SongResult(path, "kept", old, old)
-            known = None if options.predict.reanalyze else self._recall(seen)
-            if self.open_journal is not None and known is None:
-                check_writable(path, options.write.hardlinks)  # or it would be heard for nothing
+            cached = None if options.predict.reanalyze else self._recall(seen)
+            if self.open_journal is not None and cached is None:
+                check_writable(path, options.write.hardlinks)  # or it would be classified for nothing
         except tags.TagError as error:
             return SongResult(path, _left_as(error), old, old, reason=error.reason)
         except OSError as error:
             return SongResult(path, "failed", reason=error.strerror or str(error))
-        return Song(path, seen, values, old, known)
+        return Song(path, seen, values, old, cached)
 
-    def finish(self, song: SongResult | Song, heard: Heard | Failure | None = None) -> SongResult:
-        """Decide on a song by what was heard in it, now or before, and write it if that is asked for."""
+    def finish(self, song: SongResult | Song, prediction: Prediction | Failure | None = None) -> SongResult:
+        """Decide on a song by the prediction in it, now or before, and write it if that is asked for."""
         if isinstance(song, SongResult):
             return song
-        is_known, heard = heard is None, heard or song.known
-        if not isinstance(heard, Heard):
-            reason = heard.reason if heard else "not heard"
-            return SongResult(song.path, "failed", song.old, song.old, reason=reason, known=is_known)
-        decision = unsure(heard.unsure) if heard.unsure else self._decide(heard.logits)
-        shortfall = shortfall_of(heard)
+        is_cached, prediction = prediction is None, prediction or song.cached
+        if not isinstance(prediction, Prediction):
+            reason = prediction.reason if prediction else "not classified"
+            return SongResult(song.path, "failed", song.old, song.old, reason=reason, cached=is_cached)
+        decision = unsure(prediction.unsure) if prediction.unsure else self._decide(prediction.logits)
+        shortfall = shortfall_of(prediction)
         result = partial(
             SongResult,
             song.path,
             old=song.old,
             decision=decision,
             reason=shortfall,
-            known=is_known,
-            duration_seconds=heard.duration_seconds,
-            starts_seconds=heard.starts_seconds,
+            cached=is_cached,
+            duration_seconds=prediction.duration_seconds,
+            starts_seconds=prediction.starts_seconds,
             scale=confidence_scale(self.description.head, self.options.decide.aggregate),
-            heard=heard,
+            prediction=prediction,
         )
         if song.old and self.options.write.existing == "keep":
             return result(status="kept", new=song.old)
@@ -258,8 +258,10 @@ class Tagging:
         if new == song.old:
             return result(status="unchanged", new=new)
         if isinstance(song.path, str):
-            heard_as = f"{'; '.join(decision.genres)} {decision.confidence:.2f}"
-            return result(status="skipped", new=song.old, reason=f"{heard_as}: analysed, not written, as it is no file")
+            predicted_as = f"{'; '.join(decision.genres)} {decision.confidence:.2f}"
+            return result(
+                status="skipped", new=song.old, reason=f"{predicted_as}: analysed, not written, as it is no file"
+            )
         try:
             if self.open_journal is None:
                 check_writable(song.path, self.options.write.hardlinks)
@@ -269,21 +271,21 @@ class Tagging:
             return result(status=_left_as(error), new=song.old, reason=error.reason)
         return result(status="tagged" if written else "unchanged", new=new, written=written)
 
-    def _recall(self, seen: Seen) -> Heard | Failure | None:
-        """What was heard in the song before, if it answers.
+    def _recall(self, seen: Seen) -> Prediction | Failure | None:
+        """The prediction of the song before, if it answers.
 
-        That is what was heard in all rounds, or in the first if that leaves it clear, or the others failed for good.
+        That is the prediction in all rounds, or in the first if that leaves it clear, or the others failed for good.
         """
         failure: Failure | None = None
         for n_snippets in reversed(self.rounds):
             method = replace(self.method, n_snippets=n_snippets)
-            known = self.store.recall(seen, method, self.options.predict.retry_failed)
-            if isinstance(known, Failure):
-                failure = failure or known
-            elif known is not None and self.want_more(Wanted(Path(seen.path), n_snippets), known) is None:
-                return known
-            elif known is not None and failure is not None:
-                return replace(known, failure=failure)
+            cached = self.store.recall(seen, method, self.options.predict.retry_failed)
+            if isinstance(cached, Failure):
+                failure = failure or cached
+            elif cached is not None and self.want_more(Wanted(Path(seen.path), n_snippets), cached) is None:
+                return cached
+            elif cached is not None and failure is not None:
+                return replace(cached, failure=failure)
         return failure
 
     def _decide(self, logits: np.ndarray) -> Decision:
@@ -316,13 +318,13 @@ class Tagging:
         return genres
 
 
-def shortfall_of(heard: Heard) -> str:
+def shortfall_of(prediction: Prediction) -> str:
     """That a song is decided on fewer snippets than were wanted, and why; "" if it is not."""
-    if heard.failure is None:
+    if prediction.failure is None:
         return ""
-    n_snippets = len(heard.starts_seconds)
+    n_snippets = len(prediction.starts_seconds)
     snippets = f"{n_snippets} snippet{'s' * (n_snippets != 1)}"
-    return f"decided on {snippets}, as the others failed: {heard.failure.reason}"
+    return f"decided on {snippets}, as the others failed: {prediction.failure.reason}"
 
 
 def _left_as(error: tags.TagError) -> str:

@@ -1,4 +1,4 @@
-"""What was heard before: a store of logits by song and method, so that no song is heard twice.
+"""What is cached: a store of logits by song and method, so that no song is classified twice.
 
 One SQLite file for all libraries of a user. A file that was looked at before is known by its path and its stamp (one
 stat, one look-up); any other is identified by its coded audio (`tags.identity`), so that a song that was renamed,
@@ -30,7 +30,7 @@ import numpy as np
 from platformdirs import user_state_path
 
 from tagger.audio.workers import Failure
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.tags.identity import identify
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-HEARING_VERSION = 1  # to be raised when songs are decoded, cut or turned into log-mels differently than before
+PREDICTION_VERSION = 1  # to be raised when songs are decoded, cut or turned into log-mels differently than before
 READING_VERSION = 1  # to be raised when `tags.read_genres` answers differently than before
 
 APPLICATION_ID = 0x67746167  # "gtag", in the header of the file
@@ -48,7 +48,7 @@ SCHEMA = (
     "CREATE TABLE files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, device TEXT NOT NULL, identity BLOB, genres BLOB)"
     " WITHOUT ROWID",
     "CREATE TABLE methods (key BLOB PRIMARY KEY, fields BLOB NOT NULL, last_used TEXT NOT NULL) WITHOUT ROWID",
-    # The latest hearing has the highest number.
+    # The latest prediction has the highest number.
     "CREATE TABLE hearings (number INTEGER PRIMARY KEY, identity BLOB, method BLOB, answer BLOB NOT NULL,"
     " UNIQUE (identity, method))",
     "CREATE TABLE failures (path BLOB, method BLOB, stamp TEXT NOT NULL, reason TEXT NOT NULL,"
@@ -72,10 +72,10 @@ WAIT_SECONDS = 30.0  # for another run that writes; each takes a millisecond, on
 
 @dataclass(frozen=True)
 class Method:
-    """How a song is heard: everything but the song that changes its logits.
+    """How a song is classified: everything but the song that changes its logits.
 
     The precision is part of it: bf16 logits are some 0.01 off those of fp32, and who asks for fp32 is to get it. Who
-    asks for "auto" wants the fastest that is safe, and nothing is faster than what was heard before, in whatever
+    asks for "auto" wants the fastest that is safe, and nothing is faster than what is cached, in whatever
     safe precision: so a song is looked up under all of them, without knowing (and loading torch to know) which one this
     machine would take. The device and the batch size are no part of it: they change the sixth digit.
     """
@@ -88,7 +88,7 @@ class Method:
     snippet_samples: int
     #: What the user calls the model; of two models of one fingerprint either name will do.
     name: str = field(default="", compare=False)
-    version: int = HEARING_VERSION
+    version: int = PREDICTION_VERSION
 
     @classmethod
     def of(cls, model: Description, options: PredictOptions) -> Method:
@@ -102,13 +102,13 @@ class Method:
 
     @cached_property
     def key(self) -> bytes:
-        """What a hearing by this method is filed under."""
+        """What a prediction by this method is filed under."""
         fields = (self.model, self.precision, self.n_snippets, self.snippet_samples, self.version)
         return sha256(json.dumps(fields).encode()).digest()[:16]
 
     @cached_property
     def answered_by(self) -> dict[bytes, Method]:
-        """The methods, by their keys, whose hearings answer who asks for this one."""
+        """The methods, by their keys, whose predictions answer who asks for this one."""
         methods = [replace(self, precision=each) for each in SAFE_PRECISIONS] if self.precision == "auto" else [self]
         return {method.key: method for method in methods}
 
@@ -154,11 +154,11 @@ def see(path: str | PathLike[str]) -> Seen:
 
 
 @dataclass(frozen=True)
-class Hearings:
-    """How many songs were heard by one method, and on what day (UTC) it was last asked for."""
+class MethodUse:
+    """How many songs were classified by one method, and on what day (UTC) it was last asked for."""
 
     method: Method
-    n_hearings: int
+    n_predictions: int
     last_used: str
 
 
@@ -171,7 +171,7 @@ class Contents:
     n_files: int
     n_songs: int  # as many as were identified: a song under two names is one
     n_failures: int
-    hearings: tuple[Hearings, ...]
+    predictions: tuple[MethodUse, ...]
 
 
 def store_path(state: str | PathLike[str] | None = None) -> Path:
@@ -191,7 +191,7 @@ class Store:
         self.path, self._tell = Path(os.path.realpath(path)), tell  # where a link leads: there its log lies as well
         self._lock = threading.RLock()
         self._methods_in_use: set[Method] = set()
-        self._may_begin_anew = True
+        self._may_begin_again = True
         self._inode = 0
         self._database: sqlite3.Connection | None = None
         self._open()
@@ -231,8 +231,8 @@ class Store:
             return replace(seen, genres=known_genres, known_identity=identity if isinstance(identity, bytes) else None)
         return seen
 
-    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Heard | Failure | None:
-        """What was heard in the song by this method, the latest if several answer it; None when it is to be heard."""
+    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Prediction | Failure | None:
+        """The prediction by this method, the latest if several answer; None when the song is to be classified."""
         methods = method.answered_by
         of_these = f"method IN ({', '.join('?' * len(methods))})"
         if not retry_failed:
@@ -242,18 +242,18 @@ class Store:
                 return Failure(reason)
         if self._database is None or seen.identity is None:
             return None
-        heard = f"SELECT method, answer FROM hearings WHERE identity = ? AND {of_these} ORDER BY number DESC"
-        for key, answer in self._rows(heard, seen.identity, *methods):
+        query = f"SELECT method, answer FROM hearings WHERE identity = ? AND {of_these} ORDER BY number DESC"
+        for key, answer in self._rows(query, seen.identity, *methods):
             data = _unseal(answer, seen.identity, key)
             if data is not None:
                 self._note_use(methods[key])
                 if seen.known_identity is None and seen.is_current():
                     self._write((RECORD_FILE, [_file_row(seen, seen.identity)]))
-                return _unpack_heard(data)
+                return _unpack_prediction(data)
         return None
 
-    def remember(self, seen: Seen, method: Method, answer: Heard | Failure) -> None:
-        """Keep what was heard in the song, unless its file has changed since it was seen.
+    def remember(self, seen: Seen, method: Method, answer: Prediction | Failure) -> None:
+        """Keep the prediction of the song, unless its file has changed since it was seen.
 
         A failure is kept if it is lasting, and for this version of this file only: it may be the file that is damaged,
         not the song.
@@ -269,11 +269,11 @@ class Store:
                 failure = (path, method.key, seen.stamp, answer.reason)
                 self._write(*both, ("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", [failure]))
         elif identity is not None:
-            hearing = (identity, method.key, _seal(_pack_heard(answer), identity, method.key))
+            row = (identity, method.key, _seal(_pack_prediction(answer), identity, method.key))
             self._write(
                 *both,
-                ("INSERT OR REPLACE INTO hearings VALUES (NULL, ?, ?, ?)", [hearing]),
-                ("DELETE FROM failures WHERE path = ?", [(path,)]),  # by whatever method: it can be heard after all
+                ("INSERT OR REPLACE INTO hearings VALUES (NULL, ?, ?, ?)", [row]),
+                ("DELETE FROM failures WHERE path = ?", [(path,)]),  # by whatever method: it can be decoded after all
             )
 
     def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
@@ -284,7 +284,7 @@ class Store:
     def rewritten(self, seen: Seen) -> Seen | None:
         """The song in the version this program made of it, known by its stamp from now on; None if it is another song.
 
-        What was heard in it is to be remembered before it is written: then its file is still the one that was seen.
+        The prediction in it is to be remembered before it is written: then its file is still the one that was seen.
         """
         with suppress(OSError):
             new = self.look(seen.path)
@@ -308,16 +308,16 @@ class Store:
             "SELECT key, fields, (SELECT count(*) FROM hearings WHERE method = key), last_used FROM methods"
             " ORDER BY last_used DESC, key"
         )
-        hearings = [
-            Hearings(Method(**json.loads(data)), n_hearings, last_used)
-            for key, fields, n_hearings, last_used in methods
+        predictions = [
+            MethodUse(Method(**json.loads(data)), n_predictions, last_used)
+            for key, fields, n_predictions, last_used in methods
             if (data := _unseal(fields, key)) is not None
         ]
         n_bytes = 0
         for part in _parts(self.path):
             with suppress(OSError):
                 n_bytes += part.stat().st_size
-        return Contents(self.path, n_bytes, n_files, n_songs, n_failures, tuple(hearings))
+        return Contents(self.path, n_bytes, n_files, n_songs, n_failures, tuple(predictions))
 
     def prune_gone(self) -> int:
         """Forget files that are gone, and songs that are left without a file; the number of files forgotten.
@@ -334,9 +334,9 @@ class Store:
         return len(gone)
 
     def prune_methods(self, methods: Iterable[Method]) -> int:
-        """Forget what was heard by these methods; the number of hearings forgotten."""
+        """Forget the prediction by these methods; the number of predictions forgotten."""
         keys = {method.key for method in methods}
-        n_forgotten = sum(each.n_hearings for each in self.contents().hearings if each.method.key in keys)
+        n_forgotten = sum(each.n_predictions for each in self.contents().predictions if each.method.key in keys)
         self._write(("DELETE FROM methods WHERE key = ?", [(key,) for key in keys]))
         self._sweep()
         return n_forgotten
@@ -384,8 +384,8 @@ class Store:
                 raise
             except TROUBLE as error:
                 self.close()
-                if _is_damage(error) and self._may_begin_anew:
-                    self._may_begin_anew = False
+                if _is_damage(error) and self._may_begin_again:
+                    self._may_begin_again = False
                     self._open(damaged=True)
                 else:
                     self._tell(f"the store {self.path} cannot be used any more ({error}): going on without it")
@@ -526,18 +526,18 @@ def _unpack_genres(data: bytes) -> tuple[str, ...] | None:
     return tuple(genres) if version == READING_VERSION else None
 
 
-def _pack_heard(heard: Heard) -> bytes:
+def _pack_prediction(query: Prediction) -> bytes:
     """One line of JSON and the logits, bit for bit: decided on again, they give the very same confidences."""
-    shape, starts = heard.logits.shape, [float(start) for start in heard.starts_seconds]
-    head = json.dumps([float(heard.duration_seconds), heard.unsure, starts, shape]).encode() + b"\n"
-    return head + heard.logits.astype("<f4").tobytes()
+    shape, starts = query.logits.shape, [float(start) for start in query.starts_seconds]
+    head = json.dumps([float(query.duration_seconds), query.unsure, starts, shape]).encode() + b"\n"
+    return head + query.logits.astype("<f4").tobytes()
 
 
-def _unpack_heard(data: bytes) -> Heard:
+def _unpack_prediction(data: bytes) -> Prediction:
     head, _, rows = data.partition(b"\n")
     duration_seconds, unsure, starts, shape = json.loads(head)
     logits = np.frombuffer(rows, "<f4").astype(np.float32).reshape(shape)
-    return Heard(logits, tuple(starts), duration_seconds, unsure)
+    return Prediction(logits, tuple(starts), duration_seconds, unsure)
 
 
 def _seal(data: bytes, *keys: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What is amiss with the genres in the tags of a library, whatever is heard: spellings, lone genres, mixed albums."""
+"""What is amiss with the genres in the tags of a library, whatever is predicted: spellings, lone genres, albums."""
 
 from __future__ import annotations
 
@@ -80,18 +80,24 @@ def mixed_albums(songs: Iterable[Song], read: Callable[[str], Metadata]) -> Tabl
     )
     rows = []
     for album in mixed:
-        heard = Counter(song.predicted[0] for song in album.songs if song.predicted).most_common(1)
+        best = Counter(song.predicted[0] for song in album.songs if song.predicted).most_common(1)
         rows.append((
             album.tags[0].album,
             album.artist() or "several artists",
             len(album.songs),
             _ranked(album.songs),
-            f"{heard[0][0]} ({heard[0][1]})" if heard else "–",
+            f"{best[0][0]} ({best[0][1]})" if best else "–",
         ))  # fmt: skip
     return Table(
         "albums",
         "Albums of mixed genres",
-        (Column("album"), Column("artist"), Column("songs", "count"), Column("genres", "genres"), Column("most heard")),
+        (
+            Column("album"),
+            Column("artist"),
+            Column("songs", "count"),
+            Column("genres", "genres"),
+            Column("most predicted"),
+        ),
         tuple(rows),
         "No genre is on all of their songs, songs without any left aside. Compilations come last."
         if rows
@@ -154,7 +160,7 @@ def _by_key(song: Song) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Pair:
-    """A song's tag and what it is heard as, in one vocabulary."""
+    """A song's tag and what it is classified as, in one vocabulary."""
 
     reference: str
     predicted: str
@@ -202,7 +208,7 @@ class Vocabulary:
         return canonical(genre) or self.spelling.get(genre_key(genre), genre)
 
     def compare(self, song: Song) -> Pair:
-        """What a song with a genre is heard as, sure or not, beside its tag.
+        """What a song with a genre is classified as, sure or not, beside its tag.
 
         Of several genres those count on which they agree; else the first in the tag that the run knows, and the best.
         """

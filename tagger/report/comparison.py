@@ -9,7 +9,7 @@ import numpy as np
 
 from tagger.errors import RunError
 from tagger.evaluation.metrics import Interval, macro_recall, paired_interval
-from tagger.evaluation.run_folder import HeardSplit, read_split
+from tagger.evaluation.run_folder import SplitPredictions, read_split
 from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.report.document import Column, Report, Songs, Table
 from tagger.report.run import BOOTSTRAP, counted, song
@@ -17,10 +17,10 @@ from tagger.report.run import BOOTSTRAP, counted, song
 
 @dataclass(frozen=True, eq=False)
 class _Shared:
-    """The songs that two runs heard, and where each run has them."""
+    """The songs that two runs classified, and where each run has them."""
 
-    a: HeardSplit
-    b: HeardSplit
+    a: SplitPredictions
+    b: SplitPredictions
     in_a: np.ndarray  # (n_songs,)
     in_b: np.ndarray  # (n_songs,)
     n_relabelled: int  # songs of both that are left out: they are of another genre in `b`
@@ -36,7 +36,7 @@ class _Shared:
 
 
 def compare_runs(folder: Path, other: Path, split: str = "test") -> Report:
-    """Whether the run A in `folder` hears better than B in `other`. Raises RunError and RunError."""
+    """Whether the run A in `folder` is more accurate than B in `other`. Raises RunError and RunError."""
     if folder.resolve() == other.resolve():
         raise RunError(other, "is the very run it is to be compared with")
     shared = _share(read_split(folder, split), read_split(other, split))
@@ -56,19 +56,19 @@ def compare_runs(folder: Path, other: Path, split: str = "test") -> Report:
             f"{split} split",
             f"{counted(len(shared.in_a), 'song')} in both; {n_alone[0]} only in A, {n_alone[1]} only in B",
         ),
-        ("songs right", f"{n_both} in both, {n_a} only in A, {n_b} only in B, {n_neither} in neither"),
+        ("accuracy", f"{n_both} in both, {n_a} only in A, {n_b} only in B, {n_neither} in neither"),
     ]
     if shared.n_relabelled:
         facts.append(("left out", f"{counted(shared.n_relabelled, 'song')} of another genre in B"))
     return Report(
         "comparison",
-        "Which of two runs hears better",
+        "Which of two runs is more accurate",
         tuple(facts),
         (_scores(shared), _genres(shared), _songs(shared)),
     )
 
 
-def _share(a: HeardSplit, b: HeardSplit) -> _Shared:
+def _share(a: SplitPredictions, b: SplitPredictions) -> _Shared:
     _, in_a, in_b = np.intersect1d(a.songs.songs, b.songs.songs, assume_unique=True, return_indices=True)
     is_same = a.references[in_a] == b.references[in_b]
     return _Shared(a, b, in_a[is_same], in_b[is_same], int((~is_same).sum()))
@@ -125,12 +125,12 @@ def _songs(shared: _Shared) -> Songs:
     found = []
     for index in order:
         of_a, of_b = song(shared.a, shared.in_a[index]), song(shared.b, shared.in_b[index])
-        found.append(replace(of_a, reason=f"B heard {of_b.predicted[0]} {of_b.confidence:.3f}"))
+        found.append(replace(of_a, reason=f"B predicted {of_b.predicted[0]} {of_b.confidence:.3f}"))
     return Songs(
         "songs",
         "Songs that only one has right",
         tuple(found),
-        "As A heard them. First those that B has right, and of these first those of which A was surest."
+        "As A predicted them. First those that B has right, and of these first those of which A was surest."
         if found
         else "None.",
     )

@@ -72,7 +72,7 @@ def _folded(genres: tuple[str, ...], kept: set[str], side: str) -> tuple[tuple[s
 
 @dataclass(frozen=True)
 class Song:
-    """One song, and why it was heard as it was."""
+    """One song, and why it was classified as it was."""
 
     path: str
     reference: tuple[str, ...]  # genres in its tag, or its label
@@ -106,7 +106,7 @@ class Report:
 
 
 VERSION = 1  # of the JSON: what report.schema.json says
-CSV_FIELDS = ("path", "status", "reference", "predicted", "heard", "confidence", "reason", "sections")
+CSV_FIELDS = ("path", "status", "reference", "predicted", "best", "confidence", "reason", "sections")
 
 
 def report_json(report: Report) -> str:
@@ -120,7 +120,7 @@ def report_json(report: Report) -> str:
 def report_csv(report: Report) -> str:
     """The songs of a report as CSV, a row each whatever the number of sections it is in; several genres joined by "; ".
 
-    `heard` is the best genre, predicted or not, and `confidence` how sure that is. What is dangerous in a spreadsheet
+    `best` is the best genre, predicted or not, and `confidence` how sure that is. What is dangerous in a spreadsheet
     is altered: see `tagger.pipeline.records.csv_line`.
     """
     sections_of: dict[str, list[str]] = {}

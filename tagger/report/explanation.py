@@ -71,7 +71,7 @@ def explanation_figure(explanation: Explanation) -> Figure:
 
 
 def _draw_genre(axes: Axes, genre: str, moments: tuple[Moment, ...], colour: str, marker: str) -> None:
-    """A bar over each snippet that was heard, its middle joined to the next one's unless there is silence between."""
+    """A bar over each snippet that was classified, its middle joined to the next one's unless silence is between."""
     middles, values = [], []
     for moment in moments:
         value = math.nan if moment.decision is None else dict(moment.decision.ranking).get(genre, 0.0)
@@ -104,8 +104,8 @@ def print_explanation(explanation: Explanation, sources: Mapping[str, str], cons
     console = console or Console(highlight=False)
     result = explanation.result
     console.print(Text(printable(str(result.path)), "bold"), soft_wrap=True)
-    if result.heard is not None:
-        console.print(Text(_heard_line(explanation)))
+    if result.prediction is not None:
+        console.print(Text(_prediction_line(explanation)))
     for title, table in (("along the song", _along_the_song(explanation)), ("as a whole", _aggregates(explanation))):
         if table.row_count:
             console.print()
@@ -120,13 +120,14 @@ def print_explanation(explanation: Explanation, sources: Mapping[str, str], cons
     console.print(facts)
 
 
-def _heard_line(explanation: Explanation) -> str:
+def _prediction_line(explanation: Explanation) -> str:
     result, description = explanation.result, explanation.description
-    n_heard, n_moments = len(result.starts_seconds), len(explanation.moments)
-    counted = str(n_heard) if n_heard == n_moments else f"{n_heard} of {n_moments}"
-    heard = f"{counted} snippet{'s' * (n_moments != 1)} of {description.snippet_samples // SAMPLE_RATE} s"
-    known = ", known from an earlier run" if result.known else ""
-    return f"{time_text(result.duration_seconds or 0)} long, {heard} heard by {printable(description.name)}{known}"
+    n_classified, n_moments = len(result.starts_seconds), len(explanation.moments)
+    counted = str(n_classified) if n_classified == n_moments else f"{n_classified} of {n_moments}"
+    shown_snippets = f"{counted} snippet{'s' * (n_moments != 1)} of {description.snippet_samples // SAMPLE_RATE} s"
+    known = ", cached" if result.cached else ""
+    length, model = time_text(result.duration_seconds or 0), printable(description.name)
+    return f"{length} long, {shown_snippets} classified by {model}{known}"
 
 
 def _along_the_song(explanation: Explanation) -> Table:
@@ -163,8 +164,8 @@ def _aggregates(explanation: Explanation) -> Table:
 
 def _best(decision: Decision) -> str:
     best = [f"{printable(name)} {confidence:.2f}" for name, confidence in decision.ranking[:N_BEST]]
-    heard = [text for text in best if not text.endswith(" 0.00")]  # a vote leaves most genres without one
-    return "  ".join(heard or best[:1]) or printable(decision.reason)
+    shown_snippets = [text for text in best if not text.endswith(" 0.00")]  # a vote leaves most genres without one
+    return "  ".join(shown_snippets or best[:1]) or printable(decision.reason)
 
 
 def _facts(explanation: Explanation, sources: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -231,7 +231,7 @@ def _songs(section: Songs, report: Report) -> str:
     where = f'<p class="note">Paths are below {_name(root)}</p>\n' if root else ""
     choices = (
         ("reference", reference, Counter(genre for song in songs for genre in song.reference or (NONE,))),
-        ("predicted", "Heard", Counter(genre for song in songs for genre in song.predicted or (NONE,))),
+        ("predicted", "Predicted", Counter(genre for song in songs for genre in song.predicted or (NONE,))),
         ("status", "Status", Counter(song.status for song in songs)),
     )
     heads = "".join(
@@ -239,7 +239,7 @@ def _songs(section: Songs, report: Report) -> str:
         for name, head, sort in (
             ("path", "Song", "text"),
             ("reference", reference, "text"),
-            ("predicted", "Heard", "text"),
+            ("predicted", "Predicted", "text"),
             ("ranking", "Confidence", "number"),
             ("starts", "Snippets at", ""),
             ("status", "Status", "text"),
@@ -372,7 +372,7 @@ def _cells(matrix: Matrix, size: int, linked: Collection[tuple[str, str]]) -> li
             number = f'<text x="{column * size + size // 2}" y="{row * size + size // 2 + 4}">{100 * share:.0f}</text>'
             found.append(
                 f'<g class="{"hit" if is_hit else "miss"} h{step}"{names}>'
-                f"<title>{pair[0]} heard as {pair[1]}: {count:,} of {n_songs:,} songs, {share:.3f}</title>"
+                f"<title>{pair[0]} predicted as {pair[1]}: {count:,} of {n_songs:,} songs, {share:.3f}</title>"
                 f'<rect x="{column * size}" {area} width="{size - 1}"/>{number if share >= 0.005 else ""}</g>'
             )
     return found

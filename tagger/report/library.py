@@ -1,4 +1,4 @@
-"""A report on a library: how the genres in its tags agree with what is heard, and what is amiss with them.
+"""A report on a library: how the genres in its tags agree with what is predicted, and what is amiss with them.
 
     songs = list(find_songs(paths, exclude))
     results = tag_songs(songs, description, load_model, options, store)  # without a journal nothing is written
@@ -43,10 +43,10 @@ def report_library(
 
     `results` are those of a run by the model of that `description`, with these options; `read` gives a song's tags.
     """
-    songs, n_known = [], 0
+    songs, n_cached = [], 0
     for result in results:
         songs.append(_song(result))
-        n_known += result.known
+        n_cached += result.cached
     vocabulary = Vocabulary.of(description.head.genres, options.decide.names, most_used(songs))
     compared = {at: vocabulary.compare(song) for at, song in enumerate(songs) if song.reference and song.ranking}
     for at, pair in compared.items():
@@ -56,7 +56,7 @@ def report_library(
     return Report(
         "library",
         f"Genres in {', '.join(paths)}",
-        _facts(paths, songs, pairs, n_known, description, options),
+        _facts(paths, songs, pairs, n_cached, description, options),
         (
             _confusion(pairs, vocabulary),
             _genres(pairs, songs, vocabulary),
@@ -66,7 +66,7 @@ def report_library(
             singles(songs),
             mixed_albums(songs, read),
             _unsure(songs),
-            _unheard(songs),
+            _unclassified(songs),
             Songs(ALL, "All songs", tuple(songs), "" if songs else "No songs were found.", n_brief=0),
         ),
     )
@@ -78,13 +78,13 @@ def all_songs(report: Report) -> tuple[Song, ...]:
 
 
 def _song(result: SongResult) -> Song:
-    """What is told of a song; where it has a genre and was heard as one, the status is still to be found."""
+    """What is told of a song; where it has a genre and was classified as one, the status is still to be found."""
     decision = result.decision
     ranking = decision.ranking if decision else ()
     status, reason = result.status, result.reason
-    if decision is not None:  # a song that cannot be written was heard all the same
+    if decision is not None:  # a song that cannot be written was classified all the same
         status = "untagged" if decision.genres else "unsure"
-        shortfall = shortfall_of(result.heard) if result.heard else ""
+        shortfall = shortfall_of(result.prediction) if result.prediction else ""
         reason = "; ".join(filter(None, (decision.reason, shortfall)))
     return Song(
         path=str(result.path),
@@ -102,13 +102,13 @@ def _facts(
     paths: Sequence[str],
     songs: Sequence[Song],
     pairs: Sequence[Pair],
-    n_known: int,
+    n_cached: int,
     description: Description,
     options: TagOptions,
 ) -> tuple[tuple[str, str], ...]:
     n_of = Counter(song.status for song in songs)
-    n_unheard = n_of["failed"] + n_of["skipped"]
-    n_sure = len(songs) - n_unheard - n_of["unsure"]
+    n_unclassified = n_of["failed"] + n_of["skipped"]
+    n_sure = len(songs) - n_unclassified - n_of["unsure"]
     n_without = sum(not song.reference and song.status in ("untagged", "unsure") for song in songs)
     left_out = "".join(f", {n_of[status]} {status}" for status in ("failed", "skipped") if n_of[status])
     facts = [
@@ -118,7 +118,7 @@ def _facts(
             "model",
             f"{description.name}; its confidences: {confidence_scale(description.head, options.decide.aggregate)}",
         ),
-        ("heard", f"{n_sure} well enough for a genre, {n_of['unsure']} unsure; {n_known} known from before"),
+        ("predicted", f"{n_sure} sure enough for a genre, {n_of['unsure']} unsure; {n_cached} cached"),
     ]
     if n_of["unsure"] and options.decide.min_confidence is None and description.head.threshold_reason:
         facts.append(("unsure", description.head.threshold_reason))
@@ -129,11 +129,11 @@ def _facts(
 
 
 def _agreement(pairs: Iterable[Pair]) -> str:
-    """Share of the songs that are heard as their tags say."""
+    """Share of the songs that are classified as their tags say."""
     verdicts = [(pair.verdict == "agrees", pair.is_sure) for pair in pairs if pair.verdict != "incomparable"]
     sure = [agrees for agrees, is_sure in verdicts if is_sure]
     if not verdicts:
-        return "no song with a genre the model knows was heard"
+        return "no song with a genre that the model knows was classified"
     share = f"{sum(agrees for agrees, _ in verdicts) / len(verdicts):.3f} of {counted(len(verdicts), 'song')}"
     return f"{share} with a genre the model knows" + (
         f"; {sum(sure) / len(sure):.3f} of the {len(sure)} it is sure of" if sure else "; it is sure of none"
@@ -141,7 +141,7 @@ def _agreement(pairs: Iterable[Pair]) -> str:
 
 
 def _confusion(pairs: Iterable[Pair], vocabulary: Vocabulary) -> Matrix:
-    """Songs by the genre in their tag and the one they are heard as."""
+    """Songs by the genre in their tag and the one they are classified as."""
     cells = Counter((pair.reference, pair.predicted) for pair in pairs)
     references, predicted = (
         sorted({cell[side] for cell in cells}, key=lambda name: (name not in vocabulary.names, *_by_name(name)))
@@ -149,17 +149,17 @@ def _confusion(pairs: Iterable[Pair], vocabulary: Vocabulary) -> Matrix:
     )
     counts = np.array([cells[row, column] for row in references for column in predicted], np.int64)
     note = (
-        "Rows: the genre in the tag; of several the one that is heard, else the first the model knows. Columns: the "
+        "Rows: the genre in the tag; of several the predicted one, else the first the model knows. Columns: the "
         "genre it is most like, sure or not. Tags are translated: what is rap to a tag is Hip-Hop to the model. Where "
         "they differ either may be wrong."
     )
     return Matrix(
         "confusion",
-        "Tags and what is heard",
+        "Tags and predictions",
         tuple(references),
         tuple(predicted),
         counts.reshape(len(references), len(predicted)),
-        note if cells else "None: no song that has a genre was heard.",
+        note if cells else "None: no song that has a genre was classified.",
     )
 
 
@@ -171,9 +171,9 @@ def _genres(pairs: Iterable[Pair], songs: Iterable[Song], vocabulary: Vocabulary
     pairs_of: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         pairs_of[pair.reference].append(pair)
-    n_heard = Counter(name for song in songs for name in song.predicted)
+    n_classified = Counter(name for song in songs for name in song.predicted)
     rows = []
-    for name in pairs_of.keys() | n_heard.keys():
+    for name in pairs_of.keys() | n_classified.keys():
         sure = [pair for pair in pairs_of[name] if pair.is_sure]
         others = Counter(pair.predicted for pair in pairs_of[name] if pair.predicted != name).most_common(1)
         is_known = name in vocabulary.names
@@ -184,7 +184,7 @@ def _genres(pairs: Iterable[Pair], songs: Iterable[Song], vocabulary: Vocabulary
             len(sure),
             _share_agreed(sure) if is_known else None,
             f"{others[0][0]} ({others[0][1]})" if others else "–",
-            n_heard[name],
+            n_classified[name],
         ))  # fmt: skip
     rows.sort(key=lambda row: (-row[1], -row[6], _by_name(row[0])))
     return Table(
@@ -195,16 +195,16 @@ def _genres(pairs: Iterable[Pair], songs: Iterable[Song], vocabulary: Vocabulary
             *(
                 Column("sure", "count"),
                 Column("sure agree", "share"),
-                Column("else heard as"),
-                Column("heard", "count"),
+                Column("else predicted as"),
+                Column("predicted", "count"),
             ),
         ),
         tuple(rows),
-        "Tagged: songs with the genre in their tag, and heard. Agree: share of them that is heard as that; none for "
-        "genres the model does not know. Sure: those heard well enough to be written. Heard: as it and well enough, "
+        "Tagged: songs with the genre in their tag, and classified. Agree: share of them predicted as that; none for "
+        "genres the model does not know. Sure: those sure enough to be written. Predicted: as it and sure enough, "
         "whatever the tag."
         if rows
-        else "None: no song has a genre, and none is heard well enough as one.",
+        else "None: no song has a genre, and none is predicted surely enough as one.",
     )
 
 
@@ -213,7 +213,7 @@ def _share_agreed(pairs: Sequence[Pair]) -> float | None:
 
 
 def disagreements(songs: Iterable[Song]) -> list[Song]:
-    """The songs that are heard well enough as something else than their tags say, the most confident first."""
+    """The songs that are classified well enough as something else than their tags say, the most confident first."""
     return sorted((song for song in songs if song.status == "differs"), key=lambda song: -(song.confidence or 0.0))
 
 
@@ -227,7 +227,7 @@ def _disagreements(songs: Iterable[Song], pairs: Iterable[Pair]) -> Songs:
 def _untagged(songs: Iterable[Song]) -> Songs:
     found = [song for song in songs if not song.reference and song.status in ("untagged", "unsure")]
     found.sort(key=lambda song: (song.status == "unsure", -(song.confidence or 0.0)))
-    note = "With --write-tags genre-tag would write what they are heard as, but for those it is unsure of."
+    note = "With --write-tags genre-tag would write what they are predicted as, but for those it is unsure of."
     return _listed("untagged", "Songs without genre, the most confident first", found, note)
 
 
@@ -235,7 +235,7 @@ def _unsure(songs: Iterable[Song]) -> Songs:
     return _listed("unsure", "Unsure songs", [song for song in songs if song.status == "unsure"])
 
 
-def _unheard(songs: Iterable[Song]) -> Songs:
+def _unclassified(songs: Iterable[Song]) -> Songs:
     found = [song for song in songs if song.status in ("failed", "skipped")]
     return _listed("failed", "Failed and skipped songs", found)
 

@@ -1,4 +1,4 @@
-"""Playlists of a report on a library: one for each genre that is heard, and one each of the songs that need a look."""
+"""Playlists of a report on a library: one for each predicted genre, and one each of the songs that need a look."""
 
 from __future__ import annotations
 

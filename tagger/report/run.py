@@ -1,4 +1,4 @@
-"""A report on a training run: how well it hears songs it was not trained on."""
+"""A report on a training run: how well it classifies songs it was not trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tagger.evaluation.metrics import (
     macro_recall,
     song_confidences,
 )
-from tagger.evaluation.run_folder import HeardSplit, read_split, told
+from tagger.evaluation.run_folder import SplitPredictions, read_split, told
 from tagger.pipeline.aggregate import AGGREGATORS, DecisionPolicy
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 
@@ -31,23 +31,25 @@ BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over songs, 
 
 
 def report_run(folder: Path, split: str = "test") -> Report:
-    """How well a run hears the songs of a split. Raises RunError and RunError."""
-    heard = read_split(folder, split)
-    matrix = confusion(heard.songs.labels, heard.songs.predicted(), len(heard.rows.genres))
-    by_genre = genre_scores(matrix, heard.rows.genres)
-    held = calibration(heard.songs.logits["mean"], heard.songs.labels, heard.temperature, heard.min_confidence)
+    """How well a run classifies the songs of a split. Raises RunError and RunError."""
+    predictions = read_split(folder, split)
+    matrix = confusion(predictions.songs.labels, predictions.songs.predicted(), len(predictions.rows.genres))
+    by_genre = genre_scores(matrix, predictions.rows.genres)
+    held = calibration(
+        predictions.songs.logits["mean"], predictions.songs.labels, predictions.temperature, predictions.min_confidence
+    )
     return Report(
         "run",
-        f"How well {folder} hears",
-        _facts(heard, by_genre, held),
+        f"How accurate {folder} is",
+        _facts(predictions, by_genre, held),
         (
-            _confusion(heard, matrix),
-            _pairs(heard, matrix),
+            _confusion(predictions, matrix),
+            _pairs(predictions, matrix),
             _genres(by_genre),
-            _aggregations(heard),
+            _aggregations(predictions),
             _reliability(held),
-            _coverage(heard),
-            _songs(heard),
+            _coverage(predictions),
+            _songs(predictions),
         ),
     )
 
@@ -61,27 +63,30 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _facts(heard: HeardSplit, by_genre: list[GenreScore], held: Calibration) -> tuple[tuple[str, str], ...]:
-    rows, correct = heard.rows, heard.songs.correct()
+def _facts(predictions: SplitPredictions, by_genre: list[GenreScore], held: Calibration) -> tuple[tuple[str, str], ...]:
+    rows, correct = predictions.rows, predictions.songs.correct()
     found = [score for score in by_genre if score.n_songs]
     common = max(found, key=lambda score: score.n_songs)
     recall, f1 = (float(np.mean([getattr(score, name) for score in found])) for name in ("recall", "f1"))
-    low, high = interval(correct, heard.seed)
+    low, high = interval(correct, predictions.seed)
     songs = f"{counted(len(correct), 'song')} of {counted(len(found), 'genre')}"
     without = "without a temperature: none was fitted"
     if rows.temperature is not None:
         without = f"and {held.error_before:.3f} without the temperature {rows.temperature:g}"
     return (
-        ("run", str(heard.folder)),
-        *_trained(heard.told),
-        (f"{heard.split} split", f"{songs}, {counted(len(rows.labels), 'snippet')}"),
-        ("songs right", f"{correct.mean():.3f} (95% interval {low:.3f} to {high:.3f})"),
+        ("run", str(predictions.folder)),
+        *_trained(predictions.told),
+        (f"{predictions.split} split", f"{songs}, {counted(len(rows.labels), 'snippet')}"),
+        ("accuracy", f"{correct.mean():.3f} (95% interval {low:.3f} to {high:.3f})"),
         ("by genre", f"recall {recall:.3f}, F1 {f1:.3f} (means of the genres)"),
-        ("snippets right", f"{(rows.logits.argmax(axis=1) == rows.labels).mean():.3f}"),
-        ("by guessing", f"{common.n_songs / len(correct):.3f} would be right if all were called {common.genre}"),
+        ("snippet accuracy", f"{(rows.logits.argmax(axis=1) == rows.labels).mean():.3f}"),
+        (
+            "majority-class baseline",
+            f"{common.n_songs / len(correct):.3f} would be right if all were called {common.genre}",
+        ),
         ("calibration error", f"{held.error:.3f}, {without}"),
-        ("written by default", _written(heard, held)),
-        *(("caution", each) for each in _cautions(heard)),
+        ("written by default", _written(predictions, held)),
+        *(("caution", each) for each in _cautions(predictions)),
     )
 
 
@@ -97,32 +102,32 @@ def _trained(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _written(heard: HeardSplit, held: Calibration) -> str:
-    if math.isinf(heard.min_confidence):
-        reason = told(heard.told, "calibration", "min_confidence_reason")
+def _written(predictions: SplitPredictions, held: Calibration) -> str:
+    if math.isinf(predictions.min_confidence):
+        reason = told(predictions.told, "calibration", "min_confidence_reason")
         return reason if isinstance(reason, str) else "nothing: no threshold was good enough"
-    share = f"{held.coverage:.3f} of the songs, from {heard.min_confidence:g} on"
+    share = f"{held.coverage:.3f} of the songs, from {predictions.min_confidence:g} on"
     return share if math.isnan(held.precision) else f"{share}; {held.precision:.3f} of them right"
 
 
-def _cautions(heard: HeardSplit) -> list[str]:
+def _cautions(predictions: SplitPredictions) -> list[str]:
     """What makes the scores worth less than they seem."""
-    cautions = [heard.doubt] if heard.doubt else []
-    if heard.split != "test":
+    cautions = [predictions.doubt] if predictions.doubt else []
+    if predictions.split != "test":
         cautions.append("the epoch, the temperature and the threshold were chosen on these songs: scores are too high")
-    n_shared = told(heard.told, "shared_artists")
+    n_shared = told(predictions.told, "shared_artists")
     if isinstance(n_shared, int) and n_shared:
         cautions.append(f"artists in more than one split: {n_shared}. Their songs are alike: scores are too high")
-    found = set(heard.songs.labels.tolist())
-    missing = [genre for label, genre in enumerate(heard.rows.genres) if label not in found]
+    found = set(predictions.songs.labels.tolist())
+    missing = [genre for label, genre in enumerate(predictions.rows.genres) if label not in found]
     if missing:
         some = ", ".join(missing[:5]) + ", …" * (len(missing) > 5)
-        cautions.append(f"no songs of {len(missing)} of the {len(heard.rows.genres)} genres: {some}")
+        cautions.append(f"no songs of {len(missing)} of the {len(predictions.rows.genres)} genres: {some}")
     return cautions
 
 
-def _confusion(heard: HeardSplit, matrix: np.ndarray) -> Matrix:
-    genres = heard.rows.genres
+def _confusion(predictions: SplitPredictions, matrix: np.ndarray) -> Matrix:
+    genres = predictions.rows.genres
     return Matrix(
         "confusion",
         "Confusion",
@@ -133,8 +138,8 @@ def _confusion(heard: HeardSplit, matrix: np.ndarray) -> Matrix:
     )
 
 
-def _pairs(heard: HeardSplit, matrix: np.ndarray) -> Table:
-    pairs = confused_pairs(matrix, heard.rows.genres)
+def _pairs(predictions: SplitPredictions, matrix: np.ndarray) -> Table:
+    pairs = confused_pairs(matrix, predictions.rows.genres)
     some = "Of the songs of a genre, more than a tenth was predicted to be of one other."
     return Table(
         "confused_pairs",
@@ -159,12 +164,12 @@ def _genres(by_genre: list[GenreScore]) -> Table:
     )
 
 
-def _aggregations(heard: HeardSplit) -> Table:
-    labels = heard.songs.labels
+def _aggregations(predictions: SplitPredictions) -> Table:
+    labels = predictions.songs.labels
     rows = []
     for name in AGGREGATORS:
-        correct = heard.songs.correct(name)
-        rows.append((name, float(correct.mean()), *interval(correct, heard.seed), macro_recall(correct, labels)))
+        correct = predictions.songs.correct(name)
+        rows.append((name, float(correct.mean()), *interval(correct, predictions.seed), macro_recall(correct, labels)))
     return Table(
         "aggregations",
         "From snippets to songs",
@@ -191,10 +196,12 @@ def _reliability(held: Calibration) -> Table:
     )
 
 
-def _coverage(heard: HeardSplit) -> Table:
+def _coverage(predictions: SplitPredictions) -> Table:
     """The points of the curve at which a tenth of the songs, two tenths and so on are taken, or just more."""
-    curve = coverage(song_confidences(heard.songs.logits["mean"], heard.temperature), heard.songs.correct())
-    n_songs = len(heard.songs.labels)
+    curve = coverage(
+        song_confidences(predictions.songs.logits["mean"], predictions.temperature), predictions.songs.correct()
+    )
+    n_songs = len(predictions.songs.labels)
     n_taken = np.rint(curve.coverage * n_songs).astype(int)
     points = np.unique(np.searchsorted(n_taken, [math.ceil(tenths * n_songs / 10) for tenths in range(1, 11)]))
     return Table(
@@ -212,36 +219,36 @@ def _coverage(heard: HeardSplit) -> Table:
     )
 
 
-def _songs(heard: HeardSplit) -> Songs:
-    labels, correct = heard.songs.labels, heard.songs.correct()
-    own = heard.probabilities[np.arange(len(labels)), labels]
+def _songs(predictions: SplitPredictions) -> Songs:
+    labels, correct = predictions.songs.labels, predictions.songs.correct()
+    own = predictions.probabilities[np.arange(len(labels)), labels]
     n_wrong = int((~correct).sum())
     note = "The worst are those whose own genre got the least confidence. A wrong label looks like a wrong answer."
     return Songs(
         "songs",
         "Songs, the worst first",
-        tuple(song(heard, index) for index in np.lexsort((own, correct)).tolist()),
+        tuple(song(predictions, index) for index in np.lexsort((own, correct)).tolist()),
         f"{n_wrong} of {len(labels)} are wrong. {note}" if n_wrong else f"All {len(labels)} are right.",
         n_brief=min(10, n_wrong),
     )
 
 
-def song(heard: HeardSplit, index: int) -> Song:
+def song(predictions: SplitPredictions, index: int) -> Song:
     """The song at this place in a split."""
-    genres, rows, label = heard.rows.genres, heard.rows_of[index], heard.songs.labels[index]
-    probabilities = heard.probabilities[index]
-    best = np.argsort(-heard.songs.logits["mean"][index], kind="stable")[:N_RANKED].tolist()
+    genres, rows, label = predictions.rows.genres, predictions.rows_of[index], predictions.songs.labels[index]
+    probabilities = predictions.probabilities[index]
+    best = np.argsort(-predictions.songs.logits["mean"][index], kind="stable")[:N_RANKED].tolist()
     ranking = tuple((genres[each], float(probabilities[each])) for each in best)
     reasons = [] if label in best[:3] else [f"{genres[label]} got {probabilities[label]:.3f}"]
-    if ranking[0][1] < heard.min_confidence < math.inf:
-        reasons.append(f"not written: below {heard.min_confidence:g}")
+    if ranking[0][1] < predictions.min_confidence < math.inf:
+        reasons.append(f"not written: below {predictions.min_confidence:g}")
     return Song(
-        path=heard.rows.paths[rows[0]],
+        path=predictions.rows.paths[rows[0]],
         reference=(genres[label],),
         predicted=(genres[best[0]],),
         confidence=ranking[0][1],
         ranking=ranking,
-        starts_seconds=tuple(sorted(heard.rows.starts_seconds[rows].tolist())),
+        starts_seconds=tuple(sorted(predictions.rows.starts_seconds[rows].tolist())),
         status="right" if best[0] == label else "wrong",
         reason="; ".join(reasons),
     )

@@ -71,7 +71,7 @@ class _Audio:
 
 
 def identify(path: str | PathLike[str]) -> bytes:
-    """The 32 bytes that identify a song by its coded audio: the same after it is renamed, moved or tagged anew.
+    """The 32 bytes that identify a song by its coded audio: the same after it is renamed, moved or tagged again.
 
     Reads headers and eight blocks of 4 KiB; all of the audio only where those blocks hold little but repetition
     (digital silence), in which files of equal length could differ elsewhere. A file whose structure cannot be

@@ -46,7 +46,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Undone:
-    """What became of one song, or in a dry run would become."""
+    """The status of one song, or in a dry run would become."""
 
     path: str
     result: Result

@@ -13,7 +13,7 @@ from tagger.tags import layout
 from tagger.tags.identity import ASF_HEADER, OGG_PAGE
 
 # Files that are head tags | audio | tail tags: the bytes between can be compared as they are. In the others the
-# container is woven anew around the audio, so FFmpeg, which had no part in the writing, takes the packets out again.
+# container is woven again around the audio, so FFmpeg, which had no part in the writing, takes the packets out again.
 # (FFmpeg counts a tail tag of Monkey's Audio, and Lyrics3 behind an MP3, as audio: no packets from those.)
 HEAD_AND_TAIL = frozenset({".mp3", ".mp2", ".tta", ".flac", ".wv", ".mpc", ".ape", ".ofr", ".tak"})
 
@@ -75,7 +75,7 @@ Pieces = Mapping[str, list[bytes]]  # name → SHA-256 of every piece of that na
 _BOXES_OF_BOXES = {b"moov", b"udta", b"meta", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
 _OFFSETS = (b"stco", b"co64")  # they move with the audio; that they lead to the same bytes, the packets tell
 _TAG_BOXES = ("moov/udta/meta/ilst", "moov/udta/meta/free")
-# Objects that mutagen builds anew from the attributes (ASF specification §10.2 and §10.3).
+# Objects that mutagen builds again from the attributes (ASF specification §10.2 and §10.3).
 _ASF_TAGS = {
     bytes.fromhex(guid)
     for guid in (

@@ -40,12 +40,12 @@ IN_SEQUENCE = {".ac3", ".mka", ".wma"}
 def roads(monkeypatch):
     """Which road each decode took: True by seeking, False where seeking was tried in vain, none where it was not."""
     taken = []
-    seek = audio._hear_by_seeking
+    seek = audio._decode_by_seeking
 
     def spy(*args):
-        heard = seek(*args)
-        taken.append(heard is not None)
-        return heard
+        prediction = seek(*args)
+        taken.append(prediction is not None)
+        return prediction
 
     monkeypatch.setattr(audio, "_hear_by_seeking", spy)
     return taken
@@ -241,7 +241,7 @@ def test_length_of_a_vbr_mp3_without_header_is_measured(tmp_path, roads):
 
 
 @pytest.mark.parametrize("suffix", [".opus", ".oga", ".flac", ".mp3"])
-def test_files_glued_together_are_heard_to_the_end(tmp_path, suffix):
+def test_files_glued_together_are_classified_to_the_end(tmp_path, suffix):
     first = make_song(tmp_path / f"a{suffix}", 10, channels=1, seed=1).read_bytes()
     second = make_song(tmp_path / f"b{suffix}", 30, channels=1, seed=2).read_bytes()
     (tmp_path / f"c{suffix}").write_bytes(first + second)
@@ -274,7 +274,7 @@ def test_of_a_truncated_file_the_rest_is_the_song(tmp_path, suffix):
     )
 
 
-def test_a_truncated_m4a_is_heard_where_its_index_comes_first(tmp_path):
+def test_a_truncated_m4a_is_classified_where_its_index_comes_first(tmp_path):
     path = make_song(tmp_path / "song.m4a", 40, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert decode(path, 3, 16_000).duration_seconds == pytest.approx(20, abs=3)
@@ -340,9 +340,9 @@ def test_samples_that_are_no_numbers_are_an_error(tmp_path, value):
     signal = synthesize("music", 20, 16_000, 1)
     signal[0, 160_000] = value
     path = make_song(tmp_path / "song.wav", rate=16_000, signal=signal, codec="pcm_f32le")
-    for hear in (decode_song, lambda path: decode(path, 1)):
+    for predict in (decode_song, lambda path: decode(path, 1)):
         with pytest.raises(AudioError, match="no numbers"):
-            hear(path)
+            predict(path)
 
 
 # Every shape of audio becomes mono at 16 kHz
@@ -406,8 +406,8 @@ def test_every_kind_of_samples_sounds_alike(tmp_path, suffix, how):
     signal = np.tile(tone(440, 12, rate), (channels, 1))
     waveform = decode(make_song(tmp_path / f"song{suffix}", **{"rate": rate, **how, "signal": signal}), 1).waveforms[0]
     assert strongest(waveform) == pytest.approx(440, abs=0.1)
-    heard = 5 / 6 if suffix == ".m4a" else 1  # a lossy bass channel holds no 440 Hz
-    assert rms(waveform) == pytest.approx(heard * 0.5 / 2**0.5, rel=0.03)
+    prediction = 5 / 6 if suffix == ".m4a" else 1  # a lossy bass channel holds no 440 Hz
+    assert rms(waveform) == pytest.approx(prediction * 0.5 / 2**0.5, rel=0.03)
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("audio_tone.mpc", 1.5), ("audio_tone.spx", 2.0)])

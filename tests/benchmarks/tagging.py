@@ -60,18 +60,18 @@ class Size:
     """How much is measured."""
 
     n_songs: int  # a multiple of the number of formats
-    n_songs_full: int  # that a full-size AST hears on a CPU, which takes seconds each; at most one of a format
+    n_songs_full: int  # that a full-size AST classifies on a CPU, which takes seconds each; at most one of a format
     song_seconds: float
     n_turns: int
     product_rows: int  # of the square matrices whose product no model exceeds
-    n_known: int  # songs that were heard before
+    n_cached: int  # songs that are cached
     n_long_run: int  # songs of a run that is to end as it begins
 
 
 THOROUGH = Size(
-    n_songs=100, n_songs_full=3, song_seconds=240, n_turns=5, product_rows=2048, n_known=10_000, n_long_run=3_000
+    n_songs=100, n_songs_full=3, song_seconds=240, n_turns=5, product_rows=2048, n_cached=10_000, n_long_run=3_000
 )
-QUICK = Size(n_songs=5, n_songs_full=1, song_seconds=16, n_turns=1, product_rows=512, n_known=100, n_long_run=15)
+QUICK = Size(n_songs=5, n_songs_full=1, song_seconds=16, n_turns=1, product_rows=512, n_cached=100, n_long_run=15)
 
 
 @dataclass(frozen=True)
@@ -213,13 +213,13 @@ def model_speeds(description: Description, device: str, songs: Sequence[Path], s
     rows = usual, count_patches(architecture) + N_SPECIAL
     for precision, model in models.items():
         batch = model.batch_size = max(speeds, key=lambda each: speeds[each][precision])
-        hear = partial(model.logits, np.resize(waveforms, (batch, waveforms.shape[1])))
+        predict = partial(model.logits, np.resize(waveforms, (batch, waveforms.shape[1])))
         ceilings = [
             products(device, precision, (1, n), [(n, n)], n**3),
             products(device, precision, rows, layer, n**3),
             products(device, auto, rows, layer, n**3),
         ]
-        taken, *others = median_seconds(size.n_turns, hear, *(multiply for multiply, _ in ceilings))
+        taken, *others = median_seconds(size.n_turns, predict, *(multiply for multiply, _ in ceilings))
         large, own, own_auto = (1e-9 * flop / each for (_, flop), each in zip(ceilings, others, strict=True))
         speed, which = batch / taken, f"{name} {precision}"
         yield Figure(which, spent * speed, "GFLOP/s", "large products", large)
@@ -289,9 +289,11 @@ def run_speeds(songs: Sequence[Path], description: Description, device: str, siz
         with torch_threads(n_threads):  # a run may leave torch with fewer
             script(some, n_snippets)
 
-    hear = partial(hear_all, songs, description, model, OPTIONS)
+    predict = partial(predict_all, songs, description, model, OPTIONS)
     with torch_threads(n_threads):
-        seconds = median_seconds(min(3, size.n_turns), hear, decode_all, partial(model.logits, snippets), script_alone)
+        seconds = median_seconds(
+            min(3, size.n_turns), predict, decode_all, partial(model.logits, snippets), script_alone
+        )
     together, decoders, alone, scripted = np.divide((n_songs, n_songs, n_songs, len(some)), seconds).tolist()
     yield Figure(f"{name} run", together, "songs/s", "slower half of it", min(decoders, alone))
     yield Figure(f"{name} decoders alone", decoders, "songs/s")
@@ -314,7 +316,7 @@ def other_run_speeds(songs: Sequence[Path], description: Description, device: st
             script(some, None)
 
     works = [
-        partial(hear_all, each, description, model, how)
+        partial(predict_all, each, description, model, how)
         for each, how in ((songs, OPTIONS), (songs, UNTIL_CLEAR), (mp3s, OPTIONS))
     ]
     with torch_threads(n_threads):
@@ -325,7 +327,7 @@ def other_run_speeds(songs: Sequence[Path], description: Description, device: st
     yield Figure(f"{name} run, script on whole songs", together, "songs/s", "transformers.pipeline", scripted)
 
 
-def hear_all(songs: Sequence[Path], description: Description, model: GenreModel, options: TagOptions) -> None:
+def predict_all(songs: Sequence[Path], description: Description, model: GenreModel, options: TagOptions) -> None:
     """A run over the songs, of which none is known."""
     from tagger.pipeline.run import tag_songs
     from tagger.pipeline.store import Store, store_path
@@ -376,7 +378,7 @@ def check_script(
 
 
 def growth(size: Size) -> Iterator[Figure]:
-    """The end of a long run beside its beginning; songs of 2 s, because the less is heard, the more the rest shows."""
+    """The end of a long run beside its beginning; songs of 2 s: the less is classified, the more the rest shows."""
     times: list[float] = []
     memory: list[float] = []
     with TemporaryDirectory() as folder:
@@ -410,8 +412,8 @@ def resident_megabytes(pid: int) -> float:
 
 
 def second_run_time(description: Description, size: Size) -> Figure:
-    """A run over a library in which every song was heard before, from walking to deciding, beside its stats."""
-    from tagger.pipeline.predict import Heard
+    """A run over a library in which every song is cached, from walking to deciding, beside its stats."""
+    from tagger.pipeline.predict import Prediction
     from tagger.pipeline.run import tag_songs
     from tagger.pipeline.store import Method, Store, store_path
 
@@ -424,13 +426,13 @@ def second_run_time(description: Description, size: Size) -> Figure:
 
     with TemporaryDirectory() as folder, Store(store_path(folder), sys.exit) as store:
         method = Method(description.fingerprint, "fp32", OPTIONS.n_snippets, description.snippet_samples)
-        songs = [Path(folder, f"{number}.wav") for number in range(size.n_known)]
+        songs = [Path(folder, f"{number}.wav") for number in range(size.n_cached)]
         for number, song in enumerate(songs):
             make_song(song, seconds=0.1, rate=8_000, channels=1, signal="noise", seed=number)
             logits = np.zeros((5, len(description.head.genres)), np.float32)
-            store.remember(store.look(song), method, Heard(logits, (0.0,) * 5, 60.0, ""))
+            store.remember(store.look(song), method, Prediction(logits, (0.0,) * 5, 60.0, ""))
         known, stats = median_seconds(size.n_turns, run, lambda: [song.stat() for song in songs])
-    to_ms = 1e3 / size.n_known
+    to_ms = 1e3 / size.n_cached
     return Figure("a song known before", to_ms * known, "ms per song", "a stat", to_ms * stats)
 
 
@@ -505,8 +507,8 @@ def all_figures(
     yield from other_run_speeds(songs, starter, device, size)
     if full:
         yield from model_speeds(full, device, songs[:1], size)
-        heard = songs[: size.n_songs_full] if device == "cpu" else songs
-        yield from run_speeds(heard, full, device, size)
+        prediction = songs[: size.n_songs_full] if device == "cpu" else songs
+        yield from run_speeds(prediction, full, device, size)
         yield full_size_memory(songs[0], full)
     yield second_run_time(starter, size)
     yield from command_costs(songs, default_workers(device), size)

@@ -84,7 +84,7 @@ def test_other_models_are_measured_as_the_starter_is(tmp_path: Path) -> None:
     check_figures(figures, {name.format("other") for name in OF_A_MODEL})
 
 
-def test_a_script_that_hears_something_else_ends_the_benchmark(tmp_path: Path) -> None:
+def test_a_script_that_classifies_something_else_ends_the_benchmark(tmp_path: Path) -> None:
     description = describe(str(make_checkpoint(tmp_path / "model")))
     songs = make_songs(tmp_path / "songs", replace(QUICK, song_seconds=3))[:1]
     model = GenreModel.load(description, "cpu", "fp32")

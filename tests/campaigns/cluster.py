@@ -1,6 +1,6 @@
 """What a Ray cluster loses and costs: `make campaign-cluster`, or `python -m tests.campaigns.cluster --help`.
 
-Two nodes are emulated on this machine. The songs of a folder (by default synthesised ones) are heard in one process, on
+Two nodes are emulated on this machine. The songs of a folder (synthesised ones by default) are tagged in a process, on
 both nodes, and with a node taken away in mid-run; then the run is cut off by Ctrl-C and goes on. At last the engines
 run in turns, as a user runs them, and what Ray costs is told: of the whole run, of the part of it in which songs come
 (when all has started), and in seconds of processors, which say most on a machine that has other things to do.
@@ -59,8 +59,8 @@ def main() -> None:
 
 def lose_and_go_on(music: Path, work: Path) -> None:
     songs = [found for found in find_songs([str(music)]) if not found.problem]
-    expected = heard_here(songs, work)
-    print(f"{len(songs)} songs, heard in one process")
+    expected = classified_here(songs, work)
+    print(f"{len(songs)} songs, predicted in one process")
     with two_nodes() as cluster:
         check(songs, expected, work / "both")
         print("two nodes: the same decisions, each song once")
@@ -71,7 +71,7 @@ def lose_and_go_on(music: Path, work: Path) -> None:
 
 
 def synthesized(folder: Path) -> Path:
-    """Songs of half a minute, with some that cannot be heard."""
+    """Songs of half a minute, with some that cannot be decoded."""
     folder.mkdir()
     wave = synthesize("music", 140, 44_100, 2)
     for number in range(N_SONGS):
@@ -83,7 +83,7 @@ def synthesized(folder: Path) -> Path:
     return folder
 
 
-def heard_here(songs: list[Found], work: Path) -> dict[str, tuple]:
+def classified_here(songs: list[Found], work: Path) -> dict[str, tuple]:
     description = describe("starter")
     model = GenreModel.load(description, "cpu")
     with Store(store_path(work / "state"), print) as store:
@@ -144,10 +144,10 @@ def interrupted(music: Path, songs: list[Found], work: Path) -> None:
     assert process.wait(60) == 130, process.returncode
     n_done = len((work / "stopped.json").read_text().splitlines())
     done = subprocess.run([*arguments, "--json", "-"], env=environment, stdout=subprocess.PIPE, text=True)
-    n_known = done.stdout.count('"known": true')
-    assert n_known >= n_done > 0, (n_known, n_done)
+    n_cached = done.stdout.count('"known": true')
+    assert n_cached >= n_done > 0, (n_cached, n_done)
     check_rows(work / "stopped" / "genre-tag" / "results", songs)
-    print(f"{n_done} songs were done and {n_known} of {len(songs)} known to the second run;", end=" ")
+    print(f"{n_done} songs were done and {n_cached} of {len(songs)} known to the second run;", end=" ")
 
 
 def compare(music: Path, rounds: int, work: Path) -> None:

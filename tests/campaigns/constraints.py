@@ -1,4 +1,4 @@
-"""Makes constraints.txt anew: `make constraints`, or python -m tests.campaigns.constraints. For developers.
+"""Makes constraints.txt again: `make constraints`, or python -m tests.campaigns.constraints. For developers.
 
 A fresh environment gets the newest of everything that pyproject.toml allows and runs the tests. Only if they pass
 are its versions kept; else constraints.txt is as it was. A quarter of an hour and 7 GB.
@@ -33,7 +33,7 @@ WANTED = ".[dev,starter]"
 
 HEAD = """\
 # The version of every distribution that the tests ran with, on Python {python} and {system}: `make constraints` makes
-# this file anew. A pin that has a marker has no release for the other Pythons: there, pip takes the newest one that
+# this file again. A pin that has a marker has no release for the other Pythons: there, pip takes the newest one that
 # pyproject.toml allows, and the tests were not run with it.
 """
 

@@ -121,7 +121,7 @@ def fuzz(folder: Path, state: Path, n_songs: int, seed: int, names: list[str]) -
         new = song.read_bytes()
         if name not in UNDECODED and b"APETAGEX" not in new and b"LYRICSBEGIN" not in new:  # FFmpeg may decode those
             samples = _samples(data)
-            if samples[0]:  # else it would not even have been heard
+            if samples[0]:  # else it would not even have been classified
                 assert _samples(new) == samples, f"seed {seed}, {song.name}, made of {name}"
                 counts[song.suffix]["decoded"] += 1
     (run,) = list_runs(state)
@@ -142,7 +142,7 @@ def _samples(data: bytes) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Fuzz with the seeds from `--seed` on, and print what became of the songs of each kind."""
+    """Fuzz with the seeds from `--seed` on, and print the song's statuss of each kind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--songs", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)

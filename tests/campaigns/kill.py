@@ -39,12 +39,12 @@ from tests.support.tag_files import FILES, UNDECODED, build, decoded
 ROOT = Path(__file__).parents[2]
 N_SONGS = 300
 CHILD = "--child"
-LARGEST_BYTES = 120_000  # many small songs: much writing, little hearing
-START_SECONDS = 300  # to start, hear and record the first song on a busy machine
+LARGEST_BYTES = 120_000  # many small songs: much writing, little prediction
+START_SECONDS = 300  # to start, classify and record the first song on a busy machine
 
 
 def make_library(folder: Path) -> dict[Path, bytes]:
-    """N_SONGS songs of every kind that are heard and have no genre, and their bytes."""
+    """N_SONGS songs of every kind that are classified and have no genre, and their bytes."""
     names = []
     folder.mkdir()
     for name in FILES:
@@ -53,11 +53,11 @@ def make_library(folder: Path) -> dict[Path, bytes]:
             continue
         (probe := folder / name).write_bytes(data)
         try:
-            heard = not audio.decode(probe, n_snippets=1).unsure
+            prediction = not audio.decode(probe, n_snippets=1).unsure
         except audio.AudioError:
-            heard = False
+            prediction = False
         probe.unlink()
-        if heard:
+        if prediction:
             names.append(name)
     made = {}
     for number in range(N_SONGS):
@@ -139,7 +139,7 @@ def n_recorded(state: Path) -> int:
 
 
 def campaign(n_kills: int, seed: int, real: bool, scratch: Path) -> Counter[str]:
-    """Kill so many runs, and count what became of the songs."""
+    """Kill so many runs, and count the song's statuss."""
     rng = random.Random(seed)
     counts: Counter[str] = Counter()
     spread_seconds = 2.0 if real else 0.5
@@ -196,7 +196,7 @@ def campaign(n_kills: int, seed: int, real: bool, scratch: Path) -> Counter[str]
 
 
 def main() -> None:
-    """Run one series and print what became of the songs; exit 1 if one was damaged or lost."""
+    """Run one series and print the song's statuss; exit 1 if one was damaged or lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,6 +1,6 @@
 """The way of the embedded checkpoint, walked on a slice: `make campaign-starter OPTIONS='--teachers FOLDER'`.
 
-Fetches a few of the recordings, makes a few mixes and accompaniments, lets the teachers hear them, prepares, trains for
+Fetches a few of the recordings, makes a few mixes and accompaniments, has teachers label them, prepares, trains for
 one epoch and judges, each by the very commands of `make starter`; then tags a song with what came of it. Needs what
 these need: Debian's apt-get, openmpt123, mma, fluidsynth, and the weights of the teachers. Recordings of the split test
 lie in repositories, and are not fetched: what comes of it is judged by those of validate.

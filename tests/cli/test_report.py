@@ -33,10 +33,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_no_arguments_report_on_the_newest_run(genre_tag: Callable[..., Run], here: Path) -> None:
     newest = genre_tag("report")
     assert (newest.code, newest.err) == (0, "")
-    assert newest.out.startswith("How well runs/a hears\n")
+    assert newest.out.startswith("How well runs/a classifies\n")
     assert newest.out == genre_tag("report", "runs/a").out
     older = genre_tag("report", "runs/b")
-    assert older.out.startswith("How well runs/b hears\n") and older.out != newest.out
+    assert older.out.startswith("How well runs/b classifies\n") and older.out != newest.out
 
 
 def test_a_split_can_be_chosen(genre_tag: Callable[..., Run], here: Path) -> None:
@@ -70,7 +70,7 @@ def test_forms(genre_tag: Callable[..., Run], here: Path, how: str) -> None:
     assert json.loads(made("json"))["kind"] == "run"
     assert len(list(csv.DictReader(io.StringIO(made("csv"))))) == 200
     assert made("html").startswith("<!doctype html>")
-    assert made("text").startswith("How well runs/a hears\n")
+    assert made("text").startswith("How well runs/a classifies\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX only")

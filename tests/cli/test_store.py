@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tagger.models.description import describe
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.pipeline.store import Method, Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
@@ -43,26 +43,26 @@ def test_the_second_run_says_the_same_and_how_much_of_it_was_known(
     genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = genre_tag(music)
-    assert "known" not in first.err
+    assert "cached" not in first.err
     monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", no_model)
     second = genre_tag(music)
     assert second.out == first.out
-    assert "0 failed; 2 known from before; " in second.err
+    assert "0 failed; 2 cached; " in second.err
     assert "model fake on cpu" not in genre_tag("-v", music).err  # there is none to describe
 
 
 def test_records_say_what_was_known(genre_tag: Callable[..., Run], music: Path) -> None:
-    assert [record["known"] for record in genre_tag("--json", "-", music).records] == [False, False]
+    assert [record["cached"] for record in genre_tag("--json", "-", music).records] == [False, False]
     make_tone(music / "new.wav", "Blues")
-    assert [record["known"] for record in genre_tag("--json", "-", music).records] == [True, False, True]
+    assert [record["cached"] for record in genre_tag("--json", "-", music).records] == [True, False, True]
     assert [line.rsplit(",", 1)[1] for line in genre_tag("--csv", "-", music).out.splitlines()] == [
-        "known", "True", "True", "True",
+        "cached", "True", "True", "True",
     ]  # fmt: skip
 
 
-def test_reanalyze_hears_everything_again(genre_tag: Callable[..., Run], music: Path) -> None:
+def test_reanalyze_classifies_everything_again(genre_tag: Callable[..., Run], music: Path) -> None:
     genre_tag(music)
-    assert [record["known"] for record in genre_tag("--json", "-", "--reanalyze", music).records] == [False, False]
+    assert [record["cached"] for record in genre_tag("--json", "-", "--reanalyze", music).records] == [False, False]
 
 
 def test_a_song_that_failed_is_tried_again_when_asked(genre_tag: Callable[..., Run], music: Path) -> None:
@@ -70,13 +70,13 @@ def test_a_song_that_failed_is_tried_again_when_asked(genre_tag: Callable[..., R
     (music / "blues.flac").write_bytes(data[:200] + bytes(len(data) - 200))
     runs = [genre_tag("--json", "-", *options, music) for options in ([], [], ["--retry-failed"])]
     assert [run.code for run in runs] == [1, 1, 1]
-    assert [(run.records[0]["status"], run.records[0]["known"]) for run in runs] == [
+    assert [(run.records[0]["status"], run.records[0]["cached"]) for run in runs] == [
         ("failed", False), ("failed", True), ("failed", False),
     ]  # fmt: skip
-    assert runs[1].records[1]["known"]
+    assert runs[1].records[1]["cached"]
 
 
-def test_a_wrong_model_or_map_is_told_even_when_nothing_is_to_be_heard(
+def test_a_wrong_model_or_map_is_told_even_when_nothing_is_to_be_classified(
     genre_tag: Callable[..., Run], music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genre_tag("--write-tags", music)
@@ -113,13 +113,13 @@ def test_a_store_that_is_none_is_moved_aside_with_one_line(
     assert "the store" not in genre_tag(music).err
 
 
-def test_without_a_place_for_the_store_songs_are_heard_all_the_same(
+def test_without_a_place_for_the_store_songs_are_classified_all_the_same(
     genre_tag: Callable[..., Run], music: Path, nobody: Path
 ) -> None:
     (nobody / "state").write_text("a file where the folder should be")
     for _ in range(2):
         run = genre_tag(music)
-        assert run.code == 0 and "2 would be tagged" in run.err and "known" not in run.err
+        assert run.code == 0 and "2 would be tagged" in run.err and "cached" not in run.err
         assert run.err.count("going on without it") == 1
 
 
@@ -128,7 +128,7 @@ def test_without_a_place_for_the_store_songs_are_heard_all_the_same(
 
 def test_nothing_is_known_yet_and_nothing_is_made(genre_tag: Callable[..., Run], store: Path) -> None:
     run = genre_tag("store")
-    assert (run.code, run.out, run.err) == (0, "", f"Nothing is known yet: there is no {store}.\n")
+    assert (run.code, run.out, run.err) == (0, "", f"Nothing is cached yet: there is no {store}.\n")
     assert not store.exists()
 
 
@@ -138,7 +138,7 @@ def test_the_store_is_shown(genre_tag: Callable[..., Run], music: Path, store: P
     run = genre_tag("store")
     lines = run.out.splitlines()
     assert run.code == 0 and run.err == ""
-    assert lines[0].startswith(f"{store}: 0.") and lines[0].endswith("2 files, 2 songs, 0 that could not be heard")
+    assert lines[0].startswith(f"{store}: 0.") and lines[0].endswith("2 files, 2 songs, 0 that could not be decoded")
     assert sorted(line.split()[:4] for line in lines[2:]) == [
         ["fake@fake8.0", "fp32", "5", "2"],
         ["fake@fake8.0", "fp32", "all", "2"],
@@ -153,33 +153,35 @@ def test_files_that_are_gone_are_forgotten(genre_tag: Callable[..., Run], music:
     assert "1 file, 1 song, 0 that" in run.out
 
 
-def test_what_a_model_heard_is_forgotten(
+def test_what_a_model_classified_is_forgotten(
     genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other(FakeModel):
         name, fingerprint = "runs/mine", "0123456789"  # type: ignore[assignment]
 
-    def hear(model: FakeModel) -> None:
+    def predict(model: FakeModel) -> None:
         with monkeypatch.context() as patched:
             patched.setattr("tagger.models.description.describe", lambda _: model)
             patched.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: model)
             genre_tag(music)
 
     for word in ("runs/mine", "runs/mine@01234567"):
-        hear(FakeModel())
-        hear(Other())
+        predict(FakeModel())
+        predict(Other())
         assert "runs/mine@01234567" in genre_tag("store").out
         run = genre_tag("store", "--forget", word)
-        assert run.code == 0 and run.out.splitlines()[0] == "Hearings forgotten: 2"
+        assert run.code == 0 and run.out.splitlines()[0] == "Predictions forgotten: 2"
         assert "runs/mine" not in run.out and "fake@fake8.0" in run.out
-        assert genre_tag("--json", "-", music).records[0]["known"]
+        assert genre_tag("--json", "-", music).records[0]["cached"]
 
 
-def test_a_model_that_heard_nothing_cannot_be_forgotten(genre_tag: Callable[..., Run], music: Path) -> None:
+def test_a_model_that_classified_nothing_cannot_be_forgotten(genre_tag: Callable[..., Run], music: Path) -> None:
     genre_tag(music)
     run = genre_tag("store", "--forget", "fake", "--forget", "starter")
-    assert run.code == 2 and run.err == "genre-tag: 'starter' has heard nothing; those that have: fake@fake8.0\n"
-    assert genre_tag("--json", "-", music).records[0]["known"]
+    assert (
+        run.code == 2 and run.err == "genre-tag: 'starter' has no cached predictions; those that have: fake@fake8.0\n"
+    )
+    assert genre_tag("--json", "-", music).records[0]["cached"]
 
 
 def test_a_store_that_cannot_be_used_is_exit_code_3(genre_tag: Callable[..., Run], music: Path, store: Path) -> None:
@@ -253,7 +255,7 @@ def test_a_run_that_is_killed_is_continued_where_it_was(dozen: Path, options: li
         assert running.returncode == -signal.SIGKILL and "Traceback" not in err
         lines += [line + "\n" for line in rest.split("\n")[:-1]]  # whole ones
         records = [json.loads(line) for line in lines]
-        assert not [r["path"] for r in records if r["path"] in done and not (r["known"] or r["status"] == "kept")]
+        assert not [r["path"] for r in records if r["path"] in done and not (r["cached"] or r["status"] == "kept")]
         done = [record["path"] for record in records]
     last = child("--json", "-", *options, dozen)
     out, err = last.communicate(timeout=60)
@@ -261,11 +263,11 @@ def test_a_run_that_is_killed_is_continued_where_it_was(dozen: Path, options: li
     records = [json.loads(line) for line in out.splitlines()]
     assert len(records) == 12 and 7 <= len(done) < 12
     for number, record in enumerate(records):
-        if record["path"] in done:  # told before the kill: not heard again
-            assert record["known"] or record["status"] == "kept"
+        if record["path"] in done:  # told before the kill: not classified again
+            assert record["cached"] or record["status"] == "kept"
         if record["status"] != "kept":
             assert record["new"] == [("Blues", "Classical", "Rock")[number % 3]]
-    assert sum(record["known"] or record["status"] == "kept" for record in records) <= len(done) + 2
+    assert sum(record["cached"] or record["status"] == "kept" for record in records) <= len(done) + 2
     if options:
         assert all(tags.read_genres(path) for path in dozen.iterdir())
         for told in list_runs():  # and every byte can be had back
@@ -296,7 +298,7 @@ def test_a_run_in_which_all_is_known_loads_no_torch(music: Path) -> None:
     with Store(store_path(), pytest.fail) as store:
         for path in music.iterdir():
             logits = np.eye(1, len(starter.head.genres), 1, dtype=np.float32)
-            store.remember(store.look(path), method, Heard(logits, (0.0,), 10.0, ""))
+            store.remember(store.look(path), method, Prediction(logits, (0.0,), 10.0, ""))
     code = (
         "import sys; from tagger.cli.main import main\n"
         "try: main(['--min-confidence', '0', sys.argv[1]])\n"
@@ -313,4 +315,4 @@ def test_a_moved_library_is_known_in_a_fresh_process(dozen: Path) -> None:
     assert len(first.communicate(timeout=60)[0].splitlines()) == 12
     shutil.move(dozen, dozen.with_name("moved"))
     again = child("--json", "-", dozen.with_name("moved"))
-    assert all(json.loads(line)["known"] for line in again.communicate(timeout=60)[0].splitlines())
+    assert all(json.loads(line)["cached"] for line in again.communicate(timeout=60)[0].splitlines())

@@ -264,7 +264,7 @@ def test_a_model_that_gives_up_ends_the_run_with_its_reason(
         batch_size = 1
 
         def logits(self, waveforms: object) -> object:  # type: ignore[override]
-            if self.n_heard:
+            if self.n_classified:
                 raise ModelError("fake", "a snippet does not fit into the memory of cuda")
             return super().logits(waveforms)  # type: ignore[arg-type]
 
@@ -289,7 +289,7 @@ def test_ctrl_c_keeps_what_is_done(genre_tag: Callable[..., Run], music: Path, m
         batch_size = 1
 
         def logits(self, waveforms: object) -> object:  # type: ignore[override]
-            if self.n_heard:
+            if self.n_classified:
                 raise KeyboardInterrupt
             return super().logits(waveforms)  # type: ignore[arg-type]
 
@@ -307,7 +307,7 @@ def test_ctrl_c_keeps_what_is_done(genre_tag: Callable[..., Run], music: Path, m
 def test_json_on_stdout_is_nothing_but_json(genre_tag: Callable[..., Run], music: Path) -> None:
     (music / "bad\x1b[31m\n.mp3").touch()
     run = genre_tag("--json", "-", music)
-    assert [record["heard"] for record in run.records] == [None, "Blues", "Rock"]
+    assert [record["predicted"] for record in run.records] == [None, "Blues", "Rock"]
     assert "bad\\x1b[31m\\n.mp3: empty file" in run.err
 
 
@@ -520,7 +520,7 @@ SETTINGS = {
     "snippets": "all", "aggregate": "vote", "max-genres": "4", "min-confidence": "0.25", "map": "my.map",
     "exclude": "*.wav", "limit": "7", "json": "out.jsonl", "csv": "out.csv", "time-limit": "9",
     "preserve-mtime": "true", "hardlinks": "break", "separator": "/",
-    "id3v23-multi": "first", "engine": "ray", "ray-address": "auto", "results": "heard",
+    "id3v23-multi": "first", "engine": "ray", "ray-address": "auto", "results": "predicted",
 }  # fmt: skip
 FOR_RAY = ("engine", "ray-address", "results")
 
@@ -691,7 +691,7 @@ def process(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
     )  # type: ignore[call-overload]  # fmt: skip
 
 
-def test_the_embedded_model_hears_real_files_in_a_fresh_process(music: Path) -> None:
+def test_the_embedded_model_classifies_real_files_in_a_fresh_process(music: Path) -> None:
     done = process("--json", "-", "--min-confidence", "0", "--write-tags", music)
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
@@ -699,7 +699,7 @@ def test_the_embedded_model_hears_real_files_in_a_fresh_process(music: Path) -> 
     assert all(record["written"] and record["scale"] == "calibrated" for record in records)
     for record in records:
         assert abs(sum(record["scores"].values()) - 1) < 0.01
-        assert tags.read_genres(Path(record["path"])) == (record["heard"],)
+        assert tags.read_genres(Path(record["path"])) == (record["predicted"],)
 
 
 def test_ctrl_c_stops_a_real_run_within_seconds(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tagger.audio.library import Found
 from tagger.cli.terminal import Screen, outcome, print_contents
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.run import SongResult
-from tagger.pipeline.store import Contents, Hearings, Method
+from tagger.pipeline.store import Contents, Method, MethodUse
 from tagger.text import printable
 
 JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")
@@ -41,9 +41,9 @@ def test_printable_spells_out_what_a_terminal_would_obey(hostile: str, shown: st
     [
         (SongResult(Path("a"), "tagged", (), ("Jazz",), JAZZ), "– → Jazz (0.91)"),
         (SongResult(Path("a"), "tagged", ("Pop",), ("Pop", "Jazz"), JAZZ), "Pop → Pop; Jazz (0.91)"),
-        (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ), "Pop  kept (heard Jazz 0.91)"),
+        (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ), "Pop  kept (predicted Jazz 0.91)"),
         (SongResult(Path("a"), "kept", ("Pop",), ("Pop",)), "Pop  kept"),
-        (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ, "why"), "Pop  kept (heard Jazz 0.91): why"),
+        (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ, "why"), "Pop  kept (predicted Jazz 0.91): why"),
         (SongResult(Path("a"), "tagged", (), ("Jazz",), JAZZ, "why \x1b[2J"), "– → Jazz (0.91): why \\x1b[2J"),
         (SongResult(Path("a"), "unsure", decision=unsure("silent"), reason="silent"), "unsure: silent"),
         (SongResult(Path("a"), "failed", reason="bad \x1b[2J"), "failed: bad \\x1b[2J"),
@@ -101,9 +101,9 @@ def test_summary_counts_every_status_and_says_that_nothing_was_written(capsys: p
 
 
 def test_summary_tells_how_many_were_known(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "known" not in shown(RESULTS, capsys)[2]
-    known = [replace(result, known=True) for result in RESULTS]
-    assert "1 failed; 3 known from before; " in shown(known, capsys)[2]
+    assert "cached" not in shown(RESULTS, capsys)[2]
+    known = [replace(result, cached=True) for result in RESULTS]
+    assert "1 failed; 3 cached; " in shown(known, capsys)[2]
 
 
 def test_long_and_wide_names_line_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,10 +135,10 @@ def test_the_time_that_is_left_is_told_by_the_songs_of_late(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("tagger.cli.terminal.time.monotonic", lambda: now)
-    songs = [replace(RESULTS[0], path=Path(f"/m/{number}.mp3"), known=number < 9000) for number in range(9100)]
+    songs = [replace(RESULTS[0], path=Path(f"/m/{number}.mp3"), cached=number < 9000) for number in range(9100)]
     with Screen([Found(song.path) for song in songs], rows=False, progress=True, verbose=False, write_tags=False) as s:
         for song in songs:
-            now += 0.0001 if song.known else 1.0
+            now += 0.0001 if song.cached else 1.0
             s.show(song)
     lines = [line for line in capsys.readouterr().err.splitlines() if "songs/s" in line]
     assert len(lines) == 10
@@ -169,15 +169,15 @@ def test_what_is_told_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "the store /a\\x1b[31m/x is damaged\n"
 
 
-def contents(*hearings: Hearings) -> Contents:
-    return Contents(Path("/s/store\x1b.sqlite3"), 24_123_456, 12, 11, 1, hearings)
+def contents(*predictions: MethodUse) -> Contents:
+    return Contents(Path("/s/store\x1b.sqlite3"), 24_123_456, 12, 11, 1, predictions)
 
 
 def test_the_contents_of_a_store_are_a_line_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     method = Method("0123456789abcdef", "bf16", None, 160_000, name="my\x1b[31mmodel")
-    print_contents(contents(Hearings(method, 11, "2030-01-31")))
+    print_contents(contents(MethodUse(method, 11, "2030-01-31")))
     out = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert out[0] == "/s/store\\x1b.sqlite3: 24.1 MB, 12 files, 11 songs, 1 that could not be heard"
+    assert out[0] == "/s/store\\x1b.sqlite3: 24.1 MB, 12 files, 11 songs, 1 that could not be decoded"
     assert out[1].split() == ["model", "precision", "snippets", "songs", "last", "used"]
     assert out[2].split() == ["my\\x1b[31mmodel@01234567", "bf16", "all", "11", "2030-01-31"]
     print_contents(contents())

@@ -1,4 +1,4 @@
-"""Songs heard on a Ray cluster: as in one process, each once, whatever dies on the way."""
+"""Songs classified on a Ray cluster: as in one process, each once, whatever dies on the way."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ from tagger.audio.workers import Worker  # noqa: E402
 from tagger.cluster.engine import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
 from tagger.cluster.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.cluster.results import Results  # noqa: E402
-from tagger.cluster.stages import Answer, Hearer, OnTheWay, Plan, _call, finish, listen, load_model_here  # noqa: E402
+from tagger.cluster.stages import Answer, Plan, Predictor, WorkItem, _call, decode_part, finish, load_model_here  # noqa: E402
 from tagger.errors import ClusterError, JournalError, ModelError, OutputError  # noqa: E402
 from tagger.models.description import describe  # noqa: E402
 from tagger.models.genre_model import GenreModel  # noqa: E402
@@ -93,11 +93,11 @@ def in_one_process() -> Iterator[None]:
         stack.callback(worker.close)
         return worker
 
-    def streamed(songs: list[OnTheWay], plan: Plan) -> Iterator[bytes]:
-        hearer = Hearer(plan, load_now=False)
+    def streamed(songs: list[WorkItem], plan: Plan) -> Iterator[bytes]:
+        predictor = Predictor(plan, load_now=False)
         for first in range(0, len(songs), 5):
-            (heard,) = hearer.hear([listen(pickle.dumps(songs[first : first + 5]), plan)])
-            yield finish(heard, plan)
+            (prediction,) = predictor.predict([decode_part(pickle.dumps(songs[first : first + 5]), plan)])
+            yield finish(prediction, plan)
 
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr("tagger.cluster.stages._decoder", decoder)
@@ -108,7 +108,7 @@ def in_one_process() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve songs that FakeModel hears as their names say."""
+    """Twelve songs that FakeModel classifies as their names say."""
     folder = tmp_path_factory.mktemp("tones")
     for genre, suffix in (("Blues", ".flac"), ("Classical", ".mp3"), ("Rock", ".ogg")):
         for number, seconds in enumerate((11.0, 12.0, 13.0, 14.0)):
@@ -184,7 +184,7 @@ def test_the_same_songs_give_the_same_decisions(tmp_path: Path) -> None:
         else:
             assert got.reason == expected.reason
     best = {each.decision.ranking[0][0] for each in here.values() if each.decision and each.decision.ranking}
-    assert len(best) > 3  # else they would be equal whatever is heard
+    assert len(best) > 3  # else they would be equal whatever is classified
     written = {row["path"]: row for row in rows(tmp_path / "results")}
     assert written.keys() == {str(found.path) for found in songs}
     row = written[str(folder / "000.flac")]
@@ -193,18 +193,18 @@ def test_the_same_songs_give_the_same_decisions(tmp_path: Path) -> None:
     assert written[str(folder / "text.mp3")]["error"] and written[str(folder / "text.mp3")]["logits"] is None
 
 
-# --- once heard
+# --- once classified
 
 
 @pytest.mark.usefixtures("one_process")
-def test_a_rerun_hears_only_what_is_not_done(music: Path, tmp_path: Path) -> None:
+def test_a_rerun_classifies_only_what_is_not_done(music: Path, tmp_path: Path) -> None:
     songs, results = list(find_songs([str(music)])), tmp_path / "results"
     first = run(songs[:5], plan_of(), results)
-    assert not any(each.known for each in first.values())
+    assert not any(each.cached for each in first.values())
     both = run(songs, plan_of(), results)
-    assert {name for name, each in both.items() if each.known} == first.keys()
+    assert {name for name, each in both.items() if each.cached} == first.keys()
     again = run(songs, plan_of(no_model), results)
-    assert all(each.known for each in again.values())
+    assert all(each.cached for each in again.values())
     assert {name: each.decision for name, each in again.items()} == {
         name: replace(each.decision, needed=())
         for name, each in both.items()  # type: ignore[type-var]
@@ -213,13 +213,13 @@ def test_a_rerun_hears_only_what_is_not_done(music: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("one_process")
-def test_a_changed_file_is_heard_again_and_a_touched_one_is_not(music: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_classified_again_and_a_touched_one_is_not(music: Path, tmp_path: Path) -> None:
     songs, results = list(find_songs([str(music)])), tmp_path / "results"
     run(songs, plan_of(), results)
     os.utime(music / "Blues0.flac", ns=(1, 1))
     make_tone(music / "Blues1.flac", "Rock", 12.0)
     answers = run(songs, plan_of(), results)
-    assert {name for name, each in answers.items() if not each.known} == {"Blues1.flac"}
+    assert {name for name, each in answers.items() if not each.cached} == {"Blues1.flac"}
     assert answers["Blues1.flac"].new == ("Rock",)
     assert len(rows(results)) == 12
     by_path = {row["path"]: row["genres"] for row in rows(results)}
@@ -232,7 +232,7 @@ def test_other_options_decide_again_without_the_model(music: Path, tmp_path: Pat
     run(songs, plan_of(), results)
     answers = run(songs, plan_of(no_model, names={"Rock": "Beat"}), results)
     assert {each.new for each in answers.values()} == {("Blues",), ("Classical",), ("Beat",)}
-    assert all(each.known for each in answers.values())
+    assert all(each.cached for each in answers.values())
     assert sorted(row["genres"][0] for row in rows(results)) == ["Beat"] * 4 + ["Blues"] * 4 + ["Classical"] * 4
 
 
@@ -246,8 +246,8 @@ def test_failures_that_last_are_retried_when_asked_for(tmp_path: Path) -> None:
     assert {each.status for each in first.values()} == {"failed"}
     make_tone(tmp_path / "gone.mp3", "Rock")
     second = run(songs, plan_of(), results)
-    assert second["broken.flac"].known and second["gone.mp3"].new == ("Rock",)
-    assert not run(songs, plan_of(retry_failed=True), results)["broken.flac"].known
+    assert second["broken.flac"].cached and second["gone.mp3"].new == ("Rock",)
+    assert not run(songs, plan_of(retry_failed=True), results)["broken.flac"].cached
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_killed_workers_lose_no_song_and_a_file_that_kills_its_decoder_fails_alo
 
 
 def kill_workers() -> int:
-    """SIGKILL every process of Ray that decodes, hears or writes; their number."""
+    """SIGKILL every process of Ray that decodes, classifies or writes; their number."""
     killed = 0
     for process in psutil.Process().children(recursive=True):
         name = " ".join(process.cmdline())
@@ -358,7 +358,7 @@ def kill_workers() -> int:
 def test_a_cluster_that_is_too_small_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 1.0})
     with pytest.raises(ClusterError, match="too few cores"):
-        next(_streamed([OnTheWay(Path("a.mp3"))], plan_of()))
+        next(_streamed([WorkItem(Path("a.mp3"))], plan_of()))
 
 
 # --- writing
@@ -419,9 +419,9 @@ def test_what_lies_behind_a_uri_is_analysed_and_not_written(music: Path, tmp_pat
     assert answers["foo://a.mp3"].reason == "cannot be fetched: Protocol not known: foo"
     assert answers["Blues0.flac"].written
     again = run(songs[:1], replace(plan, load_model=no_model), tmp_path / "results")
-    assert [each.known for each in again.values()] == [True]
-    anew = run(songs[:1], plan_of(no_model, names={"Rock": "Beat"}), tmp_path / "results")
-    assert [each.reason.split()[0] for each in anew.values()] == ["Beat"]
+    assert [each.cached for each in again.values()] == [True]
+    again = run(songs[:1], plan_of(no_model, names={"Rock": "Beat"}), tmp_path / "results")
+    assert [each.reason.split()[0] for each in again.values()] == ["Beat"]
 
 
 def test_manifests_playlists_and_folders_of_uris(music: Path, tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ def originals() -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def fingerprints(originals: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
     folder = tmp_path_factory.mktemp("originals")
-    return [heard(folder / f"{i}.flac", each) for i, each in enumerate(originals)]
+    return [prediction(folder / f"{i}.flac", each) for i, each in enumerate(originals)]
 
 
-def heard(path: Path, samples: np.ndarray, **how: object) -> np.ndarray:
+def prediction(path: Path, samples: np.ndarray, **how: object) -> np.ndarray:
     return fingerprint(decode_song(make_song(path, rate=RATE, signal=samples, **how)))  # type: ignore[arg-type]
 
 
@@ -54,7 +54,7 @@ def test_a_copy_is_found(
     suffix: str, bit_rate: int | None, gain: float, cut_seconds: float,
 ) -> None:  # fmt: skip
     original = originals[2][:, round(cut_seconds * RATE) :] * np.float32(gain)
-    copy = heard(tmp_path / f"copy{suffix}", original, bit_rate=bit_rate)
+    copy = prediction(tmp_path / f"copy{suffix}", original, bit_rate=bit_rate)
     found = find_duplicates([*fingerprints, copy])
     assert [(each.first, each.second) for each in found] == [(2, N_SONGS)]
     assert found[0].errors < 0.2
@@ -66,13 +66,13 @@ def test_a_passage_in_common_is_enough(
     """Twelve seconds of one song within another: a sample, a medley, an excerpt."""
     medley = originals[4].copy()
     medley[:, 2 * RATE : 14 * RATE] = originals[1][:, 5 * RATE : 17 * RATE]
-    assert pairs([*fingerprints, heard(tmp_path / "medley.flac", medley)]) >= {(1, N_SONGS)}
+    assert pairs([*fingerprints, prediction(tmp_path / "medley.flac", medley)]) >= {(1, N_SONGS)}
     assert pairs([fingerprints[1], fingerprints[1][: round(4 * FRAMES_PER_SECOND)]]) == set()  # too little to tell
 
 
 def test_silence_in_common_is_nothing_in_common(tmp_path: Path, originals: list[np.ndarray]) -> None:
     silence = np.zeros((2, 15 * RATE), np.float32)
-    found = [heard(tmp_path / f"{i}.flac", np.concatenate([silence, originals[i]], axis=1)) for i in (0, 1)]
+    found = [prediction(tmp_path / f"{i}.flac", np.concatenate([silence, originals[i]], axis=1)) for i in (0, 1)]
     assert all((each[: round(14 * FRAMES_PER_SECOND)] == 0).all() for each in found)
     assert pairs(found) == set()
 

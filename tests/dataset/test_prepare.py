@@ -55,7 +55,7 @@ def nothing_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("a song was decoded again")
 
-    monkeypatch.setattr(waveforms.Shelf, "add", fail)
+    monkeypatch.setattr(waveforms.WaveformStore, "add", fail)
 
 
 def rows(prepared: Prepared, split: str | None = None) -> list[dict]:
@@ -71,17 +71,17 @@ def songs(folder: Path) -> dict[str, str]:
 # What is in it
 
 
-def test_snippets_lie_where_the_product_hears_them(dataset: Path) -> None:
+def test_snippets_lie_where_the_product_classifies_them(dataset: Path) -> None:
     prepared = load_prepared(dataset)
     by_path: dict[str, list[dict]] = {}
     for row in rows(prepared):
         by_path.setdefault(row["path"], []).append(row)
     assert len(by_path) == 14
     for path, its_rows in by_path.items():
-        heard = decode(path, 5)
+        prediction = decode(path, 5)
         # An MP3 says itself how long it is, to some ms.
-        assert [row["start_seconds"] for row in its_rows] == pytest.approx(heard.starts_seconds, abs=0.05)
-        for row, waveform in zip(its_rows, heard.waveforms, strict=True):
+        assert [row["start_seconds"] for row in its_rows] == pytest.approx(prediction.starts_seconds, abs=0.05)
+        for row, waveform in zip(its_rows, prediction.waveforms, strict=True):
             place = [row[name] for name in ("shard", "first", "song_first", "song_samples")]
             kept = prepared.waveforms.snippet(*place, 160_000)
             assert row["first"] == row["song_first"] + round(row["start_seconds"] * SAMPLE_RATE)
@@ -132,7 +132,7 @@ def test_the_record_counts_what_is_there(dataset: Path) -> None:
     assert record.fingerprint == prepared.fingerprint
 
 
-def test_songs_that_cannot_be_heard_are_named(dataset: Path, library: Path) -> None:
+def test_songs_that_cannot_be_decoded_are_named(dataset: Path, library: Path) -> None:
     left_out = {str(Path(path).relative_to(library)): why for path, why in read_record(dataset).left_out.items()}
     broken = left_out.pop("jazz/broken.mp3")
     assert broken.startswith(("cannot be decoded", "no audio"))
@@ -300,7 +300,7 @@ def test_features_go_on_where_a_run_died(
     part = copy / "features" / f"train.{prepared.fingerprint[:16]}.part"
     (copy / "features" / "train.f16").rename(part)
     with part.open("r+b") as file:
-        file.write(bytes(8))  # what is there is believed, so that this tells whether it was made anew
+        file.write(bytes(8))  # what is there is believed, so that this tells whether it was made again
         file.truncate(9 * n_bytes + 99)
     (copy / "features" / "train.0123456789abcdef.part").write_bytes(b"of another dataset")
     make_dataset(library, copy, cache_features=True)
@@ -336,9 +336,11 @@ def test_killed_at_any_time_it_goes_on_and_ends_the_same(library: Path, dataset:
         load_prepared(folder)
     kept = (folder / "waveforms" / "00000.i16").stat().st_ino
     decoded: list[str] = []
-    add = waveforms.Shelf.add
+    add = waveforms.WaveformStore.add
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(waveforms.Shelf, "add", lambda self, song, _: (decoded.append(song), add(self, song, _))[1])
+        patch.setattr(
+            waveforms.WaveformStore, "add", lambda self, song, _: (decoded.append(song), add(self, song, _))[1]
+        )
         make_dataset(library, folder)
     assert len(decoded) == 15 - n_kept  # with the silent one
     assert (folder / "waveforms" / "00000.i16").stat().st_ino == kept
@@ -364,7 +366,7 @@ def test_a_finished_dataset_is_left_as_it_is(copy: Path, library: Path, nothing_
 def test_other_options_need_to_be_forced(copy: Path, library: Path, nothing_decoded: None) -> None:
     before = contents(copy)
     with pytest.raises(
-        DatasetError, match=r"other options \(snippets 5, now 3; seed 0, now 7\). --force makes it anew"
+        DatasetError, match=r"other options \(snippets 5, now 3; seed 0, now 7\). --force makes it again"
     ):
         make_dataset(library, copy, seed=7, n_snippets=3)
     assert contents(copy) == before
@@ -408,11 +410,13 @@ def test_songs_that_came_since_need_to_be_forced_and_are_all_that_is_decoded(
     music = Path(shutil.copytree(library, tmp_path / "music"))
     make_dataset(music, copy, force=True)
     add_song(music / "jazz" / "new.flac", 12, 77, "New", "Jazz")
-    with pytest.raises(DatasetError, match=r"before songs or their tags changed. --force makes it anew"):
+    with pytest.raises(DatasetError, match=r"before songs or their tags changed. --force makes it again"):
         make_dataset(music, copy)
     added: list[str] = []
-    add = waveforms.Shelf.add
-    monkeypatch.setattr(waveforms.Shelf, "add", lambda self, song, _: (added.append(song), add(self, song, _))[1])
+    add = waveforms.WaveformStore.add
+    monkeypatch.setattr(
+        waveforms.WaveformStore, "add", lambda self, song, _: (added.append(song), add(self, song, _))[1]
+    )
     make_dataset(music, copy, force=True)
     assert len(added) == 1 and "jazz/new.flac" in songs(copy)
 
@@ -514,7 +518,7 @@ def test_a_disk_that_is_too_small_is_told_beforehand(
 def test_a_damaged_record_is_replaced_if_asked_for(copy: Path, library: Path, nothing_decoded: None) -> None:
     whole = contents(copy)
     (copy / RECORD).write_text("{")
-    with pytest.raises(DatasetError, match="damaged; genre-tag prepare --force writes it anew"):
+    with pytest.raises(DatasetError, match="damaged; genre-tag prepare --force writes it again"):
         make_dataset(library, copy)
     make_dataset(library, copy, force=True)
     assert contents(copy) == whole

@@ -9,7 +9,7 @@ import pytest
 from tagger.audio.decode import decode_song
 from tests.support.songs import make_song
 from training.dataset import waveforms
-from training.dataset.waveforms import Recording, Shelf, Waveforms, decode_songs, is_shelf, record
+from training.dataset.waveforms import Recording, Waveforms, WaveformStore, decode_songs, is_waveform_store, record
 from training.errors import DatasetError
 
 LENGTHS = {"a": 700, "b": 400, "c": 1500, "d": 100, "e": 100}
@@ -22,10 +22,10 @@ def recording(song: str) -> Recording:
 
 
 def fill(folder: Path, songs: str = "abcde") -> None:
-    with Shelf(folder) as shelf:
+    with WaveformStore(folder) as store:
         for song in songs:
-            if song not in shelf.places:
-                shelf.add(song, recording(song))
+            if song not in store.places:
+                store.add(song, recording(song))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -33,10 +33,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def check(folder: Path, songs: str) -> None:
-    with Shelf(folder) as shelf:
-        assert "".join(shelf.places) == songs
-        fingerprints = shelf.fingerprints(songs)
-        places = shelf.places
+    with WaveformStore(folder) as store:
+        assert "".join(store.places) == songs
+        fingerprints = store.fingerprints(songs)
+        places = store.places
     for song, found in zip(songs, fingerprints, strict=True):
         assert np.array_equal(found, recording(song).fingerprint)
         place = places[song]
@@ -56,17 +56,17 @@ def test_songs_are_found_again(tmp_path: Path) -> None:
 
 def test_a_shard_holds_whole_songs_up_to_its_size(tmp_path: Path) -> None:
     fill(tmp_path)
-    with Shelf(tmp_path) as shelf:
-        places = [(place.shard, place.first) for place in shelf.places.values()]
+    with WaveformStore(tmp_path) as store:
+        places = [(place.shard, place.first) for place in store.places.values()]
     assert places == [(0, 0), (1, 0), (2, 0), (3, 0), (3, 100)]  # c is larger than a shard
     assert len(contents(tmp_path)) == 4 + 2
 
 
 def test_a_shelf_that_is_empty(tmp_path: Path) -> None:
-    assert not is_shelf(tmp_path)
-    with Shelf(tmp_path / "new") as shelf:
-        assert shelf.places == {} and shelf.fingerprints([]) == []
-    assert is_shelf(tmp_path / "new")
+    assert not is_waveform_store(tmp_path)
+    with WaveformStore(tmp_path / "new") as store:
+        assert store.places == {} and store.fingerprints([]) == []
+    assert is_waveform_store(tmp_path / "new")
 
 
 def spoil_index(folder: Path, n_bytes: int) -> None:
@@ -107,7 +107,11 @@ def test_after_a_death_at_any_time_the_result_is_the_same(tmp_path: Path, death:
 
 
 def test_two_runs_do_not_add_at_once(tmp_path: Path) -> None:
-    with Shelf(tmp_path), pytest.raises(DatasetError, match="another run is preparing it"), Shelf(tmp_path):
+    with (
+        WaveformStore(tmp_path),
+        pytest.raises(DatasetError, match="another run is preparing it"),
+        WaveformStore(tmp_path),
+    ):
         pass
     fill(tmp_path)
 
@@ -117,7 +121,7 @@ def test_waveforms_of_another_version_are_left_alone(tmp_path: Path) -> None:
     index = tmp_path / "waveforms" / "index.jsonl"
     index.write_bytes(index.read_bytes().replace(b'"version": 1', b'"version": 2', 1))
     before = contents(tmp_path)
-    with pytest.raises(DatasetError, match="another version"), Shelf(tmp_path):
+    with pytest.raises(DatasetError, match="another version"), WaveformStore(tmp_path):
         pass
     assert contents(tmp_path) == before
 
@@ -133,11 +137,11 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, monkeypatch: 
     fill(tmp_path, "ab")
     with (
         pytest.raises(DatasetError, match="No space left on device; the same command resumes"),
-        Shelf(tmp_path) as shelf,
+        WaveformStore(tmp_path) as store,
     ):
-        shelf._samples.close()
-        shelf._samples = Full()  # type: ignore[assignment]
-        shelf.add("d", recording("d"))
+        store._samples.close()
+        store._samples = Full()  # type: ignore[assignment]
+        store.add("d", recording("d"))
     fill(tmp_path)
     check(tmp_path, "abcde")
 
@@ -163,7 +167,7 @@ def test_a_song_shorter_than_a_snippet_is_repeated(tmp_path: Path) -> None:
 # Decoding
 
 
-def test_what_is_kept_is_what_is_heard(tmp_path: Path) -> None:
+def test_what_is_kept_is_what_is_classified(tmp_path: Path) -> None:
     path = make_song(tmp_path / "song.mp3", 3)
     kept = record(path)
     assert kept.waveform.dtype == np.int16
@@ -182,8 +186,8 @@ def test_songs_that_fail_are_told_and_the_others_kept_in_order(tmp_path: Path) -
     paths = {name: make_song(tmp_path / f"{name}.wav", 0.5 if name == "b" else 2, rate=16_000) for name in "abc"}
     (tmp_path / "d.wav").write_bytes(b"no song")
     paths["d"] = tmp_path / "d.wav"
-    with Shelf(tmp_path / "out") as shelf:
-        failed = decode_songs(shelf, paths, n_workers=2)
-        assert list(shelf.places) == ["a", "c"]
+    with WaveformStore(tmp_path / "out") as store:
+        failed = decode_songs(store, paths, n_workers=2)
+        assert list(store.places) == ["a", "c"]
         assert set(failed) == {"b", "d"} and failed["b"] == "shorter than 1 s"
-        assert shelf.places["c"].n_samples == 32_000
+        assert store.places["c"].n_samples == 32_000

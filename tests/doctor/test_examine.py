@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_written(nobody: Path) -> None:
     (nobody / "state").write_text("in the way")
     (journal,), (store,) = doctor.journal(), doctor.store()
     assert journal.state == "problem" and "no genre is written without a record of it" in journal.says
-    assert store.state == "warning" and "every run hears every song anew" in store.says
+    assert store.state == "warning" and "every run classifies every song again" in store.says
     assert str(nobody / "state") in journal.says and "XDG_STATE_HOME" in journal.remedy
 
 
@@ -380,7 +380,7 @@ def test_all_is_well(
     assert not (nobody / "state").exists()
 
 
-def test_without_the_speed_test_nothing_is_heard(
+def test_without_the_speed_test_nothing_is_classified(
     genre_tag: Callable[..., Run], music: Path, machine_is_well: None, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: pytest.fail("loaded"))
@@ -392,7 +392,7 @@ def test_without_the_speed_test_nothing_is_heard(
     assert "warning  library       there are no songs\n" in genre_tag("doctor", "--no-speed", music).out
 
 
-def test_without_a_library_the_bundled_clips_are_heard(
+def test_without_a_library_the_bundled_clips_are_classified(
     genre_tag: Callable[..., Run], machine_is_well: None, quick: None, hub: Path
 ) -> None:
     run = genre_tag("doctor")
@@ -405,16 +405,18 @@ def test_a_library_that_is_not_there(genre_tag: Callable[..., Run], machine_is_w
     assert run.out.endswith("1 problem.\n")
 
 
-def test_songs_that_cannot_be_heard(
+def test_songs_that_cannot_be_decoded(
     genre_tag: Callable[..., Run], music: Path, machine_is_well: None, hub: Path, quick: None
 ) -> None:
     (music / "rock.mp3").write_bytes(b"no music" * 1000)
     run = genre_tag("doctor", music)
-    assert run.code == 0 and re.search(r"warning  speed +\d of \d songs cannot be heard, the first because: ", run.out)
+    assert run.code == 0 and re.search(
+        r"warning  speed +\d of \d songs cannot be decoded, the first because: ", run.out
+    )
     assert "songs/s" in run.out
     (music / "blues.flac").unlink()
     run = genre_tag("doctor", music)
-    assert run.code == 1 and re.search(r"problem  speed +(\d+) of \1 songs cannot be heard", run.out)
+    assert run.code == 1 and re.search(r"problem  speed +(\d+) of \1 songs cannot be decoded", run.out)
     assert "songs/s" not in run.out
 
 
@@ -435,13 +437,13 @@ def test_a_model_that_cannot_be_loaded(
         (
             "device = 'tpu'",
             {},
-            "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'. (from the settings file)\n{indent}→ mend it in {file}",
+            "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'. (from the settings file)\n{indent}→ fix it in {file}",
         ),
         ("min-confidence = 50", {}, "did you mean 0.5? (from the settings file)"),
         (
             "",
             {"GENRE_TAG_MODEL": "starter", "GENRE_TAG_SNIPPETS": "few"},
-            "nor 'all' nor 'auto'. (from the environment)\n{indent}→ mend GENRE_TAG_SNIPPETS",
+            "nor 'all' nor 'auto'. (from the environment)\n{indent}→ fix GENRE_TAG_SNIPPETS",
         ),
         ("modle = 'starter'", {}, "unknown setting 'modle'"),
         ("= [", {}, "not valid TOML"),
@@ -480,10 +482,10 @@ def test_what_is_not_there_is_not_tested(
 ) -> None:
     run = genre_tag("doctor", "--model", "audioset", music)
     assert run.code == 0 and "warning  speed         not measured" in run.out
-    monkeypatch.setattr(Machine, "checks", lambda _: iter([Check("problem", "torch", "broken", "mend it")]))
+    monkeypatch.setattr(Machine, "checks", lambda _: iter([Check("problem", "torch", "broken", "fix it")]))
     run = genre_tag("doctor", music)
     assert run.code == 1 and "warning  speed         not measured" in run.out
-    assert f"problem  torch         broken\n{' ' * 23}→ mend it\n" in run.out
+    assert f"problem  torch         broken\n{' ' * 23}→ fix it\n" in run.out
 
 
 # ---- for real

@@ -74,7 +74,7 @@ def test_confused_pairs_count_songs_and_spare_genres_without_any() -> None:
 
 
 def resampled(values: np.ndarray, seed: int) -> np.ndarray:
-    """Ends of the middle 95 % of means of values drawn anew, one by one."""
+    """Ends of the middle 95 % of means of values drawn again, one by one."""
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(4000)]
     return np.quantile(means, [0.025, 0.975])

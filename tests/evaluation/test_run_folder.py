@@ -56,23 +56,30 @@ def test_where_no_run_is_finished_there_is_a_way_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("temperature", [None, 1.7])
-def test_songs_are_heard_as_the_product_hears_them(tmp_path: Path, temperature: float | None) -> None:
+def test_songs_are_classified_as_the_product_classifies_them(tmp_path: Path, temperature: float | None) -> None:
     predictions = seeded(GENRES, 90, temperature=temperature)
-    heard = read_split(write_run(tmp_path / "run", predictions), "test")
-    assert len(heard.songs.songs) == len(heard.rows_of) == len(heard.references) == 60
+    prediction = read_split(write_run(tmp_path / "run", predictions), "test")
+    assert len(prediction.songs.songs) == len(prediction.rows_of) == len(prediction.references) == 60
     head = GenreHead(GENRES, "softmax", temperature=temperature)
-    for index, song in enumerate(heard.songs.songs):
+    for index, song in enumerate(prediction.songs.songs):
         is_of_it = predictions.songs == song
-        assert (heard.rows.logits[heard.rows_of[index]] == predictions.logits[is_of_it]).all()
+        assert (prediction.rows.logits[prediction.rows_of[index]] == predictions.logits[is_of_it]).all()
         ranking = dict(decide(predictions.logits[is_of_it], head).ranking)
-        assert heard.probabilities[index] == pytest.approx([ranking[genre] for genre in GENRES])
-        assert set(heard.rows.paths[heard.rows_of[index]]) == {f"/music/{heard.references[index]}/{int(song, 16)}.mp3"}
+        assert prediction.probabilities[index] == pytest.approx([ranking[genre] for genre in GENRES])
+        assert set(prediction.rows.paths[prediction.rows_of[index]]) == {
+            f"/music/{prediction.references[index]}/{int(song, 16)}.mp3"
+        }
 
 
 def test_what_was_not_fitted_is_as_the_product_has_it(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", seeded(GENRES, temperature=None, min_confidence=None))
-    heard = read_split(folder, "validate")
-    assert (heard.temperature, heard.min_confidence, heard.seed, heard.split) == (1.0, 0.5, 42, "validate")
+    prediction = read_split(folder, "validate")
+    assert (prediction.temperature, prediction.min_confidence, prediction.seed, prediction.split) == (
+        1.0,
+        0.5,
+        42,
+        "validate",
+    )
 
 
 def test_a_folder_that_cannot_be_reported_on_says_why(tmp_path: Path) -> None:
@@ -118,9 +125,9 @@ def test_the_log_suffices(tmp_path: Path, metrics: bytes | None, doubt: str) -> 
         file.unlink()
     else:
         file.write_bytes(metrics)
-    heard = read_split(tmp_path / "run", "test")
-    assert heard.doubt.startswith(doubt)
-    assert (heard.told, heard.seed, len(heard.songs.songs)) == ({}, 0, 8)
+    prediction = read_split(tmp_path / "run", "test")
+    assert prediction.doubt.startswith(doubt)
+    assert (prediction.told, prediction.seed, len(prediction.songs.songs)) == ({}, 0, 8)
 
 
 @pytest.mark.parametrize("options", [None, [], {}, {"seed": None}, {"seed": "x"}, {"seed": -1}])

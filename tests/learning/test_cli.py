@@ -84,7 +84,7 @@ def test_from_music_to_a_model_that_tags(
     out, err = capsys.readouterr()
     assert (here / "dataset" / "genres.json").exists()
     assert err.count("epoch ") == 2 and "songs (groups that share no artist)" in out
-    assert "test: 3 songs, of which right by mean pooling" in out
+    assert "test: 3 songs, accuracy by mean pooling" in out
     assert "Use it: genre-tag --model runs/first ~/Music" in out
 
     card = (here / "runs/first/MODEL_CARD.md").read_text(encoding="utf-8")
@@ -94,8 +94,8 @@ def test_from_music_to_a_model_that_tags(
     assert made[-1][:4] == ["genre-tag", "train", "--data", str(songs / "songs.csv")]
 
     assert genre_tag("--model", "runs/first", songs, "--min-confidence", "0", "--json", "-", "--quiet") == 0
-    heard = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(heard) == 18 and {each["new"][0] for each in heard} <= set(GENRES)
+    prediction = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(prediction) == 18 and {each["new"][0] for each in prediction} <= set(GENRES)
 
     assert genre_tag("train", *options, "--out", "runs/first") == 3
     assert "runs/first: there is a run already" in capsys.readouterr().err
@@ -106,8 +106,8 @@ def test_from_music_to_a_model_that_tags(
     assert again["scores"]["test"]["mean_pooling_score"] == first["scores"]["test"]["mean_pooling_score"]
     longer = make_checkpoint(tmp_path / "longer", n_frames=1024)
     assert genre_tag("train", "--model", longer, "--out", "runs/longer") == 3
-    assert "hears snippets of 10 s, and those of the dataset have 1 s" in capsys.readouterr().err
-    assert not (here / "runs" / "longer").exists()  # so that the mended command can take its place
+    assert "classifies snippets of 10 s, and those of the dataset have 1 s" in capsys.readouterr().err
+    assert not (here / "runs" / "longer").exists()  # so that the fixed command can take its place
 
     (here / "soft.csv").write_text("song,start_seconds,class\nnobody,0,1\nnobody,5,2\n")
     soft = ("--model", "new-micro", "--out", "runs/soft", "--soft-labels", "soft.csv")

@@ -108,7 +108,7 @@ def test_random_crops_get_the_soft_labels_nearest_to_where_they_were_cut() -> No
     assert far.__getitems__(keys)["soft_known"].all() and far.n_soft == 2  # both rows of the song
 
 
-def test_an_epoch_hears_every_row_once_in_an_order_of_its_own() -> None:
+def test_an_epoch_classifies_every_row_once_in_an_order_of_its_own() -> None:
     sampler = EpochSampler(100, seed=3)
     first, again = list(sampler), list(EpochSampler(100, seed=3))
     sampler.set_epoch(1)

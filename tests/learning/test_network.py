@@ -62,7 +62,7 @@ def test_a_head_that_knows_the_genres_is_kept_in_their_order(checkpoint: Path) -
     assert turned.config.id2label == dict(enumerate(GENRES[::-1]))
 
 
-def test_a_head_of_as_many_other_genres_begins_anew(checkpoint: Path) -> None:
+def test_a_head_of_as_many_other_genres_begins_again(checkpoint: Path) -> None:
     known = begin(TrainConfig(model=str(checkpoint)), GENRES)[0]
     ast, _, knows = begin(TrainConfig(model=str(checkpoint)), ("Polka", "Samba", "Ska"))
     assert not knows
@@ -125,7 +125,7 @@ def test_a_new_network_has_positions_and_the_size_it_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "n_frames"), [(1, 128), (5, 512), (10, 1024), (27, 2752), (60, 6016)])
-def test_a_new_network_hears_the_snippets_of_the_dataset(seconds: int, n_frames: int) -> None:
+def test_a_new_network_classifies_the_snippets_of_the_dataset(seconds: int, n_frames: int) -> None:
     _, log_mel, _ = begin(TrainConfig(model="new-micro"), GENRES, seconds * SAMPLE_RATE)
     assert log_mel.n_frames == n_frames and snippet_seconds(n_frames) == seconds
 
@@ -155,8 +155,8 @@ def test_cached_log_mels_are_waveforms(checkpoint: Path) -> None:
     n_real = 1 + (16_000 - 400) // 160
     cached = LogMel(n_frames=n_real, mean=0.0, std=0.5)(waveforms.float() / 32_768).half()
     with torch.no_grad():
-        heard, recalled = net(waveforms)["logits"], net(log_mels=cached)["logits"]
-    np.testing.assert_allclose(recalled, heard, atol=0.01 * float(heard.std()) + 1e-3)
+        prediction, recalled = net(waveforms)["logits"], net(log_mels=cached)["logits"]
+    np.testing.assert_allclose(recalled, prediction, atol=0.01 * float(prediction.std()) + 1e-3)
 
 
 def test_class_weights_are_those_of_the_notebook(checkpoint: Path) -> None:
@@ -239,7 +239,7 @@ def test_mixup_mixes_soft_labels_like_snippets(checkpoint: Path) -> None:
     assert net.losses[-1].tolist() == pytest.approx([genre_loss.item(), auxiliary.item()], rel=1e-5)
 
 
-def test_soft_labels_are_not_heard_in_evaluation(checkpoint: Path) -> None:
+def test_soft_labels_are_not_classified_in_evaluation(checkpoint: Path) -> None:
     net = network(checkpoint, n_classes=2, **PLAIN).eval()
     waveforms = snippets(4)
     assert net(waveforms, labels=LABELS, **SOFT)["loss"] == net(waveforms, labels=LABELS)["loss"]

@@ -320,11 +320,11 @@ def test_without_a_test_split_a_run_is_judged_by_validate(
 
 def test_snippets_of_another_length_are_refused(tmp_path: Path) -> None:
     longer = make_checkpoint(tmp_path / "longer", GENRES, n_frames=256)
-    with pytest.raises(TrainingError, match=r"hears snippets of 2 s.*have 1 s.*--snippet-seconds 2"):
+    with pytest.raises(TrainingError, match=r"classifies snippets of 2 s.*have 1 s.*--snippet-seconds 2"):
         train_run(begun(tmp_path / "run", longer), make_prepared(), device="cpu", tell=quiet)
 
 
-def test_out_of_memory_halves_what_is_heard_at_once_and_keeps_the_batch(
+def test_out_of_memory_halves_what_is_classified_at_once_and_keeps_the_batch(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward, sizes = Network.forward, []

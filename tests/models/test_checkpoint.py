@@ -1,4 +1,4 @@
-"""The network of a checkpoint: which files are understood, and what is refused before it may hear a song."""
+"""The network of a checkpoint: which files are understood, and what is refused before it may classify a song."""
 
 import json
 import math

@@ -51,7 +51,7 @@ def pipeline_of_transformers(folder: Path, waveforms: np.ndarray) -> np.ndarray:
         return network(inputs.input_values).logits.numpy()
 
 
-def test_the_starter_hears_what_the_pipeline_of_transformers_hears() -> None:
+def test_the_starter_classifies_what_the_pipeline_of_transformers_classifies() -> None:
     model = GenreModel.load(device="cpu", precision="fp32")
     waveforms = snippets(2, model.snippet_samples)
     waveforms[1] = 0.5 * np.sin(np.arange(model.snippet_samples) * 0.1)
@@ -115,7 +115,7 @@ def test_no_snippets_give_no_logits(model: GenreModel) -> None:
     assert model.logits(snippets(0)).shape == (0, 3)
 
 
-def test_read_only_and_strided_arrays_are_heard_alike(model: GenreModel) -> None:
+def test_read_only_and_strided_arrays_are_classified_alike(model: GenreModel) -> None:
     waveforms = snippets(4)
     expected = model.logits(np.ascontiguousarray(waveforms[::-2]))
     waveforms.flags.writeable = False
@@ -342,7 +342,7 @@ def test_a_precision_that_is_refused(machine: Callable[..., None], precision: st
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "auto"])
-def test_cuda_hears_what_the_cpu_hears(folder: str, model: GenreModel, precision: str) -> None:
+def test_cuda_classifies_what_the_cpu_classifies(folder: str, model: GenreModel, precision: str) -> None:
     waveforms = snippets(4)
     on_cuda = GenreModel.load(folder, device="cuda", precision=precision).logits(waveforms)
     np.testing.assert_allclose(on_cuda, model.logits(waveforms), rtol=0, atol=1e-3 if precision == "fp32" else 0.1)

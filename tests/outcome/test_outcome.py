@@ -45,7 +45,7 @@ HISTORY: list[dict[str, Any]] = [
 ]
 
 
-def heard(genres: tuple[str, ...] = GENRES, n_songs: int = 60, temperature: float | None = None) -> Predictions:
+def prediction(genres: tuple[str, ...] = GENRES, n_songs: int = 60, temperature: float | None = None) -> Predictions:
     """What a seeded network said of three snippets of each song of validate and of test."""
     random = np.random.default_rng(8)
     song = np.repeat(np.arange(2 * n_songs), 3)
@@ -80,7 +80,7 @@ def held(predictions: Predictions) -> Contents:
 
 @pytest.fixture(scope="module")
 def predictions() -> Predictions:
-    return heard()
+    return prediction()
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_curves_are_those_of_the_log() -> None:
     assert curve(figure, 1, "songs, mean of logits") == ([1.0, 2.0], [0.6, 0.6])
     assert curve(figure, 1, "snippets") == ([1.0, 2.0], [0.5, 0.6])
     assert curve(figure, 2, "learning rate") == ([0.5, 1.0, 1.5, 2.0], [1e-5, 5e-5, 2e-5, 0.0])
-    assert figure.axes[1].get_title() == "kept: epoch 1, 0.600 of the songs right"  # the first of the best
+    assert figure.axes[1].get_title() == "kept: epoch 1, 0.600 accuracy"  # the first of the best
     assert figure.axes[1].get_ylim() == (0, 1)
     assert png(figure) == png(training_figure(HISTORY))
 
@@ -329,8 +329,8 @@ def test_the_card_says_what_the_model_takes_and_all_that_makes_it_again(outcome:
 
 def test_the_card_has_every_score_with_its_interval(outcome: Outcome) -> None:
     _, tables, prose = card_of(outcome)
-    table = table_of(tables, "songs: share right")
-    assert table[0] == ["songs: share right", "validate, 60 songs", "test, 60 songs"]
+    table = table_of(tables, "songs: accuracy")
+    assert table[0] == ["songs: accuracy", "validate, 60 songs", "test, 60 songs"]
     rows = {row[0]: row[1:] for row in table}
     for name, key in (
         ("mean, the default", "mean_pooling_score"),
@@ -348,7 +348,7 @@ def test_the_card_has_every_score_with_its_interval(outcome: Outcome) -> None:
     assert f"{outcome.folder} ~/Music" in prose
 
 
-def test_the_card_says_how_each_genre_is_heard(outcome: Outcome) -> None:
+def test_the_card_says_how_each_genre_is_classified(outcome: Outcome) -> None:
     _, tables, _ = card_of(outcome)
     table = table_of(tables, "genre")
     assert [row[0] for row in table[1:]] == list(GENRES)
@@ -383,9 +383,9 @@ def test_the_card_says_how_it_was_made(outcome: Outcome) -> None:
     options = {"lr": "5e-05", "augment": "true", "shift": "edge", "head_only": "false", "data": "my music"}
     assert {row[0]: row[1] for row in table_of(tables, "option")[1:]} == options
     assert "$ genre-tag train --data 'my music' --epochs 2\n" in prose
-    heard = next(table for table in tables if table[0][-1] == "hours of songs")
-    assert heard[1] == ["train", "4", "262", "786", "2", "0", "13.1"]
-    assert heard[3] == ["test", "4", "60", "180", "15", "0", "3.0"]
+    prediction = next(table for table in tables if table[0][-1] == "hours of songs")
+    assert prediction[1] == ["train", "4", "262", "786", "2", "0", "13.1"]
+    assert prediction[3] == ["test", "4", "60", "180", "15", "0", "3.0"]
     assert table_of(tables, "with")[1:] == [["genre-tag", "0.1.0"], ["device", "a | b"]]
     assert table_of(tables, "stage")[1:] == [["training", "1234 s"]]
 

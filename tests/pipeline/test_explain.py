@@ -21,7 +21,7 @@ from tagger.audio.library import Found
 from tagger.models.head import Gate, GenreHead
 from tagger.pipeline.aggregate import Decision, DecisionPolicy, decide
 from tagger.pipeline.explain import Explanation, Moment, explain, why
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Store
 from tagger.report.explanation import print_explanation
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make_medley(path: Path, *parts: str, part_seconds: float = 10.0) -> Path:
-    """A song whose parts FakeModel hears as these genres; "" is silence."""
+    """A song whose parts FakeModel classifies as these genres; "" is silence."""
     amplitudes = [{"Blues": 0.05, "Classical": 0.2, "Rock": 0.8, "": 0.0}[part] for part in parts]
     time = np.arange(int(part_seconds * 16_000)) / 16_000
     tone = np.sin(2 * np.pi * 440 * time, dtype=np.float32)
@@ -87,12 +87,12 @@ def test_every_snippet_has_its_time_and_genre_and_silence_is_shown(
 
 def test_a_silent_place_is_known_the_second_time_too(explained: Callable[..., Explanation], medley: Path) -> None:
     first, second = explained(medley), explained(medley, may_load=False)
-    assert second.result.known and not first.result.known
+    assert second.result.cached and not first.result.cached
     assert second.moments == first.moments and second.aggregates == first.aggregates
 
 
 @pytest.mark.parametrize(
-    ("duration", "n_snippets", "heard", "silent"),
+    ("duration", "n_snippets", "predicted", "silent"),
     [
         (70.0, 5, (10.0, 30.0, 40.0, 50.0), [20.0]),
         (70.04, 5, (10.0, 20.0, 30.0, 40.0, 50.0), []),  # the header said 70 s
@@ -106,17 +106,23 @@ def test_a_silent_place_is_known_the_second_time_too(explained: Callable[..., Ex
         (0.5, 5, (), []),  # too short to be listened to
     ],
 )
-def test_what_was_planned_and_not_heard_is_silent(
-    monkeypatch: pytest.MonkeyPatch, duration: float, n_snippets: int | None, heard: tuple[float, ...], silent: list
+def test_what_was_planned_and_not_classified_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+    duration: float,
+    n_snippets: int | None,
+    prediction: tuple[float, ...],
+    silent: list,
 ) -> None:
-    """The starts that were heard are those of the length in the header; the length itself is what was decoded."""
-    answer = Heard(np.zeros((len(heard), 3), np.float32), heard, duration, "" if heard else "silent")
-    result = SongResult(Path("song.mp3"), "unsure", heard=answer)
+    """The starts that were classified are those of the length in the header; the length itself is what was decoded."""
+    answer = Prediction(
+        np.zeros((len(prediction), 3), np.float32), prediction, duration, "" if prediction else "silent"
+    )
+    result = SongResult(Path("song.mp3"), "unsure", prediction=answer)
     monkeypatch.setattr("tagger.pipeline.explain.tag_songs", lambda *_: [result])
     model = FakeModel()
     moments = explain(Found(Path("song.mp3")), model, FakeModel, make_options(n_snippets=n_snippets), None).moments
     assert [moment.start_seconds for moment in moments if moment.decision is None] == pytest.approx(silent, abs=1e-3)
-    assert [moment.start_seconds for moment in moments if moment.decision] == list(heard)
+    assert [moment.start_seconds for moment in moments if moment.decision] == list(prediction)
     assert [moment.start_seconds for moment in moments] == sorted(moment.start_seconds for moment in moments)
     assert all(moment.end_seconds <= duration + 0.1 for moment in moments)
 
@@ -178,7 +184,7 @@ def test_what_each_way_with_a_genre_would_leave(explained: Callable[..., Explana
             "Left as it is, unsure: Rock 0.30 is below 0.50.",
         ),
         (SongResult(Path(), "skipped", reason="video"), "Left alone: video."),
-        (SongResult(Path(), "failed", reason="empty file"), "It could not be heard: empty file."),
+        (SongResult(Path(), "failed", reason="empty file"), "It could not be decoded: empty file."),
     ],
     ids=lambda value: value.status if isinstance(value, SongResult) else "",
 )  # fmt: skip
@@ -196,7 +202,7 @@ def test_all_of_it_on_80_columns(explained: Callable[..., Explanation], medley: 
     # Mean logits 2/3, 0, 4/3; each snippet weighs the same; the highest are 2, 0, 2.
     assert printed(explanation) == (
         "medley.flac\n"
-        "0:40 long, 3 of 4 snippets of 10 s heard by fake\n"
+        "0:40 long, 3 of 4 snippets of 10 s classified by fake\n"
         "\n"
         "along the song\n"
         " 0:00–0:10  █████████████     Blues 0.79  Classical 0.11  Rock 0.11\n"
@@ -272,7 +278,7 @@ def test_the_command_says_why(genre_tag: Callable[..., Run], medley: Path) -> No
     assert run.code == 0 and run.err == ""
     assert "Rock would be written: Rock has 0.93 and needs 0.50." in " ".join(run.out.split())
     again = genre_tag("explain", medley, "--snippets", "all")
-    assert again.out.replace(", known from an earlier run", "") == run.out != again.out
+    assert again.out.replace(", cached", "") == run.out != again.out
     assert genre_tag("explain", medley, "--snippets", "all", "--reanalyze").out == run.out
 
 
@@ -293,7 +299,7 @@ def test_the_run_and_its_explanation_agree(genre_tag: Callable[..., Run], medley
     asked = ["--snippets", "all", "--map", tmp_path / "names.map", "--max-genres", "2", "--aggregate", "vote"]
     (told,) = genre_tag("--json", "-", *asked, medley).records
     explained = genre_tag("explain", "--json", *asked, medley).records[0]
-    assert {**explained, "known": False} == {**explained, **told}
+    assert {**explained, "cached": False} == {**explained, **told}
     assert explained["aggregates"]["vote"]["scores"] == told["scores"]
     assert explained["aggregates"]["vote"]["scale"] == explained["scale"] == "share of snippets"
     assert [part["silent"] for part in explained["snippets"]] == [False, True, False, False]
@@ -314,13 +320,13 @@ def test_a_genre_that_is_never_written_needs_null_in_json(
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("nosuch.mp3", 2, "It could not be heard: no such file or folder."),
-        ("damaged.mp3", 1, "It could not be heard:"),
+        ("nosuch.mp3", 2, "It could not be decoded: no such file or folder."),
+        ("damaged.mp3", 1, "It could not be decoded:"),
         ("clip.mkv", 0, "Left alone: video."),
         ("notes.txt", 0, "Left alone: not a music file"),
     ],
 )
-def test_a_song_that_is_not_heard(
+def test_a_song_that_is_not_classified(
     genre_tag: Callable[..., Run], tmp_path: Path, name: str, code: int, words: str
 ) -> None:
     if code != 2:
@@ -368,10 +374,10 @@ def test_no_other_file_is_drawn_over(genre_tag: Callable[..., Run], medley: Path
     assert (tmp_path / "song.mp3").read_bytes() == b"a song"
 
 
-def test_nothing_heard_is_nothing_drawn(genre_tag: Callable[..., Run], tmp_path: Path) -> None:
+def test_nothing_classified_is_nothing_drawn(genre_tag: Callable[..., Run], tmp_path: Path) -> None:
     song, target = make_medley(tmp_path / "quiet.flac", "", ""), tmp_path / "quiet.png"
     run = genre_tag("explain", song, "--png", target)
-    assert run.code == 3 and "nothing was heard" in run.err and not target.exists()
+    assert run.code == 3 and "nothing was classified" in run.err and not target.exists()
 
 
 def test_what_is_in_the_picture(explained: Callable[..., Explanation], medley: Path) -> None:

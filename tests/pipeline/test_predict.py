@@ -10,7 +10,7 @@ import pytest
 from tagger.audio.decode import Snippets
 from tagger.audio.workers import Failure
 from tagger.errors import ModelError
-from tagger.pipeline.predict import Heard, hear
+from tagger.pipeline.predict import Prediction, predict
 
 N_SAMPLES = 4
 
@@ -39,26 +39,26 @@ def test_every_row_comes_back_to_its_song_in_order(batch_size: int) -> None:
     random = np.random.default_rng(3)
     sizes = random.integers(0, 12, size=200).tolist()
     model = FakeModel()
-    answers = list(hear(((n, song(n, size)) for n, size in enumerate(sizes)), model, batch_size))
+    answers = list(predict(((n, song(n, size)) for n, size in enumerate(sizes)), model, batch_size))
     assert [item for item, _ in answers] == list(range(200))
-    for number, heard in answers:
-        assert isinstance(heard, Heard)
-        assert len(heard.logits) == sizes[number]
+    for number, prediction in answers:
+        assert isinstance(prediction, Prediction)
+        assert len(prediction.logits) == sizes[number]
         if sizes[number]:
-            np.testing.assert_array_equal(heard.logits[:, 0], number)
-            np.testing.assert_array_equal(heard.logits[:, 1], np.arange(sizes[number]))
+            np.testing.assert_array_equal(prediction.logits[:, 0], number)
+            np.testing.assert_array_equal(prediction.logits[:, 1], np.arange(sizes[number]))
     assert set(model.batches[:-1]) <= {batch_size}  # every batch but the last is full
     assert sum(model.batches) == sum(sizes)
 
 
-def test_failures_and_songs_that_are_not_heard_keep_their_place() -> None:
+def test_failures_and_songs_that_are_not_classified_keep_their_place() -> None:
     items = [("a", song(1, 2)), ("b", Failure("broken")), ("c", None), ("d", song(2, 0)), ("e", song(3, 1))]
-    answers = list(hear(iter(items), FakeModel(), 64))
+    answers = list(predict(iter(items), FakeModel(), 64))
     assert [item for item, _ in answers] == list("abcde")
     assert answers[1][1] == Failure("broken")
     assert answers[2][1] is None
     silent = answers[3][1]
-    assert isinstance(silent, Heard) and silent.unsure == "silent"
+    assert isinstance(silent, Prediction) and silent.unsure == "silent"
 
 
 def test_results_stream_out_while_songs_still_come_in() -> None:
@@ -70,12 +70,12 @@ def test_results_stream_out_while_songs_still_come_in() -> None:
             taken += 1
             yield number, song(number, 5)
 
-    for number, _ in hear(songs(), FakeModel(), 16):
-        assert taken - number <= 9  # of two batches of 16, one heard and one filled, with songs of 5 snippets
+    for number, _ in predict(songs(), FakeModel(), 16):
+        assert taken - number <= 9  # of two batches of 16, one classified and one filled, with songs of 5 snippets
     assert taken == 3000
 
 
-def test_a_batch_is_filled_while_another_is_heard() -> None:
+def test_a_batch_is_filled_while_another_is_classified() -> None:
     is_next_asked_for = Event()
 
     class Busy(FakeModel):
@@ -88,7 +88,7 @@ def test_a_batch_is_filled_while_another_is_heard() -> None:
         is_next_asked_for.set()
         yield 1, song(1, 4)
 
-    assert [number for number, _ in hear(songs(), Busy(), 4)] == [0, 1]
+    assert [number for number, _ in predict(songs(), Busy(), 4)] == [0, 1]
 
 
 def test_what_is_wrong_with_the_model_ends_the_run() -> None:
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_the_model_ends_the_run() -> None:
             raise ModelError("ast", "too large")
 
     with pytest.raises(ModelError, match="too large"):
-        list(hear(((n, song(n, 5)) for n in range(30)), Broken(), 16))
+        list(predict(((n, song(n, 5)) for n in range(30)), Broken(), 16))
 
 
 def test_a_song_that_waits_for_a_full_batch_does_not_hold_up_all_behind_it() -> None:
@@ -109,7 +109,7 @@ def test_a_song_that_waits_for_a_full_batch_does_not_hold_up_all_behind_it() -> 
             taken += 1
             yield number, None if number else song(0, 3)
 
-    next(iter(hear(songs(), FakeModel(), 64)))
+    next(iter(predict(songs(), FakeModel(), 64)))
     assert taken < 2000
 
 
@@ -120,9 +120,9 @@ def test_scores_that_are_not_finite_fail_the_song_and_no_other() -> None:
             rows[waveforms[:, 0] == 1] = np.nan
             return rows
 
-    answers = dict(hear(((n, song(n, 3)) for n in range(3)), Overflowing(), 4))
+    answers = dict(predict(((n, song(n, 3)) for n in range(3)), Overflowing(), 4))
     assert isinstance(answers[1], Failure) and "finite" in answers[1].reason
-    assert isinstance(answers[0], Heard) and isinstance(answers[2], Heard)
+    assert isinstance(answers[0], Prediction) and isinstance(answers[2], Prediction)
 
 
 def test_memory_does_not_grow_with_the_library() -> None:
@@ -133,7 +133,7 @@ def test_memory_does_not_grow_with_the_library() -> None:
 
         tracemalloc.start()
         try:
-            assert sum(1 for _ in hear(songs(), FakeModel(), 4096)) == n_songs
+            assert sum(1 for _ in predict(songs(), FakeModel(), 4096)) == n_songs
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -22,9 +22,9 @@ RESULT = SongResult(
     duration_seconds=61.23456,
     starts_seconds=(10.0, 20.5),
     scale="softmax",
-    known=True,
+    cached=True,
 )
-UNHEARD = SongResult(Path(os.fsdecode(b"caf\xe9\n.mp3")), "failed", reason="empty file")
+UNCLASSIFIED = SongResult(Path(os.fsdecode(b"caf\xe9\n.mp3")), "failed", reason="empty file")
 
 
 def test_json_lines_hold_everything_and_come_at_once(tmp_path: Path) -> None:
@@ -37,32 +37,32 @@ def test_json_lines_hold_everything_and_come_at_once(tmp_path: Path) -> None:
             "written": True,
             "old": ["Pop"],
             "new": ["Jazz", "Blues"],
-            "heard": "Jazz",
+            "predicted": "Jazz",
             "confidence": 0.8123,
             "scale": "softmax",
             "scores": {"Jazz": 0.8123, "Blues": 0.1},
             "reason": "",
             "duration_seconds": 61.235,
             "starts_seconds": [10.0, 20.5],
-            "known": True,
+            "cached": True,
         }
-        write(UNHEARD)
+        write(UNCLASSIFIED)
     assert path.read_bytes().isascii()
     record = json.loads(path.read_text().splitlines()[1])
     assert os.fsencode(record["path"]) == b"caf\xe9\n.mp3"
-    assert record["heard"] is record["confidence"] is record["duration_seconds"] is None
+    assert record["predicted"] is record["confidence"] is record["duration_seconds"] is None
 
 
 def test_csv_rows_read_back(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     with csv_rows(str(path)) as write:
         write(RESULT)
-        write(UNHEARD)
+        write(UNCLASSIFIED)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["new"] == "Jazz; Blues"
     assert rows[0]["confidence"] == "0.8123"
-    assert (rows[0]["known"], rows[1]["known"]) == ("True", "False")
+    assert (rows[0]["cached"], rows[1]["cached"]) == ("True", "False")
     assert rows[1]["reason"] == "empty file"
     assert rows[1]["path"] == "caf\\udce9\n.mp3"
 

@@ -16,7 +16,7 @@ from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
 from tagger.errors import JournalError
 from tagger.models.head import GenreHead
-from tagger.pipeline.rounds import Hearing
+from tagger.pipeline.rounds import RoundItem
 from tagger.pipeline.run import SongResult, tag_songs
 from tagger.pipeline.store import Store, store_path
 from tagger.tags import genre as tags
@@ -35,7 +35,7 @@ def run(
     load: Callable[[], FakeModel] | None = None,
     **options: object,
 ) -> dict[str, SongResult]:
-    """What becomes of the songs of a folder, by their names; what was heard is known to the next run."""
+    """What becomes of the songs of a folder, by their names; the prediction is known to the next run."""
     songs = list(find_songs([str(folder)]))
     model = model or FakeModel()
     state = folder.parent / "state"
@@ -58,7 +58,7 @@ def bytes_of(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Songs that are heard as their name says, without tags."""
+    """Songs that are classified as their name says, without tags."""
     folder = tmp_path_factory.mktemp("tones")
     make_tone(folder / "blues.flac", "Blues")
     make_tone(folder / "classical.mp3", "Classical")
@@ -88,12 +88,12 @@ def test_write_tags_writes_and_a_second_run_writes_nothing(library: Path) -> Non
     before = bytes_of(library)
     model = FakeModel()
     assert {r.status for r in run(library, model, write_tags=True).values()} == {"kept"}
-    assert model.n_heard == 0  # songs that are kept are not even heard
+    assert model.n_classified == 0  # songs that are kept are not even classified
     assert {r.status for r in run(library, write_tags=True, existing="replace").values()} == {"unchanged"}
     assert bytes_of(library) == before
 
 
-def test_a_model_is_loaded_only_when_a_song_is_to_be_heard(library: Path) -> None:
+def test_a_model_is_loaded_only_when_a_song_is_to_be_classified(library: Path) -> None:
     run(library, write_tags=True)
     shutil.rmtree(library.parent / "state")
     results = run(library, write_tags=True, load=no_model)
@@ -137,7 +137,7 @@ def test_one_bad_file_of_every_kind_never_stops_the_run(library: Path) -> None:
     before = {name: data for name, data in bytes_of_files(library).items() if name not in ("cut.ogg",)}
     results = run(library)
     status = {name: result.status for name, result in results.items()}
-    assert status.pop("cut.ogg") in ("tagged", "failed")  # a third of a song may be enough to hear
+    assert status.pop("cut.ogg") in ("tagged", "failed")  # a third of a song may be enough to classify
     assert status == {
         "blues.flac": "tagged",
         "classical.mp3": "tagged",
@@ -166,7 +166,7 @@ def test_silence_and_moments_are_unsure_not_failed(tmp_path: Path) -> None:
     }
 
 
-def test_a_linked_twice_song_is_heard_but_not_written(library: Path, tmp_path: Path) -> None:
+def test_a_linked_twice_song_is_classified_but_not_written(library: Path, tmp_path: Path) -> None:
     os.link(library / "rock.ogg", tmp_path / "seed.ogg")
     assert run(library)["rock.ogg"].status == "skipped"
     result = run(library, write_tags=True)["rock.ogg"]
@@ -215,7 +215,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_five_snippets_are_heard_only_where_two_differ(mixed: Path) -> None:
+def test_five_snippets_are_classified_only_where_two_differ(mixed: Path) -> None:
     model = FakeModel()
     results = run(mixed, model, until_clear=True)
     assert {name: result.starts_seconds for name, result in results.items()} == {
@@ -223,15 +223,15 @@ def test_five_snippets_are_heard_only_where_two_differ(mixed: Path) -> None:
         "mixed.flac": (10, 20, 30, 40, 50),
         "half.flac": (10, 20, 30),  # of the two one is silent, so nothing agrees with it
     }
-    assert model.n_heard == 2 + 5 + 3
+    assert model.n_classified == 2 + 5 + 3
     shutil.rmtree(mixed.parent / "state")
     full = run(mixed)
     for name in ("mixed.flac", "half.flac"):
-        assert heard_as(results)[name] == heard_as(full)[name]
+        assert predicted_as(results)[name] == predicted_as(full)[name]
     assert results["clear.flac"].new == full["clear.flac"].new
 
 
-def test_what_differs_in_confidence_only_is_heard_in_full_where_that_decides(mixed: Path) -> None:
+def test_what_differs_in_confidence_only_is_classified_in_full_where_that_decides(mixed: Path) -> None:
     several = GenreHead(GENRES, "softmax", thresholds=(0.5, 0.5, 0.5))
     make_tone(mixed / "clear.flac", "Rock", seconds=70)
 
@@ -241,15 +241,15 @@ def test_what_differs_in_confidence_only_is_heard_in_full_where_that_decides(mix
             rows[1::2] *= 0.3  # the second of two is less sure
             return rows
 
-    for least, n_heard in ((0.6, 2), (0.95, 5)):
+    for least, n_classified in ((0.6, 2), (0.95, 5)):
         shutil.rmtree(mixed.parent / "state", ignore_errors=True)
         results = run(mixed, Doubting(head=several), until_clear=True, min_confidence=least)
-        assert len(results["clear.flac"].starts_seconds) == n_heard
+        assert len(results["clear.flac"].starts_seconds) == n_classified
 
 
 @pytest.mark.parametrize(("seconds", "n_heard", "n_decoded"), [(9, 1, 1), (25, 2, 2), (35, 3, 5), (45, 4, 6)])
-def test_a_song_too_short_for_five_is_heard_as_without(
-    tmp_path: Path, seconds: float, n_heard: int, n_decoded: int
+def test_a_song_too_short_for_five_is_classified_as_without(
+    tmp_path: Path, seconds: float, n_classified: int, n_decoded: int
 ) -> None:
     folder = tmp_path / "songs"
     folder.mkdir()
@@ -258,7 +258,7 @@ def test_a_song_too_short_for_five_is_heard_as_without(
     make_song(folder / "song.flac", rate=16_000, signal=wave[None])
     model = FakeModel()
     result = run(folder, model, until_clear=True)["song.flac"]
-    assert (len(result.starts_seconds), model.n_heard) == (n_heard, n_decoded)
+    assert (len(result.starts_seconds), model.n_classified) == (n_classified, n_decoded)
     shutil.rmtree(tmp_path / "state")
     assert result == run(folder)["song.flac"]
 
@@ -266,15 +266,15 @@ def test_a_song_too_short_for_five_is_heard_as_without(
 def test_two_snippets_of_before_answer_where_they_are_clear(mixed: Path) -> None:
     run(mixed, n_snippets=2)
     model = FakeModel()
-    assert run(mixed, model, until_clear=True)["clear.flac"].known
-    assert model.n_heard == 5 + 3
-    assert all(result.known for result in run(mixed, load=no_model, until_clear=True).values())
+    assert run(mixed, model, until_clear=True)["clear.flac"].cached
+    assert model.n_classified == 5 + 3
+    assert all(result.cached for result in run(mixed, load=no_model, until_clear=True).values())
 
 
 def test_five_snippets_of_before_answer_always(mixed: Path) -> None:
     first = run(mixed)
     second = run(mixed, load=no_model, until_clear=True)
-    assert heard_as(second) == heard_as(first)
+    assert predicted_as(second) == predicted_as(first)
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ def test_a_second_round_that_fails_leaves_the_decision_of_the_first(half_damaged
     shutil.rmtree(half_damaged.parent / "state")
     model = FakeModel()
     result = run(half_damaged, model, until_clear=True, min_confidence=0.4)["song.wav"]
-    assert model.n_heard == 2 and result.starts_seconds == (20, 40)
+    assert model.n_classified == 2 and result.starts_seconds == (20, 40)
     two = run(half_damaged, n_snippets=2, min_confidence=0.4)["song.wav"]
     assert (result.status, result.new, result.decision) == (two.status, two.new, two.decision)
     assert result.status == "tagged" and result.reason == f"decided on 2 snippets, as the others failed: {failed}"
@@ -307,17 +307,17 @@ def test_a_second_round_that_fails_leaves_the_decision_of_the_first(half_damaged
 def test_a_second_round_that_failed_for_good_is_known_with_the_first(half_damaged: Path) -> None:
     first = run(half_damaged, until_clear=True, min_confidence=0.4)
     again = run(half_damaged, load=no_model, until_clear=True, min_confidence=0.4)
-    assert again["song.wav"].known and heard_as(again) == heard_as(first)
+    assert again["song.wav"].cached and predicted_as(again) == predicted_as(first)
     model = FakeModel()
     run(half_damaged, model, until_clear=True, retry_failed=True)
-    assert model.n_heard == 2
+    assert model.n_classified == 2
 
 
 def test_a_second_round_that_failed_for_a_while_is_tried_again(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decode_ahead(songs: Iterable[tuple[object, Wanted | None]], *_: object, **options: object) -> object:
         decoded = workers.decode_ahead(songs, *_, **options)  # type: ignore[arg-type]
         for item, answer in decoded:
-            is_second = isinstance(item, Hearing) and item.wanted is not None and item.wanted.n_snippets == 5
+            is_second = isinstance(item, RoundItem) and item.wanted is not None and item.wanted.n_snippets == 5
             yield item, Failure("busy", is_lasting=False) if is_second else answer
 
     with monkeypatch.context() as patched:
@@ -328,14 +328,14 @@ def test_a_second_round_that_failed_for_a_while_is_tried_again(mixed: Path, monk
     assert results["clear.flac"].reason == ""
     results = run(mixed, until_clear=True, min_confidence=0.4)
     assert len(results["mixed.flac"].starts_seconds) == 5 and results["mixed.flac"].reason == ""
-    assert results["clear.flac"].known and not results["mixed.flac"].known
+    assert results["clear.flac"].cached and not results["mixed.flac"].cached
 
 
 def test_in_full_means_in_full_after_a_run_that_stopped_early(mixed: Path) -> None:
     run(mixed, until_clear=True)
     model = FakeModel()
     results = run(mixed, model)
-    assert model.n_heard == 5 and not results["clear.flac"].known and results["mixed.flac"].known
+    assert model.n_classified == 5 and not results["clear.flac"].cached and results["mixed.flac"].cached
 
 
 def test_every_write_is_recorded_and_a_run_without_writes_leaves_no_journal(library: Path) -> None:
@@ -393,7 +393,7 @@ def test_songs_are_decoded_ahead_of_the_model_but_not_far(
 
 
 @pytest.mark.parametrize("existing", ["keep", "append", "replace"])
-def test_a_genre_that_somebody_sets_while_the_song_is_heard_stays(library: Path, existing: str) -> None:
+def test_a_genre_that_somebody_sets_while_the_song_is_classified_stays(library: Path, existing: str) -> None:
     path = library / "rock.ogg"
 
     class Slow(FakeModel):
@@ -406,10 +406,10 @@ def test_a_genre_that_somebody_sets_while_the_song_is_heard_stays(library: Path,
     assert tags.read_genres(path) == ("Mine",)
 
 
-# --- what is known from before
+# --- what is cached
 
 
-def heard_as(results: dict[str, SongResult]) -> dict[str, tuple[object, ...]]:
+def predicted_as(results: dict[str, SongResult]) -> dict[str, tuple[object, ...]]:
     """All that a result says, but whether it was known."""
     return {name: (r.status, r.old, r.new, r.decision, r.reason, r.starts_seconds) for name, r in results.items()}
 
@@ -431,11 +431,11 @@ def give_genre(path: Path, genre: str) -> None:
 
 def test_a_second_run_needs_no_model_and_opens_no_file(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(library)
-    assert not any(result.known for result in first.values())
+    assert not any(result.cached for result in first.values())
     closed_book(monkeypatch)
     second = run(library, load=no_model)
-    assert all(result.known for result in second.values())
-    assert heard_as(second) == heard_as(first)
+    assert all(result.cached for result in second.values())
+    assert predicted_as(second) == predicted_as(first)
 
 
 @pytest.mark.parametrize(
@@ -447,35 +447,37 @@ def test_a_second_run_needs_no_model_and_opens_no_file(library: Path, monkeypatc
         ({"max_genres": 2, "min_confidence": 0.0}, "tagged", ("Rock", "Blues")),
     ],
 )
-def test_a_song_is_decided_on_again_without_being_heard(
+def test_a_song_is_decided_on_again_without_being_classified(
     library: Path, options: dict[str, object], status: str, new: tuple[str, ...]
 ) -> None:
     assert run(library)["rock.ogg"].new == ("Rock",)
     result = run(library, load=no_model, **options)["rock.ogg"]  # type: ignore[arg-type]
-    assert (result.status, result.new, result.known) == (status, new, True)
+    assert (result.status, result.new, result.cached) == (status, new, True)
 
 
 @pytest.mark.parametrize("options", [{"n_snippets": 1}, {"n_snippets": None}, {"precision": "bf16"}])
-def test_a_song_that_is_to_be_heard_otherwise_is_heard_again(library: Path, options: dict[str, object]) -> None:
+def test_a_song_that_is_to_be_classified_otherwise_is_classified_again(
+    library: Path, options: dict[str, object]
+) -> None:
     run(library)
     model = FakeModel()
     results = run(library, model, **options)  # type: ignore[arg-type]
-    assert model.n_heard and not any(result.known for result in results.values())
+    assert model.n_classified and not any(result.cached for result in results.values())
 
 
-def test_another_model_hears_for_itself(library: Path) -> None:
+def test_another_model_classifies_for_itself(library: Path) -> None:
     run(library)
     assert {result.status for result in run(library, FakeModel(logit=0.3)).values()} == {"unsure"}
     assert {result.status for result in run(library, load=no_model).values()} == {"tagged"}
 
 
-def test_what_was_heard_in_any_precision_answers_who_asks_for_none(library: Path) -> None:
+def test_what_was_classified_in_any_precision_answers_who_asks_for_none(library: Path) -> None:
     model = FakeModel()
     model.precision = "bf16"
     run(library, model)
-    assert all(result.known for result in run(library, load=no_model).values())
-    assert all(result.known for result in run(library, load=no_model, precision="bf16").values())
-    assert not any(result.known for result in run(library, precision="fp32").values())
+    assert all(result.cached for result in run(library, load=no_model).values())
+    assert all(result.cached for result in run(library, load=no_model, precision="bf16").values())
+    assert not any(result.cached for result in run(library, precision="fp32").values())
 
 
 def test_a_renamed_moved_or_tagged_song_is_known(library: Path) -> None:
@@ -503,10 +505,10 @@ def test_a_replaced_song_is_not_mistaken_for_the_old_one(library: Path) -> None:
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     model = FakeModel()
     result = run(library, model)["song.wav"]
-    assert (result.new, result.known, model.n_heard) == (("Blues",), False, 1)
+    assert (result.new, result.cached, model.n_classified) == (("Blues",), False, 1)
 
 
-def test_only_the_songs_that_are_new_are_heard_and_all_keep_their_order(library: Path) -> None:
+def test_only_the_songs_that_are_new_are_classified_and_all_keep_their_order(library: Path) -> None:
     run(library)
     for number in range(20):
         shutil.copy(library / "rock.ogg", library / f"{number:02} known.ogg")
@@ -514,18 +516,18 @@ def test_only_the_songs_that_are_new_are_heard_and_all_keep_their_order(library:
     make_tone(library / "zz new.wav", "Rock")
     model = FakeModel()
     results = run(library, model)
-    assert {name for name, result in results.items() if not result.known} == {"07 new.wav", "zz new.wav"}
-    assert model.n_heard == 2
+    assert {name for name, result in results.items() if not result.cached} == {"07 new.wav", "zz new.wav"}
+    assert model.n_classified == 2
 
 
-def test_reanalyze_hears_again_and_replaces_what_was_known(library: Path) -> None:
+def test_reanalyze_classifies_again_and_replaces_what_was_known(library: Path) -> None:
     class Changed(FakeModel):
         def logits(self, waveforms: np.ndarray) -> np.ndarray:
             return np.roll(super().logits(waveforms), 1, axis=1)
 
     assert run(library)["rock.ogg"].new == ("Rock",)
     changed = run(library, Changed(), reanalyze=True)["rock.ogg"]
-    assert (changed.new, changed.known) == (("Blues",), False)
+    assert (changed.new, changed.cached) == (("Blues",), False)
     assert run(library, load=no_model)["rock.ogg"].new == ("Blues",)
 
 
@@ -541,14 +543,14 @@ def test_a_failure_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
     path.parent.mkdir()
     undecodable(path)
     first = run(path.parent)["bad.flac"]
-    assert (first.status, first.known) == ("failed", False) and "decoded" in first.reason
+    assert (first.status, first.cached) == ("failed", False) and "decoded" in first.reason
     again = run(path.parent, load=no_model)["bad.flac"]
-    assert (again.status, again.reason, again.known) == ("failed", first.reason, True)
+    assert (again.status, again.reason, again.cached) == ("failed", first.reason, True)
     with pytest.raises(AssertionError, match="loaded"):
         run(path.parent, load=no_model, retry_failed=True)
     make_tone(path, "Rock")
-    mended = run(path.parent)["bad.flac"]
-    assert (mended.new, mended.known) == (("Rock",), False)
+    fixed = run(path.parent)["bad.flac"]
+    assert (fixed.new, fixed.cached) == (("Rock",), False)
 
 
 def test_giving_up_for_want_of_time_is_not_remembered(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -576,8 +578,8 @@ def test_a_song_is_remembered_before_it_is_written(library: Path, monkeypatch: p
         patched.setattr(Journal, "write_genres", die)
         run(library, write_tags=True)
     model = FakeModel()
-    assert run(library, model)["blues.flac"].known
-    assert model.n_heard == 2
+    assert run(library, model)["blues.flac"].cached
+    assert model.n_classified == 2
 
 
 def test_a_song_we_wrote_is_known_by_its_stamp_with_its_genre(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -597,7 +599,7 @@ def test_a_song_whose_genre_was_taken_back_is_known(library: Path) -> None:
     with Journal.open(library, state=state) as journal:
         assert {undone.result for undone in undo(list_runs(state)[0], journal)} == {"bytes"}
     results = run(library, load=no_model)
-    assert {(result.status, result.old, result.known) for result in results.values()} == {("tagged", (), True)}
+    assert {(result.status, result.old, result.cached) for result in results.values()} == {("tagged", (), True)}
 
 
 def test_a_genre_that_was_written_in_part_is_known_as_it_is_in_the_file(tmp_path: Path) -> None:
@@ -611,7 +613,7 @@ def test_a_genre_that_was_written_in_part_is_known_as_it_is_in_the_file(tmp_path
     assert run(path.parent, load=no_model)["song.mp3"].old == ("Rock",)
 
 
-def test_a_song_that_is_replaced_while_it_is_heard_is_not_written(library: Path) -> None:
+def test_a_song_that_is_replaced_while_it_is_classified_is_not_written(library: Path) -> None:
     path = library / "rock.ogg"
 
     class Slow(FakeModel):
@@ -623,10 +625,10 @@ def test_a_song_that_is_replaced_while_it_is_heard_is_not_written(library: Path)
     assert before["rock.ogg"].status == "skipped" and "replaced" in before["rock.ogg"].reason
     assert tags.read_genres(path) == ()
     result = run(library, write_tags=True)["rock.ogg"]
-    assert (result.new, result.known) == (("Blues",), False)
+    assert (result.new, result.cached) == (("Blues",), False)
 
 
-def test_a_song_that_cannot_be_written_is_not_heard_for_it(library: Path, tmp_path: Path) -> None:
+def test_a_song_that_cannot_be_written_is_not_classified_for_it(library: Path, tmp_path: Path) -> None:
     for path in list(library.iterdir()):
         os.link(path, tmp_path / path.name)
     results = run(library, load=no_model, write_tags=True)
@@ -639,7 +641,7 @@ def test_a_store_that_cannot_be_used_is_told_once_and_not_missed(library: Path, 
     songs = list(find_songs([str(library)]))
     with Store(tmp_path / "file" / "store.sqlite3", told.append) as store:
         results = list(tag_songs(songs, FakeModel(), FakeModel, make_options(n_workers=1), store))  # type: ignore[arg-type]
-    assert [(result.status, result.known) for result in results] == [("tagged", False)] * 3
+    assert [(result.status, result.cached) for result in results] == [("tagged", False)] * 3
     assert len(told) == 1
 
 

@@ -1,4 +1,4 @@
-"""The store: what was heard is known again, nothing is mistaken, and no trouble with its file stops a run."""
+"""The store: the prediction is known again, nothing is mistaken, and no trouble with its file stops a run."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ import pytest
 
 from tagger.audio.workers import Failure
 from tagger.pipeline import store as store_module
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.pipeline.store import APPLICATION_ID, SAFE_PRECISIONS, SCHEMA_VERSION, Method, Seen, Store, store_path
 from tagger.tags.genre import retag
 from tagger.tags.identity import identify
@@ -30,14 +30,14 @@ METHOD = Method("fingerprint of a model", "fp32", 5, 160_000, name="starter")
 FAILURE = Failure("cannot be decoded: it ends too early")
 
 
-def heard(seed: int = 0, n_snippets: int = 5) -> Heard:
+def prediction(seed: int = 0, n_snippets: int = 5) -> Prediction:
     logits = np.random.default_rng(seed).standard_normal((n_snippets, 20), np.float32)
-    return Heard(logits, tuple(i / 3 for i in range(n_snippets)), 61.7, "")
+    return Prediction(logits, tuple(i / 3 for i in range(n_snippets)), 61.7, "")
 
 
 def same(one: object, other: object) -> bool:
     """Whether two answers are equal to the last bit."""
-    if not isinstance(one, Heard) or not isinstance(other, Heard):
+    if not isinstance(one, Prediction) or not isinstance(other, Prediction):
         return one == other
     facts = [(h.starts_seconds, h.duration_seconds, h.unsure, h.logits.shape, h.logits.dtype) for h in (one, other)]
     return facts[0] == facts[1] and one.logits.tobytes() == other.logits.tobytes()
@@ -104,15 +104,15 @@ def test_a_song_is_known_again_without_being_read(
     seen = store.look(song)
     assert (seen.genres, seen.known_identity, store.recall(seen, METHOD)) == (None, None, None)
     store.note_genres(seen, ["Rock", "Pop; Ü"])
-    store.remember(seen, METHOD, heard())
+    store.remember(seen, METHOD, prediction())
     monkeypatch.setattr(store_module, "identify", no_reading)
     with Store(path, pytest.fail) as later:
         seen = later.look(song)
         assert seen.genres == ("Rock", "Pop; Ü")
-        assert same(later.recall(seen, METHOD), heard())
+        assert same(later.recall(seen, METHOD), prediction())
 
 
-def test_genres_are_known_of_songs_that_were_not_heard(
+def test_genres_are_known_of_songs_that_were_not_classified(
     store: Store, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "identify", no_reading)
@@ -123,10 +123,10 @@ def test_genres_are_known_of_songs_that_were_not_heard(
 
 
 def test_what_was_noted_of_a_song_is_kept_when_more_is_learned(store: Store, song: Path) -> None:
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     store.note_genres(store.look(song), ["Rock"])
     assert store.look(song).known_identity == identify(song)
-    store.remember(store.look(song), replace(METHOD, n_snippets=9), heard(1))
+    store.remember(store.look(song), replace(METHOD, n_snippets=9), prediction(1))
     assert store.look(song).genres == ("Rock",)
 
 
@@ -140,10 +140,10 @@ def test_what_was_noted_of_a_song_is_kept_when_more_is_learned(store: Store, son
     ],
 )
 def test_logits_come_back_bit_for_bit(store: Store, song: Path, logits: np.ndarray) -> None:
-    answer = Heard(logits, tuple(np.linspace(0, 1 / 7, len(logits))), 1 / 3, "")
+    answer = Prediction(logits, tuple(np.linspace(0, 1 / 7, len(logits))), 1 / 3, "")
     store.remember(store.look(song), METHOD, answer)
     recalled = store.recall(store.look(song), METHOD)
-    assert isinstance(recalled, Heard)
+    assert isinstance(recalled, Prediction)
     assert same(recalled, answer)
     assert np.array_equal(recalled.logits, logits)
     recalled.logits[:] = 0  # they are the caller's own
@@ -151,8 +151,8 @@ def test_logits_come_back_bit_for_bit(store: Store, song: Path, logits: np.ndarr
 
 
 @pytest.mark.parametrize("reason", ["silent", "shorter than 1 s", "Ü\n\0"])
-def test_a_song_with_nothing_to_hear_is_known_again(store: Store, song: Path, reason: str) -> None:
-    answer = Heard(np.empty((0, 0), np.float32), (), 0.4, reason)
+def test_a_song_with_nothing_to_classify_is_known_again(store: Store, song: Path, reason: str) -> None:
+    answer = Prediction(np.empty((0, 0), np.float32), (), 0.4, reason)
     store.remember(store.look(song), METHOD, answer)
     assert same(store.recall(store.look(song), METHOD), answer)
 
@@ -170,17 +170,17 @@ def test_a_song_with_nothing_to_hear_is_known_again(store: Store, song: Path, re
     ids=str,
 )
 def test_another_method_is_another_question(store: Store, song: Path, change: dict[str, object]) -> None:
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     other = replace(METHOD, **change)  # type: ignore[arg-type]
     assert store.recall(store.look(song), other) is None
-    store.remember(store.look(song), other, heard(1))
-    assert same(store.recall(store.look(song), METHOD), heard())
-    assert same(store.recall(store.look(song), other), heard(1))
+    store.remember(store.look(song), other, prediction(1))
+    assert same(store.recall(store.look(song), METHOD), prediction())
+    assert same(store.recall(store.look(song), other), prediction(1))
 
 
 def test_the_name_of_a_model_is_no_method(store: Store, song: Path) -> None:
-    store.remember(store.look(song), METHOD, heard())
-    assert same(store.recall(store.look(song), replace(METHOD, name="./my-copy")), heard())
+    store.remember(store.look(song), METHOD, prediction())
+    assert same(store.recall(store.look(song), replace(METHOD, name="./my-copy")), prediction())
 
 
 # --- any precision will do, or a certain one
@@ -191,19 +191,19 @@ AUTO = replace(METHOD, precision="auto")
 @pytest.mark.parametrize("precision", SAFE_PRECISIONS)
 def test_who_asks_for_no_precision_gets_any(store: Store, song: Path, precision: str) -> None:
     assert store.recall(store.look(song), AUTO) is None
-    store.remember(store.look(song), replace(METHOD, precision=precision), heard())
-    assert same(store.recall(store.look(song), AUTO), heard())
+    store.remember(store.look(song), replace(METHOD, precision=precision), prediction())
+    assert same(store.recall(store.look(song), AUTO), prediction())
     for other in SAFE_PRECISIONS:
         if other != precision:
             assert store.recall(store.look(song), replace(METHOD, precision=other)) is None
-    assert [each.method.precision for each in store.contents().hearings] == [precision]  # none was made up
+    assert [each.method.precision for each in store.contents().predictions] == [precision]  # none was made up
 
 
-def test_what_was_heard_in_int8_answers_only_who_asks_for_int8(store: Store, song: Path) -> None:
+def test_what_was_classified_in_int8_answers_only_who_asks_for_int8(store: Store, song: Path) -> None:
     int8 = replace(METHOD, precision="int8")
-    store.remember(store.look(song), int8, heard())
+    store.remember(store.look(song), int8, prediction())
     assert store.recall(store.look(song), AUTO) is None
-    assert same(store.recall(store.look(song), int8), heard())
+    assert same(store.recall(store.look(song), int8), prediction())
 
 
 def test_every_precision_there_is_is_safe_or_int8() -> None:
@@ -211,11 +211,11 @@ def test_every_precision_there_is_is_safe_or_int8() -> None:
     assert {*SAFE_PRECISIONS, "int8"} == model.DTYPES.keys()
 
 
-def test_of_several_precisions_the_latest_hearing_counts(store: Store, song: Path) -> None:
+def test_of_several_precisions_the_latest_prediction_counts(store: Store, song: Path) -> None:
     for number, precision in enumerate(("bf16", "fp32", "fp16", "fp32", "bf16")):
-        store.remember(store.look(song), replace(METHOD, precision=precision), heard(number))
-        assert same(store.recall(store.look(song), AUTO), heard(number))
-    assert same(store.recall(store.look(song), METHOD), heard(3))
+        store.remember(store.look(song), replace(METHOD, precision=precision), prediction(number))
+        assert same(store.recall(store.look(song), AUTO), prediction(number))
+    assert same(store.recall(store.look(song), METHOD), prediction(3))
 
 
 def test_a_failure_in_one_precision_is_overcome_by_another(store: Store, song: Path) -> None:
@@ -223,32 +223,32 @@ def test_a_failure_in_one_precision_is_overcome_by_another(store: Store, song: P
     store.remember(store.look(song), half, FAILURE)
     assert store.recall(store.look(song), AUTO) == FAILURE
     assert store.recall(store.look(song), METHOD) is None
-    store.remember(store.look(song), METHOD, heard())
-    assert same(store.recall(store.look(song), AUTO), heard())
+    store.remember(store.look(song), METHOD, prediction())
+    assert same(store.recall(store.look(song), AUTO), prediction())
 
 
-def test_the_day_a_hearing_was_last_asked_for_is_kept(
+def test_the_day_a_prediction_was_last_asked_for_is_kept(
     store: Store, song: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.remember(store.look(song), replace(METHOD, precision="bf16"), heard())
+    store.remember(store.look(song), replace(METHOD, precision="bf16"), prediction())
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE methods SET last_used = '2000-01-01'")
     with Store(path, pytest.fail) as later:
-        assert [each.last_used for each in later.contents().hearings] == ["2000-01-01"]
+        assert [each.last_used for each in later.contents().predictions] == ["2000-01-01"]
         later.recall(later.look(song), AUTO)
-        assert [each.last_used for each in later.contents().hearings] > ["2020-01-01"]
+        assert [each.last_used for each in later.contents().predictions] > ["2020-01-01"]
 
 
 @pytest.mark.parametrize("move", [os.rename, shutil.copyfile, shutil.copy2])
 def test_a_song_under_another_name_is_known(
     store: Store, song: Path, move: Callable[[Path, Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     moved = song.with_name("another name.ogg")
     move(song, moved)
-    assert same(store.recall(store.look(moved), METHOD), heard())
+    assert same(store.recall(store.look(moved), METHOD), prediction())
     monkeypatch.setattr(store_module, "identify", no_reading)  # and by its stamp from then on
-    assert same(store.recall(store.look(moved), METHOD), heard())
+    assert same(store.recall(store.look(moved), METHOD), prediction())
 
 
 @pytest.mark.parametrize("name", ["v24 full.mp3", "full.flac", "full.ogg", "full.m4a", "id3.wav"])
@@ -256,12 +256,12 @@ def test_a_song_tagged_by_somebody_is_known(store: Store, tmp_path: Path, name: 
     song = tmp_path / name
     song.write_bytes(build(name))
     store.note_genres(store.look(song), ["Old"])
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     wait_for_the_clock(song)
     write_genre(song, "Something else")
     seen = store.look(song)
     assert seen.genres is None  # whatever was in the tag before
-    assert same(store.recall(seen, METHOD), heard())
+    assert same(store.recall(seen, METHOD), prediction())
 
 
 def test_a_song_that_we_wrote_is_known_by_its_stamp(
@@ -270,7 +270,7 @@ def test_a_song_that_we_wrote_is_known_by_its_stamp(
     song = tmp_path / "song.flac"
     song.write_bytes(build("full.flac"))
     seen = store.look(song)
-    store.remember(seen, METHOD, heard())
+    store.remember(seen, METHOD, prediction())
     wait_for_the_clock(song)
     write_genre(song, "Techno")
     new = store.rewritten(seen)
@@ -278,7 +278,7 @@ def test_a_song_that_we_wrote_is_known_by_its_stamp(
     monkeypatch.setattr(store_module, "identify", no_reading)
     store.note_genres(new, ["Techno"])
     assert store.look(song).genres == ("Techno",)
-    assert same(store.recall(store.look(song), METHOD), heard())
+    assert same(store.recall(store.look(song), METHOD), prediction())
 
 
 @pytest.mark.parametrize(
@@ -295,10 +295,10 @@ def test_names_of_any_bytes(store: Store, tmp_path: Path, name: bytes) -> None:
     except OSError:
         pytest.skip("this file system does not take the name")
     make(tmp_path / "decoy.mp3", 1)
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     store.note_genres(store.look(song), ["Rock"])
     assert store.look(song).genres == ("Rock",)
-    assert same(store.recall(store.look(song), METHOD), heard())
+    assert same(store.recall(store.look(song), METHOD), prediction())
     assert store.recall(store.look(tmp_path / "decoy.mp3"), METHOD) is None
     assert store.prune_gone() == 0
 
@@ -307,10 +307,10 @@ def test_two_spellings_of_a_name_are_two_files(store: Store, tmp_path: Path) -> 
     composed, decomposed = make(tmp_path / "Zo\u00e9.mp3", 1), make(tmp_path / "Zoe\u0301.mp3", 2)
     if composed.read_bytes() == decomposed.read_bytes():
         pytest.skip("this file system takes them for one")
-    store.remember(store.look(composed), METHOD, heard(1))
-    store.remember(store.look(decomposed), METHOD, heard(2))
-    assert same(store.recall(store.look(composed), METHOD), heard(1))
-    assert same(store.recall(store.look(decomposed), METHOD), heard(2))
+    store.remember(store.look(composed), METHOD, prediction(1))
+    store.remember(store.look(decomposed), METHOD, prediction(2))
+    assert same(store.recall(store.look(composed), METHOD), prediction(1))
+    assert same(store.recall(store.look(decomposed), METHOD), prediction(2))
 
 
 def test_a_relative_path_is_the_same_file(store: Store, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,62 +355,62 @@ def replace_and_set_the_time_back(song: Path) -> None:
 def test_a_file_with_other_music_is_another_song(store: Store, song: Path, change: Callable[[Path], None]) -> None:
     old = song.stat()
     store.note_genres(store.look(song), ["Rock"])
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     wait_for_the_clock(song)
     change(song)
     assert song.stat().st_size == old.st_size
     seen = store.look(song)
     assert seen.genres is None
     assert store.recall(seen, METHOD) is None
-    store.remember(seen, METHOD, heard(1))
-    assert same(store.recall(store.look(song), METHOD), heard(1))
+    store.remember(seen, METHOD, prediction(1))
+    assert same(store.recall(store.look(song), METHOD), prediction(1))
 
 
 def test_what_was_known_of_the_old_file_is_not_mixed_with_the_new(store: Store, tmp_path: Path) -> None:
-    heard_anew, read_anew = make_library(tmp_path / "library", 2)
-    for song in (heard_anew, read_anew):
+    classified_again, read_again = make_library(tmp_path / "library", 2)
+    for song in (classified_again, read_again):
         store.note_genres(store.look(song), ["Rock"])
-        store.remember(store.look(song), METHOD, heard())
+        store.remember(store.look(song), METHOD, prediction())
         wait_for_the_clock(song)
         make(song, 9, 500)
-    store.remember(store.look(heard_anew), METHOD, heard(1))
-    assert store.look(heard_anew).genres is None
+    store.remember(store.look(classified_again), METHOD, prediction(1))
+    assert store.look(classified_again).genres is None
     other = replace(METHOD, model="another")
-    store.note_genres(store.look(read_anew), ["Pop"])
-    assert store.look(read_anew).known_identity is None
-    assert same(store.recall(store.look(read_anew), METHOD), heard(1))  # the same audio as the other's
-    assert store.recall(store.look(read_anew), other) is None
+    store.note_genres(store.look(read_again), ["Pop"])
+    assert store.look(read_again).known_identity is None
+    assert same(store.recall(store.look(read_again), METHOD), prediction(1))  # the same audio as the other's
+    assert store.recall(store.look(read_again), other) is None
 
 
 def test_two_names_for_two_songs_that_change_places(store: Store, tmp_path: Path) -> None:
     one, two, spare = make(tmp_path / "1.mp3", 1), make(tmp_path / "2.mp3", 2), tmp_path / "spare"
-    store.remember(store.look(one), METHOD, heard(1))
-    store.remember(store.look(two), METHOD, heard(2))
+    store.remember(store.look(one), METHOD, prediction(1))
+    store.remember(store.look(two), METHOD, prediction(2))
     wait_for_the_clock(two)
     one.rename(spare), two.rename(one), spare.rename(two)
-    assert same(store.recall(store.look(one), METHOD), heard(2))
-    assert same(store.recall(store.look(two), METHOD), heard(1))
+    assert same(store.recall(store.look(one), METHOD), prediction(2))
+    assert same(store.recall(store.look(two), METHOD), prediction(1))
 
 
-def test_what_changed_while_it_was_heard_is_not_remembered(store: Store, song: Path) -> None:
+def test_what_changed_while_it_was_classified_is_not_remembered(store: Store, song: Path) -> None:
     seen = store.look(song)
     assert store.recall(seen, METHOD) is None  # identified before the change
     wait_for_the_clock(song)
     overwrite(song)
     store.note_genres(seen, ["Rock"])
-    store.remember(seen, METHOD, heard())
+    store.remember(seen, METHOD, prediction())
     store.remember(seen, METHOD, FAILURE)
     assert store.look(song).genres is None
     assert store.recall(store.look(song), METHOD) is None
     assert store.contents().n_files == store.contents().n_failures == 0
     song.unlink()
-    store.remember(seen, METHOD, heard())
+    store.remember(seen, METHOD, prediction())
     assert store.contents().n_files == 0
 
 
 def test_somebody_who_comes_between_our_writing_and_the_record_is_noticed(store: Store, song: Path) -> None:
     seen = store.look(song)
-    store.remember(seen, METHOD, heard())
+    store.remember(seen, METHOD, prediction())
     wait_for_the_clock(song)
     overwrite(song)
     assert store.rewritten(seen) is None
@@ -450,13 +450,13 @@ def test_a_failure_is_of_this_file_only(store: Store, song: Path) -> None:
 
 def test_a_later_success_takes_the_place_of_a_failure(store: Store, song: Path) -> None:
     store.remember(store.look(song), METHOD, FAILURE)
-    store.remember(store.look(song), METHOD, heard())
-    assert same(store.recall(store.look(song), METHOD), heard())
+    store.remember(store.look(song), METHOD, prediction())
+    assert same(store.recall(store.look(song), METHOD), prediction())
     assert store.contents().n_failures == 0
 
 
 def test_a_later_failure_takes_the_place_of_a_success(store: Store, song: Path) -> None:
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     store.remember(store.look(song), METHOD, FAILURE)
     assert store.recall(store.look(song), METHOD) == FAILURE
 
@@ -466,7 +466,7 @@ def test_a_file_without_audio_can_fail(store: Store, tmp_path: Path, monkeypatch
     empty.touch()
     assert store.recall(store.look(empty), METHOD) is None
     store.remember(store.look(empty), METHOD, Failure("empty file"))
-    store.remember(store.look(empty), replace(METHOD, n_snippets=1), heard())  # nobody to remember it of
+    store.remember(store.look(empty), replace(METHOD, n_snippets=1), prediction())  # nobody to remember it of
     monkeypatch.setattr(store_module, "identify", no_reading)
     assert store.recall(store.look(empty), METHOD) == Failure("empty file")
 
@@ -490,7 +490,7 @@ for part in np.array_split(np.arange(len(songs)), n_openings):
             seen = store.look(songs[number])
             store.note_genres(seen, [songs[number].name])
             store.recall(seen, METHOD)
-            store.remember(seen, METHOD, heard(number))
+            store.remember(seen, METHOD, classified(number))
             print("done", number, flush=True)
 """
 
@@ -504,7 +504,7 @@ def test_a_run_that_is_killed_loses_nothing_it_has_done(path: Path, tmp_path: Pa
     n_done = 0
     for _ in range(3):
         run = child(REMEMBER_ALL.replace("sorted(library.iterdir())", f"sorted(library.iterdir())[{n_done}:]").replace(
-            "heard(number)", f"heard(number + {n_done})"), path, tmp_path / "library", 1)  # fmt: skip
+            "classified(number)", f"classified(number + {n_done})"), path, tmp_path / "library", 1)  # fmt: skip
         assert run.stdout is not None
         lines = [run.stdout.readline() for _ in range(100)]
         run.kill()
@@ -516,7 +516,7 @@ def test_a_run_that_is_killed_loses_nothing_it_has_done(path: Path, tmp_path: Pa
         with Store(path, pytest.fail) as store:
             for number in range(n_done):
                 assert store.look(songs[number]).genres == (songs[number].name,)
-                assert same(store.recall(store.look(songs[number]), METHOD), heard(number))
+                assert same(store.recall(store.look(songs[number]), METHOD), prediction(number))
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -530,7 +530,7 @@ def test_runs_at_once_do_not_disturb_each_other(path: Path, tmp_path: Path) -> N
         assert (len(output), run.returncode) == (len(songs), 0)
     with Store(path, pytest.fail) as store:
         for number, song in enumerate(songs):
-            assert same(store.recall(store.look(song), METHOD), heard(number))
+            assert same(store.recall(store.look(song), METHOD), prediction(number))
         assert store.contents().n_songs == len(songs)
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -545,7 +545,7 @@ def test_runs_at_once_move_a_damaged_store_aside_once(path: Path, tmp_path: Path
     assert len(told) == 1 and "moved to store.sqlite3.old-1" in told[0], told
     assert [each.name for each in path.parent.glob("*.old-*")] == ["store.sqlite3.old-1"]
     with Store(path, pytest.fail) as store:
-        assert all(same(store.recall(store.look(song), METHOD), heard(n)) for n, song in enumerate(songs))
+        assert all(same(store.recall(store.look(song), METHOD), prediction(n)) for n, song in enumerate(songs))
 
 
 def test_threads_share_a_store(store: Store, tmp_path: Path) -> None:
@@ -558,8 +558,8 @@ def test_threads_share_a_store(store: Store, tmp_path: Path) -> None:
                 seen = store.look(song)
                 store.note_genres(seen, ["Rock"])
                 if store.recall(seen, METHOD) is None:
-                    store.remember(seen, METHOD, heard(number))
-                assert same(store.recall(store.look(song), METHOD), heard(number))
+                    store.remember(seen, METHOD, prediction(number))
+                assert same(store.recall(store.look(song), METHOD), prediction(number))
         except BaseException as error:
             errors.append(error)
 
@@ -577,24 +577,24 @@ def test_a_run_waits_while_another_writes(store: Store, path: Path, song: Path) 
     other.execute("BEGIN EXCLUSIVE")
     release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
     release.start()
-    store.remember(seen, METHOD, heard())
+    store.remember(seen, METHOD, prediction())
     release.join()
     other.close()
-    assert same(store.recall(store.look(song), METHOD), heard())
+    assert same(store.recall(store.look(song), METHOD), prediction())
 
 
 def test_who_only_asks_waits_for_nobody(
     store: Store, path: Path, song: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.note_genres(store.look(song), ["Rock"])
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.0)
     with Store(path, told.append) as later, closing(sqlite3.connect(path, isolation_level=None)) as other:
         later.recall(later.look(song), METHOD)  # the first notes that the method is in use
         other.execute("BEGIN IMMEDIATE")
         assert later.look(song).genres == ("Rock",)
-        assert same(later.recall(later.look(song), METHOD), heard())
-        later.remember(later.look(song), METHOD, heard(1))  # and who waits too long goes on without
+        assert same(later.recall(later.look(song), METHOD), prediction())
+        later.remember(later.look(song), METHOD, prediction(1))  # and who waits too long goes on without
         assert len(told) == 1 and "locked" in told.pop()
 
 
@@ -629,7 +629,7 @@ def older(path: Path) -> None:
 def truncated(path: Path) -> None:
     with Store(path, pytest.fail) as store:
         for song in make_library(path.parent / "songs", 60):
-            store.remember(store.look(song), METHOD, heard())
+            store.remember(store.look(song), METHOD, prediction())
     os.truncate(path, path.stat().st_size // 2)
 
 
@@ -658,14 +658,14 @@ def test_what_is_no_store_is_moved_aside(
     spoil(path)
     before = path.read_bytes() if path.is_file() else sorted(path.iterdir())[0].read_bytes()
     with Store(path, told.append) as store:
-        store.remember(store.look(song), METHOD, heard())
-        assert same(store.recall(store.look(song), METHOD), heard())
+        store.remember(store.look(song), METHOD, prediction())
+        assert same(store.recall(store.look(song), METHOD), prediction())
     aside = path.with_name("store.sqlite3.old-1")
     assert (aside.read_bytes() if aside.is_file() else sorted(aside.iterdir())[0].read_bytes()) == before
     (line,) = told
     assert str(path) in line and aside.name in line and "\n" not in line
     with Store(path, pytest.fail) as store:  # and that was that
-        assert same(store.recall(store.look(song), METHOD), heard())
+        assert same(store.recall(store.look(song), METHOD), prediction())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX only")
@@ -675,7 +675,7 @@ def test_a_link_to_a_damaged_store_stays_one(tmp_path: Path, path: Path, song: P
     target.write_bytes(b"damaged" * 1000)
     path.symlink_to(target)
     with Store(path, told.append) as store:
-        store.remember(store.look(song), METHOD, heard())
+        store.remember(store.look(song), METHOD, prediction())
     assert len(told) == 1 and path.is_symlink()
     assert target.with_name(f"{target.name}.old-1").read_bytes() == b"damaged" * 1000
     with Store(path, pytest.fail) as store:
@@ -703,8 +703,8 @@ def test_an_empty_or_unfinished_file_is_begun(path: Path, song: Path, content: b
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA journal_mode = WAL")
     with Store(path, pytest.fail) as store:
-        store.remember(store.look(song), METHOD, heard())
-        assert same(store.recall(store.look(song), METHOD), heard())
+        store.remember(store.look(song), METHOD, prediction())
+        assert same(store.recall(store.look(song), METHOD), prediction())
 
 
 def test_the_store_of_a_newer_version_is_left_alone(path: Path, song: Path, told: list[str]) -> None:
@@ -722,7 +722,7 @@ def make_damaged(path: Path, folder: Path, n_songs: int) -> list[Path]:
     songs = make_library(folder, n_songs)
     with Store(path, pytest.fail) as store:
         for number, song in enumerate(songs):
-            store.remember(store.look(song), METHOD, heard(number))
+            store.remember(store.look(song), METHOD, prediction(number))
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
@@ -736,35 +736,35 @@ def test_damage_that_shows_during_a_run_costs_what_was_known_and_no_more(
     with Store(path, told.append) as store:
         assert told == []
         assert [store.recall(store.look(song), METHOD) for song in songs] == [None] * len(songs)
-        store.remember(store.look(songs[0]), METHOD, heard())
-        assert same(store.recall(store.look(songs[0]), METHOD), heard())
+        store.remember(store.look(songs[0]), METHOD, prediction())
+        assert same(store.recall(store.look(songs[0]), METHOD), prediction())
     (line,) = told
     assert "is damaged" in line and "store.sqlite3.old-1" in line
     with Store(path, pytest.fail) as store:
-        assert same(store.recall(store.look(songs[0]), METHOD), heard())
+        assert same(store.recall(store.look(songs[0]), METHOD), prediction())
 
 
-def test_a_store_that_another_run_has_begun_anew_is_not_moved_aside(
+def test_a_store_that_another_run_has_begun_again_is_not_moved_aside(
     path: Path, tmp_path: Path, told: list[str]
 ) -> None:
     songs = make_damaged(path, tmp_path / "library", 100)
     with Store(path, told.append) as one, Store(path, told.append) as two:
         for store in (one, two):
-            store.remember(store.look(songs[0]), METHOD, heard())
-            assert same(store.recall(store.look(songs[0]), METHOD), heard())
+            store.remember(store.look(songs[0]), METHOD, prediction())
+            assert same(store.recall(store.look(songs[0]), METHOD), prediction())
     assert len(told) == 1
     assert [each.name for each in path.parent.glob("*.old-?")] == ["store.sqlite3.old-1"]
     with Store(path, pytest.fail) as store:
-        assert same(store.recall(store.look(songs[0]), METHOD), heard())
+        assert same(store.recall(store.look(songs[0]), METHOD), prediction())
 
 
 def test_an_answer_filed_under_another_song_is_none(store: Store, path: Path, tmp_path: Path) -> None:
     songs = make_library(tmp_path / "library", 2)
     for number, song in enumerate(songs):
-        store.remember(store.look(song), METHOD, heard(number))
+        store.remember(store.look(song), METHOD, prediction(number))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE hearings SET answer = (SELECT answer FROM hearings ORDER BY number LIMIT 1)")
-    assert same(store.recall(store.look(songs[0]), METHOD), heard(0))
+    assert same(store.recall(store.look(songs[0]), METHOD), prediction(0))
     assert store.recall(store.look(songs[1]), METHOD) is None
 
 
@@ -790,9 +790,9 @@ def test_damage_never_becomes_an_answer(
     with Store(path, pytest.fail) as store:
         for number, song in enumerate(songs):
             store.note_genres(store.look(song), [song.name])
-            store.remember(store.look(song), METHOD, heard(number) if number % 9 else FAILURE)
+            store.remember(store.look(song), METHOD, prediction(number) if number % 9 else FAILURE)
     intact = np.frombuffer(path.read_bytes(), np.uint8)
-    rng, n_known, n_trials = np.random.default_rng(0), 0, 15
+    rng, n_cached, n_trials = np.random.default_rng(0), 0, 15
     for _ in range(n_trials):
         shutil.rmtree(path.parent)
         path.parent.mkdir()
@@ -805,13 +805,13 @@ def test_damage_never_becomes_an_answer(
                 seen = store.look(song)
                 assert seen.genres in (None, (song.name,))
                 answer = store.recall(seen, METHOD)
-                assert isinstance(answer, Failure | None) or same(answer, heard(number))
-                n_known += answer is not None
-                store.remember(seen, METHOD, heard(number))
+                assert isinstance(answer, Failure | None) or same(answer, prediction(number))
+                n_cached += answer is not None
+                store.remember(seen, METHOD, prediction(number))
             assert store.contents().n_bytes > 0
             store.prune_gone()
         assert len(told) <= 2, told
-    assert 10 < n_known < n_trials * len(songs)  # some of it really is damaged, some intact
+    assert 10 < n_cached < n_trials * len(songs)  # some of it really is damaged, some intact
 
 
 @pytest.mark.parametrize(
@@ -823,9 +823,9 @@ def test_damage_never_becomes_an_answer(
         "INSERT INTO files VALUES (x'', '', '', NULL, NULL), ('text', '', '', 1, 2), (7, '', '', 1, 2)",
         "UPDATE methods SET fields = x'00000000'",
         "UPDATE methods SET key = 'text'",
-        "UPDATE hearings SET answer = 'text'",
-        "UPDATE hearings SET answer = x''",
-        "UPDATE hearings SET answer = 1.5",
+        "UPDATE predictions SET answer = 'text'",
+        "UPDATE predictions SET answer = x''",
+        "UPDATE predictions SET answer = 1.5",
         "UPDATE files SET stamp = CAST(x'ff' AS TEXT)",
         "UPDATE failures SET reason = CAST(x'ff' AS TEXT)",
     ],
@@ -833,18 +833,18 @@ def test_damage_never_becomes_an_answer(
 def test_values_that_should_not_be_there(store: Store, path: Path, tmp_path: Path, change: str) -> None:
     song, bad = make_library(tmp_path / "library", 2)
     store.note_genres(store.look(song), ["Rock"])
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     store.remember(store.look(bad), METHOD, FAILURE)
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(change)
     seen = store.look(song)
     assert seen.genres in (None, ("Rock",))
-    assert same(store.recall(seen, METHOD), heard()) or store.recall(seen, METHOD) is None
+    assert same(store.recall(seen, METHOD), prediction()) or store.recall(seen, METHOD) is None
     store.recall(store.look(bad), METHOD)
-    store.remember(seen, METHOD, heard(1))
+    store.remember(seen, METHOD, prediction(1))
     assert store.contents().n_files >= 2
     store.prune_gone()
-    assert same(store.recall(store.look(song), METHOD), heard(1))
+    assert same(store.recall(store.look(song), METHOD), prediction(1))
 
 
 # --- no store at all
@@ -854,13 +854,13 @@ def works_without(store: Store, song: Path) -> bool:
     """Whether a store that cannot be used says nothing more and knows nothing."""
     seen = store.look(song)
     store.note_genres(seen, ["Rock"])
-    store.remember(seen, METHOD, heard())
+    store.remember(seen, METHOD, prediction())
     store.remember(seen, METHOD, FAILURE)
     store.rewritten(seen)
     known = [store.look(song).genres, store.recall(seen, METHOD), store.prune_gone(), store.prune_methods([METHOD])]
     contents = store.contents()
     assert not store.is_usable
-    return known == [None, None, 0, 0] and (contents.n_files, contents.n_songs, contents.hearings) == (0, 0, ())
+    return known == [None, None, 0, 0] and (contents.n_files, contents.n_songs, contents.predictions) == (0, 0, ())
 
 
 def test_a_state_folder_that_cannot_be_made(tmp_path: Path, song: Path, told: list[str]) -> None:
@@ -879,7 +879,7 @@ def test_a_read_only_state_folder(exists: bool) -> None:
         song = make(state / "song.mp3")
         if exists:
             with Store(store_path(state), pytest.fail) as store:
-                store.remember(store.look(song), METHOD, heard())
+                store.remember(store.look(song), METHOD, prediction())
             for each in state.iterdir():
                 each.chmod(0o444)
         state.chmod(0o555)
@@ -901,10 +901,10 @@ def test_a_read_only_state_folder(exists: bool) -> None:
 def test_a_disk_that_fills_up(path: Path, tmp_path: Path, told: list[str]) -> None:
     resource = pytest.importorskip("resource")
     songs = make_library(tmp_path / "library", 100)
-    big = Heard(np.ones((10, 527), np.float32), tuple(map(float, range(10))), 100.0, "")
+    big = Prediction(np.ones((10, 527), np.float32), tuple(map(float, range(10))), 100.0, "")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Store(path, told.append) as store:
-        store.remember(store.look(songs[0]), METHOD, heard())
+        store.remember(store.look(songs[0]), METHOD, prediction())
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
         try:
             for song in songs[1:]:
@@ -915,18 +915,18 @@ def test_a_disk_that_fills_up(path: Path, tmp_path: Path, told: list[str]) -> No
     (line,) = told
     assert "going on without it" in line
     with Store(path, pytest.fail) as store:
-        assert same(store.recall(store.look(songs[0]), METHOD), heard())
+        assert same(store.recall(store.look(songs[0]), METHOD), prediction())
         assert store.contents().n_songs > 10
 
 
 def test_a_closed_store_knows_nothing(path: Path, song: Path) -> None:
     with Store(path, pytest.fail) as store:
-        store.remember(store.look(song), METHOD, heard())
+        store.remember(store.look(song), METHOD, prediction())
     assert works_without(store, song)
 
 
 def test_the_store_is_for_its_owners_eyes(store: Store, path: Path, song: Path) -> None:
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     if os.name == "posix":
         assert {each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {0o600}
 
@@ -939,31 +939,31 @@ def test_contents_are_counted(store: Store, tmp_path: Path, path: Path) -> None:
     bad.write_bytes(b"bad")
     other = replace(METHOD, model="another", name="audioset", n_snippets=None)
     for song in (one, two, copy):
-        store.remember(store.look(song), METHOD, heard())
-    store.remember(store.look(one), other, heard())
+        store.remember(store.look(song), METHOD, prediction())
+    store.remember(store.look(one), other, prediction())
     store.remember(store.look(bad), other, FAILURE)
     contents = store.contents()
     assert (contents.path, contents.n_files, contents.n_songs, contents.n_failures) == (path, 4, 3, 1)
-    counts = {(each.method, each.method.name, each.n_hearings) for each in contents.hearings}
+    counts = {(each.method, each.method.name, each.n_predictions) for each in contents.predictions}
     assert counts == {(METHOD, "starter", 2), (other, "audioset", 1)}
-    assert all(len(each.last_used) == len("2000-01-01") for each in contents.hearings)
+    assert all(len(each.last_used) == len("2000-01-01") for each in contents.predictions)
     assert contents.n_bytes >= path.stat().st_size > 0
 
 
 def test_songs_without_a_file_can_be_forgotten(store: Store, tmp_path: Path) -> None:
     gone, kept, moved, failed = (make(tmp_path / "library" / f"{n}.mp3", n) for n in range(4))
     for number, song in enumerate((gone, kept, moved)):
-        store.remember(store.look(song), METHOD, heard(number))
+        store.remember(store.look(song), METHOD, prediction(number))
     store.remember(store.look(failed), METHOD, FAILURE)
     moved.rename(tmp_path / "new name.mp3")
-    assert same(store.recall(store.look(tmp_path / "new name.mp3"), METHOD), heard(2))
+    assert same(store.recall(store.look(tmp_path / "new name.mp3"), METHOD), prediction(2))
     gone_again = gone.read_bytes()
     gone.unlink(), failed.unlink()
     assert store.prune_gone() == 3
     contents = store.contents()
     assert (contents.n_files, contents.n_songs, contents.n_failures) == (2, 2, 0)
-    assert same(store.recall(store.look(kept), METHOD), heard(1))
-    assert same(store.recall(store.look(tmp_path / "new name.mp3"), METHOD), heard(2))
+    assert same(store.recall(store.look(kept), METHOD), prediction(1))
+    assert same(store.recall(store.look(tmp_path / "new name.mp3"), METHOD), prediction(2))
     gone.write_bytes(gone_again)
     assert store.recall(store.look(gone), METHOD) is None
     assert store.prune_gone() == 0
@@ -973,7 +973,7 @@ def test_a_folder_that_was_removed_is_gone_a_drive_that_is_away_is_not(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     song = make(tmp_path / "mnt" / "drive" / "album" / "song.mp3")
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     shutil.rmtree(tmp_path / "mnt" / "drive")
     real = store_module._device_near
     monkeypatch.setattr(store_module, "_device_near", lambda path: real(path) + "0")  # the disk under the mount point
@@ -984,28 +984,28 @@ def test_a_folder_that_was_removed_is_gone_a_drive_that_is_away_is_not(
 
 def test_methods_can_be_forgotten(store: Store, song: Path, tmp_path: Path) -> None:
     old, other = replace(METHOD, model="old"), make(tmp_path / "other.mp3", 1)
-    store.remember(store.look(song), old, heard(1))
-    store.remember(store.look(song), METHOD, heard(2))
+    store.remember(store.look(song), old, prediction(1))
+    store.remember(store.look(song), METHOD, prediction(2))
     store.remember(store.look(other), old, FAILURE)
     assert store.prune_methods([old]) == 1
-    assert [each.method for each in store.contents().hearings] == [METHOD]
+    assert [each.method for each in store.contents().predictions] == [METHOD]
     assert store.contents().n_failures == 0
     assert store.recall(store.look(song), old) is None
-    assert same(store.recall(store.look(song), METHOD), heard(2))
+    assert same(store.recall(store.look(song), METHOD), prediction(2))
     assert store.prune_methods([replace(METHOD, model="never used")]) == 0
 
 
 def test_a_forgotten_method_can_be_used_again(store: Store, song: Path) -> None:
-    store.remember(store.look(song), METHOD, heard())
+    store.remember(store.look(song), METHOD, prediction())
     store.prune_methods([METHOD])
-    store.remember(store.look(song), METHOD, heard(1))
-    assert [each.n_hearings for each in store.contents().hearings] == [1]
+    store.remember(store.look(song), METHOD, prediction(1))
+    assert [each.n_predictions for each in store.contents().predictions] == [1]
     assert store.prune_gone() == 0
-    assert same(store.recall(store.look(song), METHOD), heard(1))
+    assert same(store.recall(store.look(song), METHOD), prediction(1))
 
 
 def test_pruning_gives_the_room_back(store: Store, tmp_path: Path) -> None:
-    big = Heard(
+    big = Prediction(
         np.random.default_rng(0).standard_normal((50, 527), np.float32), tuple(map(float, range(50))), 500.0, ""
     )
     songs = make_library(tmp_path / "library", 30)

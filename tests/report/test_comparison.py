@@ -37,7 +37,7 @@ def rows(predictions: Predictions, is_kept: np.ndarray) -> Predictions:
 
 
 def said(*songs: tuple[str, str, str], genres: tuple[str, ...] = GENRES, sure: float = 3.0) -> Predictions:
-    """A run that heard songs (id, reference, predicted), a snippet each."""
+    """A run that classified songs (id, reference, predicted), a snippet each."""
     ids, references, predicted = zip(*songs, strict=True)
     labels = np.array([genres.index(genre) for genre in references])
     logits = sure * np.eye(len(genres))[[genres.index(genre) for genre in predicted]]
@@ -56,7 +56,7 @@ def test_a_comparison_by_hand(tmp_path: Path) -> None:
         ("A", str(tmp_path / "a")),
         ("B", str(tmp_path / "b")),
         ("test split", "4 songs in both; 0 only in A, 0 only in B"),
-        ("songs right", "1 in both, 2 only in A, 1 only in B, 0 in neither"),
+        ("accuracy", "1 in both, 2 only in A, 1 only in B, 0 in neither"),
     )
     assert [row[:4] for row in table(report, "comparison").rows] == [
         *(((name, 0.75, 0.5, 0.25)) for name in VERDICTS[:4]),
@@ -68,9 +68,9 @@ def test_a_comparison_by_hand(tmp_path: Path) -> None:
         ("Rock", 1, 1.0, 0.0, 1.0),
     )
     assert [(song.path, song.status, song.predicted, song.reason) for song in songs(report).songs] == [
-        ("/m/2", "wrong", ("Rock",), "B heard Blues 0.909"),
-        ("/m/1", "right", ("Blues",), "B heard Jazz 0.909"),
-        ("/m/4", "right", ("Rock",), "B heard Blues 0.909"),
+        ("/m/2", "wrong", ("Rock",), "B predicted Blues 0.909"),
+        ("/m/1", "right", ("Blues",), "B predicted Jazz 0.909"),
+        ("/m/4", "right", ("Rock",), "B predicted Blues 0.909"),
     ]
     assert set(verdicts(report).values()) == {"no difference shown"}  # of four songs
 
@@ -134,7 +134,7 @@ def test_genres_are_matched_by_name(tmp_path: Path) -> None:
     others = ("Rock", "Polka", "Jazz", "Blues")
     same = said(("1", "Blues", "Blues"), ("2", "Jazz", "Rock"), ("3", "Rock", "Rock"), genres=others)
     report = compare_runs(write_run(tmp_path / "a", a), write_run(tmp_path / "b", same))
-    assert dict(report.facts)["songs right"] == "2 in both, 0 only in A, 0 only in B, 1 in neither"
+    assert dict(report.facts)["accuracy"] == "2 in both, 0 only in A, 0 only in B, 1 in neither"
     assert songs(report).songs == () and songs(report).note == "None."
 
 

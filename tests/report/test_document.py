@@ -117,7 +117,7 @@ def test_the_schema_refuses_what_is_otherwise(tmp_path: Path, keys: tuple[str | 
 
 def test_json_has_everything(tmp_path: Path) -> None:
     values = read(report_run(run_by_hand(tmp_path)))
-    assert {"name": "snippets right", "value": "0.667"} in values["facts"]
+    assert {"name": "snippet accuracy", "value": "0.667"} in values["facts"]
     sections = values["sections"]
     assert list(sections) == [
         "confusion", "confused_pairs", "genres", "aggregations", "reliability", "coverage", "songs"
@@ -171,7 +171,7 @@ def test_csv_has_a_row_for_each_song(tmp_path: Path) -> None:
         "status": "wrong",
         "reference": "Rock",
         "predicted": "Jazz",
-        "heard": "Jazz",
+        "best": "Jazz",
         "confidence": "0.92",
         "reason": "",
         "sections": "songs",
@@ -193,15 +193,15 @@ def test_a_song_of_several_sections_has_one_row() -> None:
     assert [(row["path"], row["sections"]) for row in found] == [
         ("/m/a", "first"), ("/m/b", "first; second; third"), ("/m/c", "second")
     ]  # fmt: skip
-    assert (found[0]["reference"], found[0]["predicted"], found[0]["heard"]) == ("Rock; Pop", "", "Jazz")
-    assert (found[2]["confidence"], found[2]["heard"], found[2]["reason"]) == ("", "", "not audio")
+    assert (found[0]["reference"], found[0]["predicted"], found[0]["best"]) == ("Rock; Pop", "", "Jazz")
+    assert (found[2]["confidence"], found[2]["best"], found[2]["reason"]) == ("", "", "not audio")
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "=cmd|' /C calc'!A0"])
 def test_no_cell_starts_a_formula(name: str) -> None:
     song = Song(name, (name, name), (name,), 0.5, ((name, 0.5),), (), name, name)
     (row,) = rows(Report("run", "T", (), (Songs("s", "S", (song,)),)))
-    for field in ("path", "status", "reference", "predicted", "heard", "reason"):
+    for field in ("path", "status", "reference", "predicted", "best", "reason"):
         assert row[field].startswith("'" + name)
         assert not [part for part in row[field].split(";") if part.strip().startswith(("=", "+", "-", "@"))]
 

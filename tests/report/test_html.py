@@ -168,7 +168,7 @@ def test_a_name_is_the_same_wherever_it_stands(name: str) -> None:
     values = [option.attributes["value"] for option in page.one("section", id="s").all("option")]
     assert values == ["", shown, "", shown, "", shown]
     titles = [each.text for each in page.all("title")][1:]
-    assert titles[0] == f"{shown} heard as {shown}: 1 of 3 songs, 0.333"
+    assert titles[0] == f"{shown} predicted as {shown}: 1 of 3 songs, 0.333"
     assert linked(page) == {(shown, shown)}
 
 
@@ -286,7 +286,7 @@ def test_a_heat_map_has_every_cell_that_holds_songs(n_genres: int) -> None:
     for cell in [*svg.all(class_="hit"), *svg.all(class_="miss")]:
         title = cell.one("title").text
         reference, predicted, count, n_songs, share = re.fullmatch(
-            r"(.*) heard as (.*): ([\d,]+) of ([\d,]+) songs, ([\d.]+)", title
+            r"(.*) predicted as (.*): ([\d,]+) of ([\d,]+) songs, ([\d.]+)", title
         ).groups()  # type: ignore[union-attr]
         row, column = matrix.references.index(reference), matrix.predicted.index(predicted)
         found[row, column] = int(count.replace(",", ""))
@@ -318,7 +318,7 @@ def test_the_cells_of_a_heat_map_are_in_the_row_and_column_of_their_names() -> N
         if cell.attributes.get("class", "").startswith(("hit", "miss")):
             rect, names = cell.one("rect").attributes, cell.one("title").text.partition(":")[0]
             found[names] = float(rect["x"]) / size, float(rect["y"]) / size
-    assert found == {"a heard as a": (0, 0), "a heard as d": (2, 0), "c heard as a": (0, 2)}
+    assert found == {"a predicted as a": (0, 0), "a predicted as d": (2, 0), "c predicted as a": (0, 2)}
 
 
 def test_the_numbers_of_a_heat_map_are_in_a_table_too() -> None:
@@ -340,7 +340,7 @@ def test_of_very_many_genres_those_of_few_songs_are_one_row_but_the_table_has_al
     )
     rows = cells_of(page.one("details").one("table"))
     assert len(rows) == np.count_nonzero(matrix.counts)
-    last = [each for each in page.all("title") if each.text.startswith("400 other references heard as 400 other")]
+    last = [each for each in page.all("title") if each.text.startswith("400 other references predicted as 400 other")]
     assert len(last) == 1
     assert not [each for each in page.all("g", class_="hit") if "other" in each.text]
 
@@ -437,8 +437,8 @@ def test_songs_can_be_chosen_by_what_is_in_their_columns() -> None:
     assert [option.attributes["value"] for option in status.all("option")] == ["", *sorted(STATUSES)]
     n_right = sum(song.status == "right" for song in songs)
     assert f"right ({n_right})" in [option.text for option in status.all("option")]
-    heard = [option.attributes["value"] for option in controls.one("select", name="predicted").all("option")]
-    assert heard == ["", *sorted(genres_of(3)), "–"]
+    prediction = [option.attributes["value"] for option in controls.one("select", name="predicted").all("option")]
+    assert prediction == ["", *sorted(genres_of(3)), "–"]
     assert controls.one("output").text == "200 songs"
 
 
@@ -447,5 +447,5 @@ def test_columns_are_called_what_they_are_in_this_kind_of_report() -> None:
         page = page_of(replace(example(3, 20), kind=kind))
         return [each.text for each in page.one("table", class_="songs").one("thead").all("th")]
 
-    assert heads("library")[1:3] == ["In the tag", "Heard"]
-    assert heads("run")[1:3] == ["Reference", "Heard"]
+    assert heads("library")[1:3] == ["In the tag", "Predicted"]
+    assert heads("run")[1:3] == ["Reference", "Predicted"]

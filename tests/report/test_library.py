@@ -17,7 +17,7 @@ from tagger.audio.workers import Failure
 from tagger.errors import TagError
 from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import Decision, unsure
-from tagger.pipeline.predict import Heard
+from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
 from tagger.report.audit import Vocabulary, mixed_albums
 from tagger.report.document import Matrix, Report, Songs, Table, report_csv, report_json
@@ -33,16 +33,16 @@ from tests.support.reports import HOSTILE
 MODEL = ("Electronic", "Hip-Hop", "Jazz", "Rock")
 
 
-def song(name: str, old: str, heard: str, confidence: float = 0.9, is_sure: bool = True) -> SongResult:
-    """A song with the genres `old` ("; " between them) that is heard as `heard` ("": it failed)."""
+def song(name: str, old: str, prediction: str, confidence: float = 0.9, is_sure: bool = True) -> SongResult:
+    """A song with the genres `old` ("; " between them) that is classified as `prediction` ("": it failed)."""
     genres = tuple(filter(None, old.split("; ")))
     path = Path("/music") / name
-    if not heard:
-        return SongResult(path, "failed", genres, genres, reason="not audio", known=True)
-    best = tuple(heard.split("; "))
+    if not prediction:
+        return SongResult(path, "failed", genres, genres, reason="not audio", cached=True)
+    best = tuple(prediction.split("; "))
     ranking = (*((genre, confidence) for genre in best), ("Polka", 0.01))
     decision = Decision(best if is_sure else (), ranking, "" if is_sure else f"{best[0]} is below 0.95")
-    return SongResult(path, "kept" if genres else "tagged", genres, genres or best, decision, known=True)
+    return SongResult(path, "kept" if genres else "tagged", genres, genres or best, decision, cached=True)
 
 
 #: Small enough to be counted by hand.
@@ -115,9 +115,9 @@ def matrix(found: Report) -> dict[tuple[str, str], int]:
 
 
 def test_a_song_decided_on_less_than_was_wanted_says_so() -> None:
-    heard = Heard(np.zeros((1, 4), np.float32), (20.0,), 70.0, "", Failure("damaged"))
+    prediction = Prediction(np.zeros((1, 4), np.float32), (20.0,), 70.0, "", Failure("damaged"))
     songs = [song("b/1.mp3", "", "Jazz"), song("b/2.mp3", "", "Jazz", 0.4, is_sure=False)]
-    songs = [replace(each, heard=heard) for each in songs]
+    songs = [replace(each, prediction=prediction) for each in songs]
     told = {each.path[-5:]: each.reason for each in all_songs(report(songs))}
     said = "decided on 1 snippet, as the others failed: damaged"
     assert told == {"1.mp3": said, "2.mp3": f"Jazz is below 0.95; {said}"}
@@ -149,7 +149,7 @@ def test_facts() -> None:
         "library": "/music",
         "songs": "15: 2 without genre, 1 failed",
         "model": "fake; its confidences: softmax",
-        "heard": "11 well enough for a genre, 3 unsure; 15 known from before",
+        "predicted": "11 sure enough for a genre, 3 unsure; 15 cached",
         "unsure": "it is only a fake",
         # Agree: 5 of 10 (all but Oldies, Reggae, the untagged and the failed); of 8 sure ones 4.
         "agreement": "0.500 of 10 songs with a genre the model knows; 0.500 of the 8 it is sure of",
@@ -159,7 +159,7 @@ def test_facts() -> None:
 
 def test_genres_one_by_one() -> None:
     assert rows(report(), "genres") == (
-        # genre, tagged, agree, sure, agree of these, else heard as, heard in all
+        # genre, tagged, agree, sure, agree of these, else predicted as, predicted in all
         ("Hip-Hop", 5, 3 / 5, 4, 2 / 4, "Electronic (1)", 3),
         ("Rock", 4, 2 / 4, 3, 2 / 3, "Jazz (2)", 3),
         ("Jazz", 1, 0.0, 1, 0.0, "Electronic (1)", 3),
@@ -204,7 +204,7 @@ def test_songs_without_genre_unsure_and_failed() -> None:
     assert all_songs(found)[6].reason == "Hip-Hop is below 0.95"
 
 
-def test_a_song_that_cannot_be_written_or_gave_nothing_to_hear() -> None:
+def test_a_song_that_cannot_be_written_or_gave_nothing_to_classify() -> None:
     linked = song("CD1/1.mp3", "", "Rock")
     linked = SongResult(linked.path, "skipped", decision=linked.decision, reason="has 2 hard links")
     silent = SongResult(Path("/music/CD1/2.mp3"), "kept", ("Rock",), ("Rock",), unsure("silent"))
@@ -215,7 +215,7 @@ def test_a_song_that_cannot_be_written_or_gave_nothing_to_hear() -> None:
     ]  # fmt: skip
     assert matrix(found) == {} and names(found, "failed") == ["CD1/3.mkv"]
     assert dict(found.facts)["songs"] == "3: 1 without genre, 1 skipped"
-    assert dict(found.facts)["agreement"] == "no song with a genre the model knows was heard"
+    assert dict(found.facts)["agreement"] == "no song with a genre that the model knows was classified"
 
 
 def test_several_genres_agree_if_one_of_them_does() -> None:
@@ -267,7 +267,7 @@ def test_spellings_of_an_unknown_genre_are_one_row() -> None:
     assert matrix(found) == {("Oldies", "Rock"): 1, ("Oldies", "Jazz"): 2}
 
 
-# ---- what is amiss with the tags, whatever is heard
+# ---- what is amiss with the tags, whatever is classified
 
 
 def test_spellings_of_one_genre() -> None:
@@ -342,7 +342,7 @@ def test_nothing_found_and_nothing_known() -> None:
 
 def test_only_unsure_songs() -> None:
     text = render_all(report([song(f"{n}.mp3", "", "Rock", 0.3, is_sure=False) for n in range(12)]))
-    assert "0 well enough for a genre, 12 unsure" in text and "… and 2 more" in text
+    assert "0 sure enough for a genre, 12 unsure" in text and "… and 2 more" in text
 
 
 def test_five_hundred_genres() -> None:
@@ -364,7 +364,7 @@ def test_hostile_names_come_through_every_renderer() -> None:
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two songs that are heard as Rock and Blues; the one has the genre Pop, the other none."""
+    """Two songs that are classified as Rock and Blues; the one has the genre Pop, the other none."""
     folder = tmp_path_factory.mktemp("tones")
     make_tone(folder / "blues.flac", "Blues")
     make_tone(folder / "rock.ogg", "Rock")
@@ -382,31 +382,31 @@ def report_of(run: Run) -> dict:
     return json.loads(run.out)["sections"]
 
 
-def test_a_report_on_a_library_changes_nothing_and_hears_what_is_missing_once(
+def test_a_report_on_a_library_changes_nothing_and_classifies_what_is_missing_once(
     genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in music.iterdir()}
     first = genre_tag("report", music)
     assert first.code == 0, first.err
-    assert "2: 1 without genre" in first.out and "Classical, differs: heard Rock 0.999" in first.out
+    assert "2: 1 without genre" in first.out and "Classical, differs: classified Rock 0.999" in first.out
 
     def no_model(*_: object) -> None:
         raise AssertionError("loaded")
 
     monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", no_model)
     second = genre_tag("report", music)
-    assert second.out == first.out.replace("0 known from before", "2 known from before")
+    assert second.out == first.out.replace("0 cached", "2 cached")
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in music.iterdir()} == before
 
 
-def test_what_a_tagging_run_heard_is_not_heard_again(
+def test_what_a_tagging_run_classified_is_not_classified_again(
     genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided = {record["path"]: record for record in genre_tag("--json", "-", music).records}
     monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: pytest.fail("loaded"))
     for told in report_of(genre_tag("report", "--format", "json", music))["songs"]["songs"]:
         record = decided[told["path"]]
-        assert told["predicted"][0] == record["heard"] and round(told["confidence"], 4) == record["confidence"]
+        assert told["predicted"][0] == record["predicted"] and round(told["confidence"], 4) == record["confidence"]
 
 
 def test_options_of_tag_hold_and_so_does_the_settings_file(genre_tag: Callable[..., Run], music: Path) -> None:

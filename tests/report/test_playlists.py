@@ -38,7 +38,7 @@ def entries(playlist: Path) -> list[str]:
 # ---- which songs
 
 
-def test_a_song_is_in_the_playlist_of_what_it_is_heard_as_and_of_why_it_needs_a_look() -> None:
+def test_a_song_is_in_the_playlist_of_what_it_is_classified_as_and_of_why_it_needs_a_look() -> None:
     songs = [
         song("1.mp3", "Rock", "agrees"),
         song("2.mp3", "Rock", "differs", 0.6),

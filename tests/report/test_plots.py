@@ -81,9 +81,9 @@ def test_rows_and_columns_may_be_of_different_genres() -> None:
 
 
 def test_a_long_title_has_several_lines() -> None:
-    axes = confusion_figure(replace(confusion_of(3), title="How well " + "/a/long/path" * 20 + " hears")).axes[0]
+    axes = confusion_figure(replace(confusion_of(3), title="How well " + "/a/long/path" * 20 + " classifies")).axes[0]
     assert max(map(len, axes.get_title().splitlines())) <= 60
-    assert axes.get_title().endswith(" hears")
+    assert axes.get_title().endswith(" classifies")
 
 
 def test_of_very_many_genres_those_of_few_songs_are_drawn_as_one() -> None:

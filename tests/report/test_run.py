@@ -102,15 +102,15 @@ def test_the_coverage_by_hand(by_hand: Report) -> None:
 def test_the_facts_by_hand(by_hand: Report) -> None:
     facts = dict(by_hand.facts)
     assert facts.pop("run").endswith("run")
-    right = facts.pop("songs right")
+    right = facts.pop("accuracy")
     assert right.startswith("0.750 (95% interval 0.") and right.endswith(" to 1.000)")
     assert facts == {
         "model": "began as audioset, 86.2 million parameters",
         "trained on": "80 songs of 31 artists, 5.2 hours",
         "test split": "8 songs of 3 genres, 24 snippets",
         "by genre": "recall 0.750, F1 0.730 (means of the genres)",
-        "snippets right": "0.667",
-        "by guessing": "0.500 would be right if all were called Blues",
+        "snippet accuracy": "0.667",
+        "majority-class baseline": "0.500 would be right if all were called Blues",
         "calibration error": "0.531, and 0.531 without the temperature 1",
         "written by default": "0.625 of the songs, from 0.5 on; 0.600 of them right",
         "caution": "no songs of 1 of the 4 genres: Waltz",
@@ -171,7 +171,7 @@ def test_the_tables_are_those_of_scikit_learn(tmp_path: Path, seed: int) -> None
     balanced = np.mean(recall)
     assert table(report, "aggregations")[0][1::3] == pytest.approx((right, balanced), abs=6e-5)
     facts = dict(report.facts)
-    assert facts["songs right"].startswith(f"{right:.3f} ")
+    assert facts["accuracy"].startswith(f"{right:.3f} ")
     assert facts["by genre"] == f"recall {balanced:.3f}, F1 {np.mean(f1):.3f} (means of the genres)"
 
     powers = np.exp(means / 1.3)
@@ -199,7 +199,7 @@ def test_a_report_says_what_training_says(tmp_path: Path) -> None:
         assert (right, low, high) == pytest.approx((told.scores[score], *told.intervals[score]), abs=6e-5)
     assert table(report, "aggregations")[0][4] == pytest.approx(told.scores["song_macro_recall"], abs=6e-5)
     facts = dict(report.facts)
-    assert facts["snippets right"] == f"{told.scores['accuracy']:.3f}"
+    assert facts["snippet accuracy"] == f"{told.scores['accuracy']:.3f}"
     held = told.calibration
     assert facts["calibration error"] == f"{held.error:.3f}, and {held.error_before:.3f} without the temperature 1.3"
     assert (
@@ -269,7 +269,7 @@ def test_a_run_that_is_always_right_has_no_worst_songs(tmp_path: Path) -> None:
     assert table(report, "confused_pairs") == []
     assert all(map(all_right, songs(report).songs))
     assert (songs(report).n_brief, songs(report).note) == (0, "All 40 are right.")
-    assert dict(report.facts)["songs right"] == "1.000 (95% interval 1.000 to 1.000)"
+    assert dict(report.facts)["accuracy"] == "1.000 (95% interval 1.000 to 1.000)"
 
 
 def test_one_song_is_enough(tmp_path: Path) -> None:

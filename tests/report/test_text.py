@@ -96,9 +96,9 @@ What --min-confidence would leave to be written, and how much of that is right.
 
 Songs, the worst first
 /music/r1.flac
-    Rock, wrong: heard Jazz 0.920, Blues 0.040, Rock 0.030
+    Rock, wrong: classified Jazz 0.920, Blues 0.040, Rock 0.030
 /music/b2.flac
-    Blues, wrong: heard Jazz 0.620, Rock 0.200, Blues 0.100
+    Blues, wrong: classified Jazz 0.620, Rock 0.200, Blues 0.100
 … and 6 more: all are in --format html, json and csv
 2 of 8 are wrong. The worst are those whose own genre got the least confidence.
 A wrong label looks like a wrong answer.
@@ -111,7 +111,12 @@ def test_a_report_of_songs_that_were_counted_by_hand(tmp_path: Path) -> None:
     drawn_lots = r"^((?:mean|weighted|vote|max) +0\.\d{3}  )\d\.\d{3}  \d\.\d{3}"  # NumPy promises no one sequence
     assert re.sub(drawn_lots, r"\1-----  -----", found[found.index("Confusion\n") :], flags=re.MULTILINE) == BY_HAND
     facts = found[: found.index("\n\nConfusion")].splitlines()
-    assert found[: found.index("run   ")].split() == ["How", "well", str(tmp_path), "hears"]  # however it is folded
+    assert found[: found.index("run   ")].split() == [
+        "How",
+        "well",
+        str(tmp_path),
+        "classifies",
+    ]  # however it is folded
     assert "test split          8 songs of 3 genres, 24 snippets" in facts
     assert "caution             no songs of 1 of the 4 genres: Waltz" in facts
 
@@ -228,10 +233,10 @@ def test_values_of_every_kind(kind: str, value: object, expected: str) -> None:
     ("song", "expected"),
     [
         (Song("x", (), (), None, (), (), "failed", "not audio"), "–, failed; not audio"),
-        (Song("x", ("Rock",), ("Pop",), 0.5, (("Pop", 0.5),), (1.0,), "wrong"), "Rock, wrong: heard Pop 0.500"),
+        (Song("x", ("Rock",), ("Pop",), 0.5, (("Pop", 0.5),), (1.0,), "wrong"), "Rock, wrong: classified Pop 0.500"),
         (
             Song("x", ("Rock", "Pop"), (), 0.4, tuple((name, 0.1) for name in "ABCD"), (), "unsure", "below 0.5"),
-            "Rock; Pop, unsure: heard A 0.100, B 0.100, C 0.100; below 0.5",
+            "Rock; Pop, unsure: classified A 0.100, B 0.100, C 0.100; below 0.5",
         ),
     ],
 )

@@ -25,9 +25,9 @@ COPY = """import pathlib, sys
 out, module = map(pathlib.Path, sys.argv[1:])
 out.write_bytes(module.read_bytes() + b" rendered")"""
 
-#: Sources and artists that are heard to judge: nothing of them, from wherever, may be learned from.
+#: Sources and artists that are classified to judge: nothing of them, from wherever, may be learned from.
 KEPT_OUT = ("wesnoth", "fretsonfire", "marsshooter", "openclonk")
-HEARD_ELSEWHERE = (
+PREDICTED_ELSEWHERE = (
     "Aleksi; Audionautix; Bensound; Carlos Viola Iborra; Dead Smiling Pirates; Doug Kaufman; El Senator; "
     "Forté Boss; Gianmarco Leone; Jalmaan; Jason Shaw; Jeremy Nicoll; John Harrison with the Wichita State "
     "University Chamber Players; Jonathan Coulton; Joseph G. Toscano; Joseph Toscano; Just Plain Ant; K-Pone; "
@@ -174,7 +174,9 @@ def test_the_recordings_of_the_starter_are_fit_to_learn_from() -> None:
     assert not [each for each in recordings if any(name in each.source for name in KEPT_OUT)]
     learned = [each for each in recordings if each.split != "test"]
     assert not [each for each in learned if re.search(r"\b(none|NC|ND)\b", each.licence)]
-    kept_out = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in HEARD_ELSEWHERE.split("; ")), re.IGNORECASE)
+    kept_out = re.compile(
+        "|".join(rf"\b{re.escape(name)}\b" for name in PREDICTED_ELSEWHERE.split("; ")), re.IGNORECASE
+    )
     assert not [each for each in learned if kept_out.search(f"{each.artist}; {each.title}; {each.path}")]
 
 

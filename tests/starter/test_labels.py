@@ -91,7 +91,7 @@ def test_every_class_and_tag_is_known_to_the_teachers() -> None:
 
 
 class MadeUp:
-    """Teachers who hear techno in one song, ska in another, and cannot decode noise.ogg."""
+    """Teachers who classify techno in one song, ska in another, and cannot decode noise.ogg."""
 
     n_asked = 0
 

@@ -29,7 +29,7 @@ def sources(tmp_path: Path) -> Sources:
     return Sources(Waveforms(tmp_path), places[:2], places[2:], np.array([0.75, 0.25]))
 
 
-def heard(samples: np.ndarray) -> set[str]:
+def prediction(samples: np.ndarray) -> set[str]:
     """Which tones a mix has, at whatever speed."""
     spectrum = np.abs(np.fft.rfft(samples))
     of = {
@@ -61,7 +61,7 @@ def test_a_short_song_is_repeated(sources: Sources) -> None:
 
 
 def test_mixes_hold_one_song_or_two_and_now_and_then_speech(sources: Sources) -> None:
-    found = [heard(mix(sources, np.random.default_rng([1, seed]))) for seed in range(40)]
+    found = [prediction(mix(sources, np.random.default_rng([1, seed]))) for seed in range(40)]
     n_songs = [len(names - {"speech"}) for names in found]
     assert 1 in n_songs and 2 in n_songs
     assert 4 <= sum("speech" in names for names in found) <= 20

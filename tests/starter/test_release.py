@@ -9,22 +9,22 @@ from safetensors.numpy import load_file, save_file
 
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import Song
-from training.starter.release import Decision, Heard, decide, report, score, ship, without_its_source, written
+from training.starter.release import Decision, Prediction, decide, report, score, ship, without_its_source, written
 
 GENRES = ("Blues", "Jazz", "Rock")
 
 
-def heard(*answers: tuple[str, str, float], split: str = "test") -> Heard:
-    """Songs that are of one genre and are heard as one, by so many logits more than the others; each of its own
+def prediction(*answers: tuple[str, str, float], split: str = "test") -> Prediction:
+    """Songs that are of one genre and are classified as one, by so many logits more than the others; each of its own
     artist."""
     songs, logits = [], []
     for i, (genre, named, margin) in enumerate(answers):
         songs.append(Song(Path(f"{i}.ogg"), genre, f"artist {i}", "", split))
         logits.append([margin * (named == each) for each in GENRES])
-    return Heard(tuple(songs), np.array(logits))
+    return Prediction(tuple(songs), np.array(logits))
 
 
-WELL_HEARD = heard(
+WELL_PREDICTED = prediction(
     *[("Blues", "Blues", 6.0)] * 20,
     *[("Rock", "Rock", 6.0)] * 2,
     *[("Jazz", "Rock", 1.0)] * 10,
@@ -33,28 +33,28 @@ WELL_HEARD = heard(
 
 
 def test_a_genre_is_written_that_was_right_often_enough() -> None:
-    decision = decide(WELL_HEARD, GENRES)
+    decision = decide(WELL_PREDICTED, GENRES)
     assert list(decision.min_confidence) == ["Blues", "Jazz"]  # Rock was right of two recordings only
     assert 0.9 < decision.min_confidence["Blues"] < 1
     assert "Blues was right 20 of 20 times" in decision.reason
-    labels = written(WELL_HEARD, GENRES, decision)
+    labels = written(WELL_PREDICTED, GENRES, decision)
     assert labels.tolist() == [0] * 20 + [-1] * 12 + [1] * 9
 
 
 def test_a_genre_that_is_often_named_wrongly_stays_silent() -> None:
-    some = heard(*[("Blues", "Blues", 6.0)] * 30, *[("Rock", "Rock", 6.0)] * 6, *[("Jazz", "Rock", 6.0)] * 2)
+    some = prediction(*[("Blues", "Blues", 6.0)] * 30, *[("Rock", "Rock", 6.0)] * 6, *[("Jazz", "Rock", 6.0)] * 2)
     assert list(decide(some, GENRES).min_confidence) == ["Blues"]
 
 
 def test_what_is_no_music_counts_as_named_wrongly() -> None:
-    assert list(decide(heard(*[("Blues", "Blues", 6.0)] * 20), GENRES).min_confidence) == ["Blues"]
-    with_noises = heard(*[("Blues", "Blues", 6.0)] * 20, *[(NO_MUSIC, "Blues", 6.0)] * 10)
+    assert list(decide(prediction(*[("Blues", "Blues", 6.0)] * 20), GENRES).min_confidence) == ["Blues"]
+    with_noises = prediction(*[("Blues", "Blues", 6.0)] * 20, *[(NO_MUSIC, "Blues", 6.0)] * 10)
     assert decide(with_noises, GENRES).min_confidence == {}
 
 
 def test_nothing_is_written_by_what_guesses() -> None:
     rng = np.random.default_rng(5)
-    songs = heard(*[(GENRES[rng.integers(3)], GENRES[rng.integers(3)], 5.0) for _ in range(60)])
+    songs = prediction(*[(GENRES[rng.integers(3)], GENRES[rng.integers(3)], 5.0) for _ in range(60)])
     decision = decide(songs, GENRES)
     assert decision.min_confidence == {}
     assert (written(songs, GENRES, decision) == -1).all()
@@ -62,8 +62,8 @@ def test_nothing_is_written_by_what_guesses() -> None:
 
 def test_no_song_judges_a_threshold_that_it_chose() -> None:
     answers = [("Blues", "Blues", 6.0)] * 20 + [("Jazz", "Jazz", 6.0)] * 9
-    songs = heard(*answers)
-    together = Heard(
+    songs = prediction(*answers)
+    together = Prediction(
         tuple(
             Song(song.path, song.genre, "the trio" if song.genre == "Jazz" else song.artist, "", "test")
             for song in songs.songs
@@ -75,13 +75,13 @@ def test_no_song_judges_a_threshold_that_it_chose() -> None:
 
 
 def test_songs_of_one_source_alone_are_unsure_without_it() -> None:
-    songs = heard(*[("Blues", "Blues", 6.0)] * 20)
-    alone = Heard(tuple(Song(song.path, song.genre, "the trio", "", "test") for song in songs.songs), songs.logits)
+    songs = prediction(*[("Blues", "Blues", 6.0)] * 20)
+    alone = Prediction(tuple(Song(song.path, song.genre, "the trio", "", "test") for song in songs.songs), songs.logits)
     assert without_its_source(alone, GENRES).tolist() == [-1] * 20
 
 
 def test_scores_count_the_second_answer() -> None:
-    songs = heard(("Blues", "Blues", 2.0), ("Jazz", "Rock", 2.0), ("Rock", "Rock", 2.0), ("Rock", "Blues", 2.0))
+    songs = prediction(("Blues", "Blues", 2.0), ("Jazz", "Rock", 2.0), ("Rock", "Rock", 2.0), ("Rock", "Blues", 2.0))
     found = score(songs, GENRES)
     assert (found.n_songs, found.top_1, found.macro_recall) == (4, 0.5, pytest.approx((1 + 0 + 0.5) / 3))
     assert found.top_2 >= found.top_1
@@ -89,10 +89,10 @@ def test_scores_count_the_second_answer() -> None:
 
 
 def test_the_report_tells_of_music_and_of_what_is_none() -> None:
-    noise = Heard((Song(Path("n.wav"), NO_MUSIC, "", "noises", "test"),), np.array([[9.0, 0, 0]]))
-    validate = heard(*[("Blues", "Blues", 6.0)] * 3, split="validate")
-    parts = (WELL_HEARD, validate, noise)
-    everything = Heard(
+    noise = Prediction((Song(Path("n.wav"), NO_MUSIC, "", "noises", "test"),), np.array([[9.0, 0, 0]]))
+    validate = prediction(*[("Blues", "Blues", 6.0)] * 3, split="validate")
+    parts = (WELL_PREDICTED, validate, noise)
+    everything = Prediction(
         tuple(song for part in parts for song in part.songs), np.concatenate([part.logits for part in parts])
     )
     text = report(everything, GENRES, Decision(1.0, {"Blues": 0.5}, "because"))
@@ -104,7 +104,7 @@ def test_the_report_tells_of_music_and_of_what_is_none() -> None:
 
 
 def test_a_split_without_recordings_is_not_told_of() -> None:
-    text = report(WELL_HEARD, GENRES, Decision(1.0, {}, ""))
+    text = report(WELL_PREDICTED, GENRES, Decision(1.0, {}, ""))
     assert "test: 41 recordings" in text
     assert "validate" not in text
 

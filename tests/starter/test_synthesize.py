@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from training.starter import synthesize as module
 from training.starter.synthesize import GENRES, grooves, recipes, score, synthesize
 
-#: Stand in for the programs: MMA copies its score; of FluidSynth only blues is heard, and a waltz ends it.
+#: Stand in for the programs: MMA copies its score; of FluidSynth only blues is classified, and a waltz ends it.
 PROGRAMS = {
     "mma": "import shutil, sys; shutil.copy(sys.argv[2], sys.argv[4])",
     "fluidsynth": """import sys

@@ -1,4 +1,4 @@
-"""A model that answers by loudness, so that a test can say what each song is heard as."""
+"""A model that answers by loudness, so that a test can say what each song is classified as."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,7 @@ GENRES = ("Blues", "Classical", "Rock")
 
 
 class FakeModel:
-    """Hears Blues in quiet songs (amplitude 0.05), Classical at 0.2 and Rock at 0.8; never sure below `logit`.
+    """Classifies Blues in quiet songs (amplitude 0.05), Classical at 0.2 and Rock at 0.8; never sure below `logit`.
 
     It is its own description, too.
     """
@@ -28,7 +28,7 @@ class FakeModel:
     def __init__(self, logit: float = 8.0, head: GenreHead | None = None) -> None:
         self.logit = logit
         self.head = head or GenreHead(GENRES, "softmax", thresholds=(0.5, 0.5, 0.5))
-        self.n_heard = 0
+        self.n_classified = 0
 
     @property
     def fingerprint(self) -> str:
@@ -38,13 +38,13 @@ class FakeModel:
         self.n_decoders = n_decoders
 
     def logits(self, waveforms: np.ndarray) -> np.ndarray:
-        self.n_heard += len(waveforms)
+        self.n_classified += len(waveforms)
         genre = np.digitize(np.abs(waveforms).max(axis=1), [0.1, 0.4])
         return self.logit * np.eye(3, dtype=np.float32)[genre]
 
 
 def make_tone(path: Path, genre: str, seconds: float = 11.0) -> None:
-    """A song that FakeModel hears as `genre`."""
+    """A song that FakeModel classifies as `genre`."""
     amplitude = {"Blues": 0.05, "Classical": 0.2, "Rock": 0.8}[genre]
     time = np.arange(int(seconds * 16_000)) / 16_000
     mono = amplitude * np.sin(2 * np.pi * 440 * time, dtype=np.float32)

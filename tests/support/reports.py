@@ -90,7 +90,7 @@ def example(n_genres: int = 20, n_songs: int = 300) -> Report:
         kind="library",
         title="Music in /home/anna/Music",
         facts=(
-            ("songs", f"{n_songs}, of which 43 could not be heard"),
+            ("songs", f"{n_songs}, of which 43 could not be decoded"),
             ("model", "starter <v1> on cpu"),
             ("agreement", "0.731 of the tagged songs (0.712 to 0.750)"),
             ("folder", "/home/anna/" + "a very long folder/" * 8 + "caf\udce9"),

@@ -10,7 +10,7 @@ import numpy as np
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 
 GENRES = ("Blues", "Jazz", "Rock", "Waltz")
-#: Song of the test split -> its genre, and the probability of each of GENRES. No song is a Waltz, and none is heard.
+#: Song of the test split -> its genre, and the probability of each of GENRES. No song is a Waltz, and none predicted.
 BY_HAND = {
     "b1": ("Blues", (0.72, 0.10, 0.10, 0.08)),
     "b2": ("Blues", (0.10, 0.62, 0.20, 0.08)),  # wrong
@@ -77,15 +77,15 @@ def seeded(
 ) -> Predictions:  # fmt: skip
     """A third of the songs on validate and the others on test, of 1 to 5 snippets, their rows in any order.
 
-    `song_seed` decides what the songs are, `seed` how they are heard. The first genre has no songs where there are more
+    `song_seed` decides what the songs are, `seed` the predictions. The first genre has no songs where there are more
     than four.
     """
     random = np.random.default_rng(song_seed)
     n_genres = len(genres)
     song_labels = random.integers(1 if n_genres > 4 else 0, n_genres, n_songs)
     counts = random.integers(1, 6, n_songs)
-    heard = np.random.default_rng([seed, 1])
-    song_logits = heard.normal(scale=1.5, size=(n_songs, n_genres))
+    prediction = np.random.default_rng([seed, 1])
+    song_logits = prediction.normal(scale=1.5, size=(n_songs, n_genres))
     song_logits[np.arange(n_songs), song_labels] += lead
     song_logits[np.arange(n_songs), (song_labels + 1) % n_genres] += 1
     songs = np.repeat(np.arange(n_songs), counts)[random.permutation(counts.sum())]
@@ -99,7 +99,7 @@ def seeded(
         songs=np.array([f"{song:032x}" for song in songs], object),
         paths=np.array(paths, object),
         artists=np.array([f"Artist {song // 4}" for song in songs], object),
-        starts_seconds=heard.uniform(0, 200, len(songs)),
+        starts_seconds=prediction.uniform(0, 200, len(songs)),
         labels=labels,
-        logits=(song_logits[songs] + heard.normal(scale=1.5, size=(len(songs), n_genres))).astype(np.float32),
+        logits=(song_logits[songs] + prediction.normal(scale=1.5, size=(len(songs), n_genres))).astype(np.float32),
     )

@@ -1,4 +1,4 @@
-"""Log-mels of a dataset's snippets, computed once: for networks that hear them faster than they can be made anew."""
+"""Log-mels of a dataset's snippets, computed once: for networks that are faster than they can be made again."""
 
 from __future__ import annotations
 
@@ -83,6 +83,6 @@ def load_features(folder: Path, splits: DatasetDict, snippet_samples: int) -> di
         path = folder / FOLDER / f"{split}.f16"
         shape = (len(rows), n_frames(snippet_samples), N_MELS)
         if not path.exists() or path.stat().st_size != len(rows) * feature_bytes(snippet_samples):
-            raise DatasetError(path, "missing or not whole; make it anew: genre-tag prepare --cache-features --force")
+            raise DatasetError(path, "missing or not whole; make it again: genre-tag prepare --cache-features --force")
         features[split] = np.memmap(path, "<f2", "r", shape=shape)
     return features

@@ -16,7 +16,7 @@ import numpy as np
 from tagger.atomic import replacing
 from training.dataset.cache import load_features
 from training.dataset.splits import SPLITS, crossing
-from training.dataset.waveforms import BYTES_PER_SAMPLE, Waveforms, is_shelf, shard_path
+from training.dataset.waveforms import BYTES_PER_SAMPLE, Waveforms, is_waveform_store, shard_path
 from training.errors import DatasetError
 
 VERSION = 1  # of the folder
@@ -121,17 +121,17 @@ def read_record(folder: Path) -> Record:
     except FileNotFoundError:
         half = "a dataset that was begun but not finished: the same genre-tag prepare as before goes on with it"
         raise DatasetError(
-            folder, half if is_shelf(folder) else "no dataset: make one with genre-tag prepare"
+            folder, half if is_waveform_store(folder) else "no dataset: make one with genre-tag prepare"
         ) from None
     except OSError as error:
         raise DatasetError(path, error.strerror or str(error)) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(path, "damaged; genre-tag prepare --force writes it anew") from error
+        raise DatasetError(path, "damaged; genre-tag prepare --force writes it again") from error
 
 
 def is_prepared(folder: Path) -> bool:
     """Whether a folder is a dataset, finished or not."""
-    return (folder / RECORD).is_file() or is_shelf(folder)
+    return (folder / RECORD).is_file() or is_waveform_store(folder)
 
 
 def fingerprint(genres: Iterable[str], splits: datasets.DatasetDict, snippet_samples: int) -> str:
@@ -157,7 +157,7 @@ def load_prepared(folder: Path) -> Prepared:
         _check_crossing(folder, splits, record)
         _check_shards(folder, splits)
     except (OSError, ValueError, KeyError) as error:
-        reason = f"not whole ({error}); genre-tag prepare --force makes it anew and keeps what is decoded"
+        reason = f"not whole ({error}); genre-tag prepare --force makes it again and keeps what is decoded"
         raise DatasetError(folder, reason) from error
     features = load_features(folder, splits, record.snippet_samples) if record.options["cache_features"] else {}
     digest = fingerprint(genres, splits, record.snippet_samples)
@@ -179,7 +179,7 @@ def _check_crossing(folder: Path, splits: datasets.DatasetDict, record: Record) 
     ]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise DatasetError(folder, f"splits overlap: {found[0]}{more}; genre-tag prepare --force shares it out anew")
+        raise DatasetError(folder, f"splits overlap: {found[0]}{more}; genre-tag prepare --force shares it out again")
 
 
 def _check_shards(folder: Path, splits: datasets.DatasetDict) -> None:

@@ -2,7 +2,7 @@
 
     find → tell apart → decode → cut → find duplicates → group → split → balance → save
 
-Decoding is what takes long, and is done once: everything behind it can be done anew, from what is on the shelf.
+Decoding is what takes long, and is done once: everything behind it can be done again, from what is in store.
 """
 
 from __future__ import annotations
@@ -36,7 +36,15 @@ from training.dataset.splits import (
     group_songs,
     split_groups,
 )
-from training.dataset.waveforms import BYTES_PER_SAMPLE, Place, Shelf, Waveforms, decode_songs, is_audible, is_shelf
+from training.dataset.waveforms import (
+    BYTES_PER_SAMPLE,
+    Place,
+    Waveforms,
+    WaveformStore,
+    decode_songs,
+    is_audible,
+    is_waveform_store,
+)
 from training.errors import DatasetError
 
 SPARE_BYTES = 1 << 28  # for tables and indices, and because lengths are estimates
@@ -45,7 +53,7 @@ Songs = dict[str, LabelledSong]  # by identity
 
 
 @dataclass(frozen=True)
-class Heard:
+class Prediction:
     """Songs that were decoded and are not silent."""
 
     songs: Songs
@@ -80,7 +88,7 @@ def prepare(
     `argv` is the command that makes it again, for the record.
 
     Stopped at any time, the same call goes on where it was. A finished dataset is left as it is when songs and options
-    are those it was made from; `force` makes it anew from others, and decodes only songs it does not have.
+    are those it was made from; `force` makes it again from others, and decodes only songs it does not have.
     """
     source = Path(os.path.abspath(source))
     old = _look_at(folder, force)
@@ -98,12 +106,12 @@ def prepare(
         return old
     if old is not None and not force:
         raise DatasetError(folder, _what_changed(old.options, given))
-    with Shelf(folder) as shelf:
-        _check_space(folder, songs, shelf, options)
-        heard = _hear(shelf, songs, options, left_out, n_workers or usable_cores(), watch)
+    with WaveformStore(folder) as store:
+        _check_space(folder, songs, store, options)
+        prediction = _predict(store, songs, options, left_out, n_workers or usable_cores(), watch)
         tell("Looking for recordings that are there twice.")
-        duplicates = _find_duplicates(shelf, heard)
-        songs = _without_crossing(heard.songs, duplicates, left_out, tell)
+        duplicates = _find_duplicates(store, prediction)
+        songs = _without_crossing(prediction.songs, duplicates, left_out, tell)
         songs = _with_enough_groups(source, songs, duplicates, options, left_out)
         entries, audit = _share_out(source, songs, duplicates, options)
         if not any(entry.split == "test" for entry in entries):
@@ -120,7 +128,7 @@ def prepare(
             n_untagged=left_out.n_untagged,
             n_unbalanced=len(entries) - len(kept),
             argv=list(argv),
-            **_save(folder, kept, heard, options, watch),
+            **_save(folder, kept, prediction, options, watch),
         )
         write_record(folder, record)
     return record
@@ -140,7 +148,7 @@ def _look_at(folder: Path, force: bool) -> Record | None:
             if force:
                 return None
             raise
-    if folder.exists() and not is_shelf(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+    if folder.exists() and not is_waveform_store(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise DatasetError(folder, "holds something else, and is left alone: name a new folder with --out")
     return None
 
@@ -237,31 +245,31 @@ def _what_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if old.get(name) != value
     ]
     what = f"with other options ({'; '.join(changed)})" if changed else "before songs or their tags changed"
-    return f"was prepared {what}. --force makes it anew, and decodes only what is new; --out makes another one"
+    return f"was prepared {what}. --force makes it again, and decodes only what is new; --out makes another one"
 
 
-def _hear(
-    shelf: Shelf, songs: Songs, options: PrepareOptions, left_out: LeftOut, n_workers: int, watch: Watch
-) -> Heard:
-    """Decode the songs that are not on the shelf, and look where to cut all of them."""
-    failed = decode_songs(shelf, {song: each.path for song, each in songs.items()}, n_workers, watch)
-    waveforms = Waveforms(shelf.folder)
+def _predict(
+    store: WaveformStore, songs: Songs, options: PrepareOptions, left_out: LeftOut, n_workers: int, watch: Watch
+) -> Prediction:
+    """Decode the songs that are not in store, and look where to cut all of them."""
+    failed = decode_songs(store, {song: each.path for song, each in songs.items()}, n_workers, watch)
+    waveforms = Waveforms(store.folder)
     firsts = {
-        song: audible_firsts(waveforms, shelf.places[song], options)
+        song: audible_firsts(waveforms, store.places[song], options)
         for song in watch([song for song in songs if song not in failed], "Cutting", len(songs) - len(failed))
     }
     failed |= {song: "silent" for song, found in firsts.items() if not found}
     left_out.songs |= {songs[song].path: reason for song, reason in failed.items()}
-    return Heard({song: each for song, each in songs.items() if song not in failed}, shelf.places, firsts)
+    return Prediction({song: each for song, each in songs.items() if song not in failed}, store.places, firsts)
 
 
-def _find_duplicates(shelf: Shelf, heard: Heard) -> list[tuple[str, str]]:
+def _find_duplicates(store: WaveformStore, prediction: Prediction) -> list[tuple[str, str]]:
     """Pairs of songs that share a recording."""
-    songs = list(heard.songs)
-    return [(songs[found.first], songs[found.second]) for found in find_duplicates(shelf.fingerprints(songs))]
+    songs = list(prediction.songs)
+    return [(songs[found.first], songs[found.second]) for found in find_duplicates(store.fingerprints(songs))]
 
 
-def _check_space(folder: Path, songs: Songs, shelf: Shelf, options: PrepareOptions) -> None:
+def _check_space(folder: Path, songs: Songs, store: WaveformStore, options: PrepareOptions) -> None:
     """DatasetError when what is to be written will not fit on the disk, by the lengths that headers tell."""
     needed = SPARE_BYTES
     for song, each in songs.items():
@@ -271,7 +279,7 @@ def _check_space(folder: Path, songs: Songs, shelf: Shelf, options: PrepareOptio
             continue  # it is told of when it cannot be decoded
         # Of unknown length are files of plain samples, as a rule; 8 kbit/s is as little as anybody codes music with.
         seconds = min(each.seconds or n_bytes / BYTES_PER_SAMPLE / SAMPLE_RATE, n_bytes / 1000)
-        if song not in shelf.places:
+        if song not in store.places:
             needed += int(seconds * SAMPLE_RATE * BYTES_PER_SAMPLE)
         if options.cache_features:
             n_snippets = options.n_snippets or 1 + int(seconds / options.snippet_seconds)
@@ -286,7 +294,7 @@ def _check_space(folder: Path, songs: Songs, shelf: Shelf, options: PrepareOptio
 
 
 def audible_firsts(waveforms: Waveforms, place: Place, options: PrepareOptions) -> list[int]:
-    """Samples of a song at which its snippets begin: where the product hears it, silent ones left out as there."""
+    """Samples of a song at which its snippets begin: where the product classifies it, silent ones left out as there."""
     length = snippet_samples(options)
     starts = snippet_starts(place.n_samples / SAMPLE_RATE, options.n_snippets, length / SAMPLE_RATE)
     firsts = []
@@ -329,15 +337,18 @@ def _balanced(entries: list[Entry], options: PrepareOptions) -> list[Entry]:
     return [entry for entry in entries if entry.split != "train" or next(is_kept)]
 
 
-def _save(folder: Path, entries: list[Entry], heard: Heard, options: PrepareOptions, watch: Watch) -> dict[str, Any]:
+def _save(
+    folder: Path, entries: list[Entry], prediction: Prediction, options: PrepareOptions, watch: Watch
+) -> dict[str, Any]:
     """Write splits and log-mels; what the record has to say of them."""
     genres = sorted({entry.labelled.genre for entry in entries}, key=str.casefold)
     rows = {
-        split: [row for entry in entries if entry.split == split for row in _rows(entry, heard)] for split in SPLITS
+        split: [row for entry in entries if entry.split == split for row in _rows(entry, prediction)]
+        for split in SPLITS
     }
     n_samples: Counter[str] = Counter()
     for entry in entries:
-        n_samples[entry.labelled.genre] += heard.places[entry.song].n_samples
+        n_samples[entry.labelled.genre] += prediction.places[entry.song].n_samples
     (folder / RECORD).unlink(missing_ok=True)  # from here on it is no dataset, until it is a new one
     splits = save_dataset(folder, genres, rows)
     digest = fingerprint(genres, splits, snippet_samples(options))
@@ -355,9 +366,9 @@ def _save(folder: Path, entries: list[Entry], heard: Heard, options: PrepareOpti
     }
 
 
-def _rows(entry: Entry, heard: Heard) -> list[dict[str, Any]]:
+def _rows(entry: Entry, prediction: Prediction) -> list[dict[str, Any]]:
     """The rows of a song: one for each of its snippets."""
-    each, place = entry.labelled, heard.places[entry.song]
+    each, place = entry.labelled, prediction.places[entry.song]
     return [
         {
             "song": entry.song,
@@ -371,7 +382,7 @@ def _rows(entry: Entry, heard: Heard) -> list[dict[str, Any]]:
             "song_first": place.first,
             "song_samples": place.n_samples,
         }
-        for first in heard.firsts[entry.song]
+        for first in prediction.firsts[entry.song]
     ]
 
 

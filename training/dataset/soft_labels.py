@@ -26,7 +26,7 @@ START = "start_seconds"
 
 @dataclass(frozen=True, eq=False)
 class SoftLabels:
-    """A row for each snippet that the teacher has heard."""
+    """A row for each snippet that the teacher has classified."""
 
     path: Path
     song_column: str  # the dataset's column that has the keys of `places`

@@ -22,8 +22,8 @@ from training.errors import DatasetError
 #: Shows how far a loop is: (items, what is done with them, how many there are) to the same items.
 Watch = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
-#: No genre can be written into these, but they can be heard; GTZAN came as .au.
-HEARD_ALL_THE_SAME = frozenset({".au", ".aac", ".ac3", ".caf", ".mka", ".rf64", ".w64", ".webm"})
+#: No genre can be written into these, but they can be decoded; GTZAN came as .au.
+DECODED_ALL_THE_SAME = frozenset({".au", ".aac", ".ac3", ".caf", ".mka", ".rf64", ".w64", ".webm"})
 MOST_NAMED = 20  # unknown genres
 
 
@@ -121,7 +121,7 @@ def _songs_below(source: Path, exclude: Sequence[str], left_out: LeftOut) -> Ite
     for found in find_songs([str(source)], exclude):
         if found.failed:
             raise DatasetError(found.path, found.problem)
-        if not found.problem or found.path.suffix.lower() in HEARD_ALL_THE_SAME:
+        if not found.problem or found.path.suffix.lower() in DECODED_ALL_THE_SAME:
             yield found.path
         else:
             left_out.songs[found.path] = found.problem

@@ -92,12 +92,12 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / FOLDER / f"{shard:05d}.i16"
 
 
-def is_shelf(folder: Path) -> bool:
+def is_waveform_store(folder: Path) -> bool:
     """Whether a preparation was begun in this folder."""
     return (folder / FOLDER / INDEX).is_file()
 
 
-class Shelf:
+class WaveformStore:
     """The decoded songs of a dataset folder, by identity, and room for more; use as a context manager.
 
     Raises DatasetError when another run is adding songs, when they are of another version, and when the disk is full.
@@ -108,7 +108,7 @@ class Shelf:
         self.places: dict[str, Place] = {}
         self._end = Place("", 0, 0, 0, 0, 0)  # the last song
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> WaveformStore:
         try:
             with ExitStack() as stack:
                 (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -192,9 +192,11 @@ class Shelf:
         return [frames[place.first_frame : place.first_frame + place.n_frames] for place in places]
 
 
-def decode_songs(shelf: Shelf, paths: Mapping[str, Path], n_workers: int, watch: Watch = unwatched) -> dict[str, str]:
-    """Decode what is not on the shelf yet, in order, in worker processes; song → reason for those that failed."""
-    missing = [(song, path) for song, path in paths.items() if song not in shelf.places]
+def decode_songs(
+    store: WaveformStore, paths: Mapping[str, Path], n_workers: int, watch: Watch = unwatched
+) -> dict[str, str]:
+    """Decode what is not in store yet, in order, in worker processes; song → reason for those that failed."""
+    missing = [(song, path) for song, path in paths.items() if song not in store.places]
     failed = {}
     decoded = decode_ahead(
         missing, record, n_workers=n_workers, look_ahead=2 * n_workers, time_limit_seconds=TIME_LIMIT_SECONDS
@@ -202,7 +204,7 @@ def decode_songs(shelf: Shelf, paths: Mapping[str, Path], n_workers: int, watch:
     with closing(decoded):
         for song, recording in watch(decoded, "Decoding", len(missing)):
             if isinstance(recording, Recording):
-                shelf.add(song, recording)
+                store.add(song, recording)
             else:
                 failed[song] = recording.reason
     return failed

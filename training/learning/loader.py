@@ -24,8 +24,8 @@ MIDDLE = 0.8  # random crops come from the middle of the song: its very start an
 class SnippetDataset(Dataset):
     """Rows of a split. `dataset.__getitems__(keys)` is a batch, ready for the network.
 
-    A key is a row, or (row, epoch): with random crops, each epoch hears another part of the song. What a key gives
-    depends on nothing but the key and the seed, so that an interrupted training resumes with what it would have heard.
+    A key is a row, or (row, epoch): with random crops, each epoch classifies another part of the song. What a key gives
+    depends on nothing but the key and the seed, so that an interrupted training resumes with what it would have taken.
     Soft labels are those of a snippet that starts within half a snippet's length; with random crops, the nearest there
     are of the song.
     """
@@ -34,7 +34,7 @@ class SnippetDataset(Dataset):
         self, prepared: Prepared, split: str, crop: Crop = "fixed", seed: int = 0, soft_labels: SoftLabels | None = None
     ) -> None:
         if crop == "random" and prepared.features:
-            raise ValueError("cached features are of fixed snippets: they cannot be cropped anew")
+            raise ValueError("cached features are of fixed snippets: they cannot be cropped again")
         self._rows = prepared.splits[split].with_format("numpy")
         self._waveforms, self._features = prepared.waveforms, prepared.features.get(split)
         self.snippet_samples, self.crop, self.seed = prepared.snippet_samples, crop, seed

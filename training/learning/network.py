@@ -34,7 +34,7 @@ def begin(
     """A network with an output for each genre, on the CPU in float32, its features, and whether its head knows them.
 
     The body is that of `config.model`; so is the head where it was trained on these very genres, else it begins from
-    seeded random weights. A network that begins from random weights hears `snippet_samples`, or as long as its shape
+    seeded random weights. A network that begins from random weights takes `snippet_samples`, or as long as its shape
     says. Raises ModelError.
     """
     with quiet_transformers():
@@ -158,7 +158,7 @@ class Network(nn.Module):
         """`loss` (), where there are labels, and `logits` (batch, n_genres).
 
         Of `waveforms`, int16 (batch, n_samples), or `log_mels`, float16 (batch, n_frames, n_mels) and not normalised.
-        `rows` only pass through the trainer. What is soft is as `SoftLabels.batch` says, and heard in training only.
+        `rows` only pass through the trainer. What is soft is as `SoftLabels.batch` says, and used in training only.
         """
         features = self._features(waveforms, log_mels)
         if not self.training:

@@ -52,7 +52,7 @@ def train_run(
     """Train as `run` says, and leave in its folder what came out; None on all devices but the first.
 
     The epoch whose songs of the validate split were named best is kept, temperature and threshold are fitted to that
-    split, and only then the test split, if there is one, is heard, once. Raises TrainingError, ModelError,
+    split, and only then the test split, if there is one, is classified, once. Raises TrainingError, ModelError,
     DatasetError, OutputError and RunError.
     """
     device = choose_device(device)
@@ -61,7 +61,7 @@ def train_run(
     run = _with_digest(run)
     with quiet_transformers():
         trainer, log_mel, watch = _trained(run, prepared, device, wandb, resume, tell)
-        logits = {split: trainer.hear(prepared, split) for split in HELD_OUT if split in prepared.splits}
+        logits = {split: trainer.predict_split(prepared, split) for split in HELD_OUT if split in prepared.splits}
     if not trainer.is_world_process_zero():
         return None
     timing_seconds = {"all": time.perf_counter() - began, "training_steps": watch.seconds}
@@ -162,7 +162,7 @@ def conclude(
 def _predictions(
     prepared: Prepared, logits: dict[str, np.ndarray], temperature: float, threshold: MinConfidence
 ) -> Predictions:
-    """The log of the splits that were heard."""
+    """The log of the splits that were classified."""
     splits = {name: prepared.splits[name] for name in logits}
 
     def column(name: str, kind: Any) -> np.ndarray:
@@ -204,7 +204,7 @@ def _save_into(folder: Path, ast: Any, log_mel: LogMel, outcome: Outcome, prepar
         **training_values(outcome.temperature, outcome.threshold),
         "options": outcome.options,
         "data": {"fingerprint": prepared.fingerprint, "genres": list(prepared.genres)},
-        "scores": {split: heard.scores for split, heard in outcome.scores.items()},
+        "scores": {split: prediction.scores for split, prediction in outcome.scores.items()},
         "environment": outcome.environment,
     }
     (folder / "training.json").write_text(json.dumps(training, indent=1), encoding="utf-8")
@@ -280,12 +280,12 @@ def _trained(
 
 
 def check_snippets(config: TrainConfig, log_mel: LogMel, prepared: Prepared) -> None:
-    """Raise TrainingError unless the dataset's snippets are as long as the model hears them."""
+    """Raise TrainingError unless the dataset's snippets are as long as the model classifies them."""
     wants, has = snippet_seconds(log_mel.n_frames), f"{prepared.snippet_samples / SAMPLE_RATE:g}"
     if prepared.snippet_samples != wants * SAMPLE_RATE:
         raise TrainingError(
             "",
-            f"{config.model}: hears snippets of {wants} s, and those of the dataset have {has} s:"
+            f"{config.model}: classifies snippets of {wants} s, and those of the dataset have {has} s:"
             f" prepare it again with --snippet-seconds {wants}",
         )
 

@@ -146,7 +146,7 @@ class GenreTrainer(Trainer):
             self.network.losses.clear()
         super().log(logs, start_time)
 
-    def hear(self, prepared: Prepared, split: str) -> np.ndarray:
+    def predict_split(self, prepared: Prepared, split: str) -> np.ndarray:
         """Logits (n_rows, n_genres) of the rows of a split, in their order."""
         self.compute_metrics = None
         answer: Any = self.predict(SnippetDataset(prepared, split))

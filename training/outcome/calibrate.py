@@ -12,7 +12,7 @@ from tagger.evaluation.metrics import checked
 from tagger.pipeline.aggregate import softmax
 
 #: Bounds of a temperature. Only a network that knows nothing, or whose logits are all but equal, comes to one.
-COLDEST, HOTTEST = 0.01, 100.0
+MIN_TEMPERATURE, HOTTEST = 0.01, 100.0
 #: Standard deviations for 95 % of the normal distribution, on one side.
 Z_95 = 1.645
 
@@ -34,11 +34,11 @@ def fit_temperature(song_logits: np.ndarray, labels: np.ndarray) -> float:
         expected = (softmax(math.exp(log_sharpness) * logits) * logits).sum(axis=1)
         return float(expected.sum() + expected.mean() - truth)
 
-    low, high = -math.log(HOTTEST), -math.log(COLDEST)
+    low, high = -math.log(HOTTEST), -math.log(MIN_TEMPERATURE)
     if slope(low) >= 0:
         return HOTTEST
     if slope(high) <= 0:
-        return COLDEST
+        return MIN_TEMPERATURE
     while high - low > 1e-6:
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)

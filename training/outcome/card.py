@@ -82,7 +82,7 @@ def _front(outcome: Outcome) -> str:
     from_hub = f"base_model: {json.dumps(base)}\n" if is_hub_id else ""
     return f"""\
 ---
-license: unknown  # yours to choose, as far as the weights it began as and the recordings it heard allow
+license: unknown  # yours to choose, as far as the weights it began as and the recordings it was trained on allow
 library_name: transformers
 pipeline_tag: audio-classification
 {from_hub}tags:
@@ -113,32 +113,32 @@ To make it again:
 
 
 def _scores(outcome: Outcome) -> str:
-    heard = outcome.scores
+    prediction = outcome.scores
     names = sorted(SONG_SCORES, key=lambda name: name != "mean")
     rows = [
         [
             f"`--aggregate {name}`{', the default' * (name == 'mean')}",
-            *(_with_interval(outcome, split, name) for split in heard),
+            *(_with_interval(outcome, split, name) for split in prediction),
         ]
         for name in names
     ]
     train = outcome.contents["train"].n_songs
     common = train.index(max(train))
-    counts = {split: outcome.contents[split].n_songs for split in heard}
+    counts = {split: outcome.contents[split].n_songs for split in prediction}
     chance = f"always {escaped(outcome.genres[common])}, the most frequent in train"
     rows.append([chance, *(_ratio(n_songs[common], sum(n_songs)) for n_songs in counts.values())])
     average = "mean of the genres" if len(outcome.genres) > 2 else escaped(outcome.genres[1])
     singles = {
         "song_macro_recall": "songs: recall, mean of the genres",
-        "accuracy": "snippets: share right",
+        "accuracy": "snippets: accuracy",
         "precision": f"snippets: precision, {average}",
         "recall": f"snippets: recall, {average}",
         "f1": f"snippets: F1, {average}",
     }
-    rows += [[label, *(_share(split.scores[key]) for split in heard.values())] for key, label in singles.items()]
-    heads = ["songs: share right", *(f"{split}, {_songs(sum(n_songs))}" for split, n_songs in counts.items())]
+    rows += [[label, *(_share(split.scores[key]) for split in prediction.values())] for key, label in singles.items()]
+    heads = ["songs: accuracy", *(f"{split}, {_songs(sum(n_songs))}" for split, n_songs in counts.items())]
     return f"""\
-## How well it hears
+## Accuracy
 
 A song's genre comes from the logits of its snippets by one of four aggregations. In brackets, 95 % intervals: a
 percentile bootstrap over songs, {N_RESAMPLES} draws. The epoch, the temperature and the threshold were chosen on
@@ -162,9 +162,9 @@ def _genres(outcome: Outcome) -> str:
     rows = []
     for label, genre in enumerate(outcome.genres):
         row = [escaped(genre), str(outcome.contents["train"].n_songs[label])]
-        for matrix in (heard.confusion for heard in outcome.scores.values()):
-            n_songs, n_heard, n_right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
-            row += [str(n_songs), _ratio(n_right, n_songs), _ratio(n_right, n_heard)]
+        for matrix in (prediction.confusion for prediction in outcome.scores.values()):
+            n_songs, n_classified, n_right = matrix[label].sum(), matrix[:, label].sum(), matrix[label, label]
+            row += [str(n_songs), _ratio(n_right, n_songs), _ratio(n_right, n_classified)]
         rows.append(row)
     split = outcome.judged
     pairs = [
@@ -193,7 +193,7 @@ def _confidence(outcome: Outcome) -> str:
         if math.isfinite(threshold.value)
         else "No genre is written unless `--min-confidence` is given"
     )
-    each = ((name, heard.calibration) for name, heard in outcome.scores.items())
+    each = ((name, prediction.calibration) for name, prediction in outcome.scores.items())
     rows = ([name, *map(_share, (c.error_before, c.error, c.coverage, c.precision))] for name, c in each)
     bins = (
         [f"{b.low:g} to {b.high:g}", str(b.n_songs), _share(b.confidence), _share(b.accuracy)]
@@ -225,7 +225,7 @@ def _data(outcome: Outcome) -> str:
         for split, held in outcome.contents.items()
     )
     return f"""\
-## What it heard
+## Training data
 
 {_table(["", "genres", "songs", "snippets", "artists", "songs without artist", "hours of songs"], rows)}
 """
@@ -277,7 +277,7 @@ def _limits(outcome: Outcome) -> str:
     if few:
         limits.append(f"Genres with fewer than {FEW_SONGS} songs, whose numbers say little: {', '.join(few)}.")
     limits.append(
-        f"It knows these {len(outcome.genres)} genres and no others: music of another, speech and noise are heard as "
+        f"It knows these {len(outcome.genres)} genres and no others: other music, speech and noise are predicted as "
         "one of them too. How many of such songs would be written was not measured."
     )
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits) + "\n"

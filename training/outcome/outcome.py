@@ -69,7 +69,7 @@ def contents(
 
 @dataclass(frozen=True, eq=False)
 class SplitScores:
-    """How well the songs of a split were heard."""
+    """How well the songs of a split were classified."""
 
     scores: Mapping[str, float]  # as training.outcome.metrics.scores names them
     intervals: Mapping[str, Interval]  # of the song scores
@@ -119,13 +119,13 @@ class Outcome:
         for split, held in self.contents.items():
             if len(held.n_songs) != len(self.genres):
                 raise ValueError(f"{split}: {len(held.n_songs)} numbers of songs for {len(self.genres)} genres")
-        for split, heard in self.scores.items():
-            if tuple(heard.confusion.sum(axis=1)) != self.contents[split].n_songs:
+        for split, scored in self.scores.items():
+            if tuple(scored.confusion.sum(axis=1)) != self.contents[split].n_songs:
                 raise ValueError(f"{split}: the confusion has not as many songs of each genre as the split")
             for score in SONG_SCORES.values():
-                low, high = heard.intervals[score]
-                if not 0 <= low <= high <= 1 or not 0 <= heard.scores[score] <= 1:
-                    raise ValueError(f"{split}: {score} {heard.scores[score]} ({low} to {high}) is no share")
+                low, high = scored.intervals[score]
+                if not 0 <= low <= high <= 1 or not 0 <= scored.scores[score] <= 1:
+                    raise ValueError(f"{split}: {score} {scored.scores[score]} ({low} to {high}) is no share")
 
     @property
     def judged(self) -> str:
@@ -173,8 +173,8 @@ def metrics(outcome: Outcome) -> dict[str, Any]:
         "format": "genre-tag metrics",
         "version": VERSION,
         "genres": outcome.genres,
-        "scores": {split: heard.scores for split, heard in outcome.scores.items()},
-        "intervals": {split: heard.intervals for split, heard in outcome.scores.items()},
+        "scores": {split: scored.scores for split, scored in outcome.scores.items()},
+        "intervals": {split: scored.intervals for split, scored in outcome.scores.items()},
         "counts": {
             split: {
                 "songs": sum(held.n_songs),
@@ -187,11 +187,11 @@ def metrics(outcome: Outcome) -> dict[str, Any]:
             for split, held in outcome.contents.items()
         },
         "shared_artists": len(outcome.shared_artists),
-        "confusion": {split: heard.confusion for split, heard in outcome.scores.items()},
+        "confusion": {split: scored.confusion for split, scored in outcome.scores.items()},
         "confused_pairs": {
-            split: confused_pairs(heard.confusion, outcome.genres) for split, heard in outcome.scores.items()
+            split: confused_pairs(scored.confusion, outcome.genres) for split, scored in outcome.scores.items()
         },
-        "calibration": threshold | {split: heard.calibration for split, heard in outcome.scores.items()},
+        "calibration": threshold | {split: scored.calibration for split, scored in outcome.scores.items()},
         "model": outcome.model,
         "n_parameters": outcome.n_parameters,
         "command": outcome.argv,
@@ -250,9 +250,9 @@ def training_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
             axes.set_ylim(bottom=0)
         shares.set_ylim(top=1)
         if len(values):
-            shares.set_title(f"kept: epoch {epochs[values.argmax()]:g}, {values.max():.3f} of the songs right", size=10)
+            shares.set_title(f"kept: epoch {epochs[values.argmax()]:g}, {values.max():.3f} accuracy", size=10)
         losses.set_ylabel("loss (cross-entropy)")
-        shares.set_ylabel("share right on validate")
+        shares.set_ylabel("accuracy on validate")
         rates.set_ylabel("learning rate")
         rates.set_xlabel("epoch")
         rates.set_xlim(left=0)

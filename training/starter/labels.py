@@ -186,26 +186,26 @@ def write_soft_labels(path: Path, classes: Sequence[str], labelled: Sequence[tup
 @click.option("--snippets", type=click.IntRange(min=1), default=8, show_default=True, help="Of each song, at most.")
 @click.option("--snippet-seconds", type=click.IntRange(min=4), default=10, show_default=True)
 def labels(tables: tuple[Path, ...], folder: Path, out: Path, snippets: int, snippet_seconds: int) -> None:
-    """Let the teachers hear the songs of TABLES; write soft_labels.parquet, and songs.csv with a genre for each.
+    """Let the teachers classify the songs of TABLES; write soft_labels.parquet, and songs.csv with a genre for each.
 
     The classes of the teachers are measured against their means over the training songs of the first table.
     Needs ai-edge-litert (pip install 'genre-tag[starter]') and a folder with the teachers' weights.
     """
-    # What is no music has no genre to be judged by: it is heard in training, and then by `release` alone.
+    # What is no music has no genre to be judged by: it is classified in training, and then by `release` alone.
     songs = [song for song in read_songs(tables) if song.genre != NO_MUSIC or song.split == "train"]
     corpus = {song for song in read_songs(tables[:1]) if song.genre != NO_MUSIC and song.split == "train"}
-    heard: list[tuple[Song, Answers]] = []
+    prediction: list[tuple[Song, Answers]] = []
     asked = ask_teachers(songs, Teachers(folder), out / "answers", snippets, snippet_seconds * SAMPLE_RATE)
     for song, answers in tqdm(asked, total=len(songs), unit="song", disable=None):
         if isinstance(answers, AudioError):
             click.echo(str(answers), err=True)
         else:
-            heard.append((song, answers))
-    if not any(song in corpus for song, _ in heard):
-        raise click.ClickException(f"{tables[0]}: no music to train with could be heard")
+            prediction.append((song, answers))
+    if not any(song in corpus for song, _ in prediction):
+        raise click.ClickException(f"{tables[0]}: no music to train with could be classified")
     classes = yamnet_classes(folder)
-    judge = Judge(classes, (answers for song, answers in heard if song in corpus))
-    labelled = [(song, answers, judge.genres(song, answers)) for song, answers in heard]
+    judge = Judge(classes, (answers for song, answers in prediction if song in corpus))
+    labelled = [(song, answers, judge.genres(song, answers)) for song, answers in prediction]
     write_soft_labels(out / "soft_labels.parquet", classes, labelled)
     with (out / TABLE).open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
@@ -213,7 +213,7 @@ def labels(tables: tuple[Path, ...], folder: Path, out: Path, snippets: int, sni
         for song, _, genres in labelled:
             genre = list(GENRES)[int(genres.mean(axis=0).argmax())]
             rows.writerow([song.path, genre, song.artist, song.album, song.split])
-    click.echo(f"{len(heard)} songs in {out / TABLE}")
+    click.echo(f"{len(prediction)} songs in {out / TABLE}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Songs laid over one another: more for the teachers to hear than there is music that is free.
+"""Songs laid over one another: more for the teachers to classify than there is music that is free.
 
     python -m training.starter.mixes DATASET RECORDINGS --out FOLDER
 
-A teacher that hears the very mixture its pupil hears teaches well, even where nobody would play it (Beyer et al. 2022,
-"Knowledge distillation: A good teacher is patient and consistent"): the pupil has to learn what it listens for.
+A teacher that is given the very mixture its student is given teaches well, even where nobody would play it
+(Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and consistent").
 """
 
 from __future__ import annotations

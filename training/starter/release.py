@@ -3,8 +3,8 @@
     python -m training.starter.release runs/starter recordings/songs.csv --out tagger/models/starter
 
 What is written has to be right, so the thresholds are fitted on recordings that people labelled and training did not
-hear, music and what is none; and judged on them too, for want of more, once as they are and once without the recordings
-of each one's source.
+use, music and what is none; and judged on them too, for want of more, once as they are and once without the
+recordings of each one's source.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ SCORES = "SCORES.md"
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class Prediction:
     """Songs with what the model answered, one row each."""
 
     songs: tuple[Song, ...]
     logits: np.ndarray  # (n_songs, n_genres): mean of the snippets
 
-    def chosen(self, keep: Iterable[bool]) -> Heard:
+    def chosen(self, keep: Iterable[bool]) -> Prediction:
         """Some of the songs."""
         rows = np.flatnonzero(list(keep))
-        return Heard(tuple(self.songs[row] for row in rows), self.logits[rows])
+        return Prediction(tuple(self.songs[row] for row in rows), self.logits[rows])
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Decision:
     reason: str
 
 
-def hear(model: GenreModel, songs: Sequence[Song], n_snippets: int) -> Heard:
-    """What the model answers to songs as the product hears them; those without sound are left out."""
-    heard, logits = [], []
+def predict(model: GenreModel, songs: Sequence[Song], n_snippets: int) -> Prediction:
+    """What the model answers to songs as the product classifies them; those without sound are left out."""
+    prediction, logits = [], []
     for song in tqdm(songs, unit="song", disable=None):
         try:
             snippets = decode(song.path, n_snippets, model.snippet_samples)
@@ -71,12 +71,12 @@ def hear(model: GenreModel, songs: Sequence[Song], n_snippets: int) -> Heard:
             click.echo(str(error), err=True)
             continue
         if not snippets.unsure:
-            heard.append(song)
+            prediction.append(song)
             logits.append(AGGREGATORS["mean"](model.logits(snippets.waveforms)))
-    return Heard(tuple(heard), np.array(logits))
+    return Prediction(tuple(prediction), np.array(logits))
 
 
-def decide(heard: Heard, genres: Sequence[str]) -> Decision:
+def decide(prediction: Prediction, genres: Sequence[str]) -> Decision:
     """When to write a genre so that `PRECISION` of what is written is right, by recordings that people labelled.
 
     A genre's threshold is the least, in steps of .01, above which the next one can be expected to be right that often:
@@ -84,9 +84,9 @@ def decide(heard: Heard, genres: Sequence[str]) -> Decision:
     many thresholds. What is no music counts as named wrongly. Genres of which fewer than `FEWEST_RIGHT` are right stay
     silent. The temperature is fitted on the music.
     """
-    labels = labels_of(heard, genres)
-    temperature = fit_temperature(heard.logits[labels >= 0], labels[labels >= 0])
-    probabilities = softmax(heard.logits / temperature)
+    labels = labels_of(prediction, genres)
+    temperature = fit_temperature(prediction.logits[labels >= 0], labels[labels >= 0])
+    probabilities = softmax(prediction.logits / temperature)
     predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     least, told = {}, []
     for label, genre in enumerate(genres):
@@ -106,29 +106,31 @@ def decide(heard: Heard, genres: Sequence[str]) -> Decision:
     return Decision(temperature, least, reason)
 
 
-def labels_of(heard: Heard, genres: Sequence[str]) -> np.ndarray:
+def labels_of(prediction: Prediction, genres: Sequence[str]) -> np.ndarray:
     """The label that people gave each song, (n_songs,); -1 for what is no music."""
-    return np.array([-1 if song.genre == NO_MUSIC else genres.index(song.genre) for song in heard.songs])
+    return np.array([-1 if song.genre == NO_MUSIC else genres.index(song.genre) for song in prediction.songs])
 
 
-def written(heard: Heard, genres: Sequence[str], decision: Decision) -> np.ndarray:
+def written(prediction: Prediction, genres: Sequence[str], decision: Decision) -> np.ndarray:
     """The label that each song would get, (n_songs,); -1 for one that the model is unsure of."""
-    probabilities = softmax(heard.logits / decision.temperature)
+    probabilities = softmax(prediction.logits / decision.temperature)
     labels = probabilities.argmax(axis=1)
     least = np.array([decision.min_confidence.get(genre, np.inf) for genre in genres])
     return np.where(probabilities.max(axis=1) >= least[labels], labels, -1)
 
 
-def without_its_source(heard: Heard, genres: Sequence[str]) -> np.ndarray:
+def without_its_source(prediction: Prediction, genres: Sequence[str]) -> np.ndarray:
     """What `written` gives when the decision is made without the recordings of each song's own source, so that no
     song judges a threshold that it helped to choose, (n_songs,)."""
-    labels, is_music = np.full(len(heard.songs), -1), labels_of(heard, genres) >= 0
-    sources = np.array([_source(song) for song in heard.songs])
+    labels, is_music = np.full(len(prediction.songs), -1), labels_of(prediction, genres) >= 0
+    sources = np.array([_source(song) for song in prediction.songs])
     for source in np.unique(sources):
         is_held_out = sources == source
         if not is_music[~is_held_out].any():
             continue  # none is left to decide by
-        labels[is_held_out] = written(heard.chosen(is_held_out), genres, decide(heard.chosen(~is_held_out), genres))
+        labels[is_held_out] = written(
+            prediction.chosen(is_held_out), genres, decide(prediction.chosen(~is_held_out), genres)
+        )
     return labels
 
 
@@ -164,10 +166,10 @@ class Score:
     macro_recall: float
 
 
-def score(heard: Heard, genres: Sequence[str]) -> Score:
+def score(prediction: Prediction, genres: Sequence[str]) -> Score:
     """Scores of songs that people labelled."""
-    labels = np.array([genres.index(song.genre) for song in heard.songs])
-    order = np.argsort(-heard.logits, axis=1)
+    labels = np.array([genres.index(song.genre) for song in prediction.songs])
+    order = np.argsort(-prediction.logits, axis=1)
     is_right = order[:, 0] == labels
     is_second = order[:, 1] == labels
     return Score(
@@ -179,11 +181,11 @@ def score(heard: Heard, genres: Sequence[str]) -> Score:
     )
 
 
-def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
+def report(prediction: Prediction, genres: Sequence[str], decision: Decision) -> str:
     """All that the card says of real recordings, as Markdown."""
     lines = []
     for split in JUDGED:
-        some = heard.chosen(song.split == split and song.genre != NO_MUSIC for song in heard.songs)
+        some = prediction.chosen(song.split == split and song.genre != NO_MUSIC for song in prediction.songs)
         if not some.songs:
             continue
         found = score(some, genres)
@@ -192,11 +194,11 @@ def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
             f"{split}: {found.n_songs} recordings, top-1 {found.top_1:.3f} ({low:.2f} to {high:.2f}),"
             f" top-2 {found.top_2:.3f}, macro recall {found.macro_recall:.3f}"
         )
-    labels = labels_of(heard, genres)
+    labels = labels_of(prediction, genres)
     is_music = labels >= 0
     for name, named in (
-        ("with thresholds fitted on them", written(heard, genres, decision)),
-        ("with thresholds fitted without their own source", without_its_source(heard, genres)),
+        ("with thresholds fitted on them", written(prediction, genres, decision)),
+        ("with thresholds fitted without their own source", without_its_source(prediction, genres)),
     ):
         n_written, n_right = int((named[is_music] >= 0).sum()), int((named == labels)[is_music].sum())
         share = f"{n_right / n_written:.2f}" if n_written else "–"
@@ -204,7 +206,7 @@ def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
         if not is_music.all():
             line += f"; of {(~is_music).sum()} that are no music {(named[~is_music] >= 0).sum()}"
         lines.append(line)
-    music, labels = heard.chosen(is_music), labels[is_music]
+    music, labels = prediction.chosen(is_music), labels[is_music]
     confidences = softmax(music.logits / decision.temperature).max(axis=1)
     is_right = (music.logits.argmax(axis=1) == labels)[np.argsort(-confidences)]
     for coverage in COVERAGES:
@@ -224,17 +226,17 @@ def report(heard: Heard, genres: Sequence[str], decision: Decision) -> str:
 @click.argument("recordings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
 def release(run: Path, recordings: Path, out: Path) -> None:
-    """Judge the checkpoint of RUN on the songs of a table that people labelled and training never heard; write it to
+    """Judge the checkpoint of RUN on the songs of a table that people labelled and training never used; write it to
     FOLDER, and beside it SCORES.md."""
     model = GenreModel.load(str(run), "cpu", "fp32")
     genres = model.head.genres
     songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre in {*genres, NO_MUSIC}]
     if not songs:
         raise click.ClickException(f"{recordings}: no song that is held out and labelled with a genre of the model")
-    heard = hear(model, songs, PredictOptions.n_snippets or 1)
-    decision = decide(heard, genres)
+    prediction = predict(model, songs, PredictOptions.n_snippets or 1)
+    decision = decide(prediction, genres)
     ship(run, out, decision)
-    text = report(heard, genres, decision)
+    text = report(prediction, genres, decision)
     (out / SCORES).write_text(text + "\n", encoding="utf-8")
     click.echo(text)
 

@@ -1,4 +1,4 @@
-"""Sounds that are made here, as files that the teachers hear and `genre-tag prepare` reads."""
+"""Sounds that are made here, as files that the teachers classify and `genre-tag prepare` reads."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m training.starter.tones FOLDER
 
-Free recordings have hardly any, and a network that never heard them takes a steady tone for an organ or a violin.
+Free recordings have hardly any, and a network that never classified them takes a steady tone for an organ or a violin.
 """
 
 from __future__ import annotations
