@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -44,6 +45,11 @@ class Failure:
 def usable_cores() -> int:
     """Processor cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def rss_bytes(maxrss: int) -> int:
+    """Bytes of memory that the `ru_maxrss` of getrusage stands for: a count of 1024, and on macOS of 1 (man page)."""
+    return maxrss if sys.platform == "darwin" else maxrss * 1024
 
 
 def decode_ahead(

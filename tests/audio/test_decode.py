@@ -626,12 +626,13 @@ def test_a_long_song_stays_small_in_memory(tmp_path, rate, seconds, by_seeking):
     script = f"""
         import resource, sys
         from tagger.audio import decode as audio
+        from tagger.audio.workers import rss_bytes
         if not {by_seeking}:
             audio.SEEKS_EXACTLY = {{}}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         snippets = audio.decode(sys.argv[1], 5)
         assert snippets.unsure == "silent" and snippets.duration_seconds == {seconds}
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+        print(rss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 2**20)
     """
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(path)], capture_output=True, text=True, check=True

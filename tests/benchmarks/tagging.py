@@ -29,7 +29,7 @@ import psutil
 
 from tagger.audio.decode import SAMPLE_RATE, SNIPPET_SAMPLES, decode
 from tagger.audio.library import Found, find_songs
-from tagger.audio.workers import decode_ahead, usable_cores
+from tagger.audio.workers import decode_ahead, rss_bytes, usable_cores
 from tagger.pipeline.options import TagOptions
 from tests.support.fakes import make_options
 from tests.support.songs import make_song, synthesize
@@ -138,7 +138,7 @@ def process_cost(n_turns: int, *command: object) -> tuple[float, float]:
             sys.exit(f"{' '.join(words[4:])} failed:\n{done.stderr}")
         runs.append([float(word) for word in done.stdout.split()])
     seconds, peak = np.median(runs, axis=0).tolist()
-    return seconds, peak / (1e6 if sys.platform == "darwin" else 1e3)
+    return seconds, rss_bytes(int(peak)) / 1e6
 
 
 def default_settings() -> dict[str, str]:

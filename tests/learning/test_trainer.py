@@ -12,7 +12,7 @@ from tests.support.screens import Terminal
 from training.errors import TrainingError
 from training.learning.config import configure
 from training.learning.runs import Run
-from training.learning.trainer import Watch, choose_precision, training_arguments
+from training.learning.trainer import Watch, choose_precision, peak_memory_gb, training_arguments
 
 N_ROWS = 1234
 
@@ -129,6 +129,14 @@ def test_what_is_told_stands_alone_above_the_bar(monkeypatch: pytest.MonkeyPatch
     assert len(terminal.lines()) == 3 and "/3 [" in terminal.lines()[2]
     watch.on_train_end(None, None, None)
     assert terminal.lines() == ["epoch 1/3  \\x1b[2J", "epoch 2/3"]
+
+
+@pytest.mark.parametrize(("system", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_memory_is_counted_in_the_units_of_the_system(monkeypatch: pytest.MonkeyPatch, system: str, unit: int) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("resource.getrusage", lambda who: SimpleNamespace(ru_maxrss=3 * 10**9 // unit))
+    assert peak_memory_gb() == pytest.approx(3, rel=1e-6)
 
 
 def test_an_epoch_is_one_line() -> None:

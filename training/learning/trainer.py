@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from tagger.audio.workers import usable_cores
+from tagger.audio.workers import rss_bytes, usable_cores
 from tagger.models.genre_model import computes_bf16
 from training.errors import TrainingError
 from training.learning.config import TrainConfig
@@ -254,5 +254,5 @@ def peak_memory_gb() -> float:
     with suppress(ImportError):  # Windows has no such module
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        return rss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1e9
     return math.nan
