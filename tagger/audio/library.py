@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -67,22 +67,37 @@ class Found:
         return self.uri or self.path
 
 
-def find_songs(paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryIO | None = None) -> Iterator[Found]:
+def find_songs(
+    paths: Iterable[str],
+    exclude: Sequence[str] = (),
+    stdin: BinaryIO | None = None,
+    on_empty: Callable[[str], None] | None = None,
+) -> Iterator[Found]:
     """Songs under folders, files, playlists (.m3u, .m3u8) and `-` (paths on `stdin`), in library order, each once.
 
     Files of a folder come sorted by name, then its subfolders. Linked folders are not followed, linked songs are;
     a song reached twice is given once. Names that match an `exclude` glob (of the name, or of the path below the given
     folder) are passed over, as are hidden files and folders, system folders, folders with a marker file, and
-    everything that is not music.
+    everything that is not music. `on_empty` is told of each path with nothing at all in it.
     """
     seen: set[tuple[int, int]] = set()
     for path in paths:
-        for found in _expand(path, exclude, stdin):
+        for found in noticing(_expand(path, exclude, stdin), path, on_empty):
             if found.file in seen:
                 continue
             if found.file is not None:
                 seen.add(found.file)
             yield found
+
+
+def noticing(found: Iterable[Found], path: str, on_empty: Callable[[str], None] | None) -> Iterator[Found]:
+    """What was found at a path; `on_empty` is told of it when that is nothing."""
+    is_empty = True
+    for each in found:
+        is_empty = False
+        yield each
+    if is_empty and on_empty is not None:
+        on_empty(path)
 
 
 def _expand(path: str, exclude: Sequence[str], stdin: BinaryIO | None) -> Iterator[Found]:

@@ -214,9 +214,13 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     from tagger.text import printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
-    songs = _find(paths, settings)
-    if not songs:
-        click.echo(f"No songs found in {printable(', '.join(paths))}.", err=True)
+    empty: list[str] = []
+    songs = _find(paths, settings, empty.append)
+    if settings["write_tags"] and not songs:
+        hint = ": a share that is not mounted looks like an empty folder" if any(map(os.path.isdir, empty)) else ""
+        raise GenreTagError("", f"no songs found in {', '.join(empty)}{hint}")
+    for path in empty:
+        click.echo(f"No songs found in {printable(path)}.", err=True)
     screen = Screen(
         songs, rows=not quiet and "-" not in targets, progress=not quiet, verbose=settings["verbose"],
         write_tags=settings["write_tags"],
@@ -250,7 +254,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         return INTERRUPTED
     if songs and all(found.problem and found.failed for found in songs):
         return USAGE
-    return SOME_FAILED if screen.counts["failed"] else 0
+    return SOME_FAILED if screen.counts["failed"] or (settings["write_tags"] and empty) else 0
 
 
 def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Callable[[SongResult], None]]:
@@ -264,16 +268,16 @@ def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Calla
         raise click.UsageError(str(error)) from error
 
 
-def _find(paths: Sequence[str], settings: Mapping[str, Any]) -> list[Found]:
-    """What is at the paths, as far as the engine can classify it."""
+def _find(paths: Sequence[str], settings: Mapping[str, Any], on_empty: Callable[[str], None]) -> list[Found]:
+    """What is at the paths, as far as the engine can classify it; `on_empty` is told of those with nothing."""
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
     if settings["engine"] == "ray":
         from tagger.cluster.manifest import find_everywhere
 
-        return limited(find_everywhere(paths, settings["exclude"], stdin), settings["limit"])
+        return limited(find_everywhere(paths, settings["exclude"], stdin, on_empty), settings["limit"])
     from tagger.audio.library import find_songs
 
-    return limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+    return limited(find_songs(paths, settings["exclude"], stdin, on_empty), settings["limit"])
 
 
 def _tag_here(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
-from tagger.audio.library import SONG_SUFFIXES, Found, find_songs
+from tagger.audio.library import SONG_SUFFIXES, Found, find_songs, noticing
 from tagger.errors import AudioError
 
 MANIFEST_SUFFIXES = frozenset({".parquet", ".csv"})
@@ -24,7 +24,10 @@ URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # one letter is a drive
 
 
 def find_everywhere(
-    paths: Iterable[str], exclude: Sequence[str] = (), stdin: BinaryIO | None = None
+    paths: Iterable[str],
+    exclude: Sequence[str] = (),
+    stdin: BinaryIO | None = None,
+    on_empty: Callable[[str], None] | None = None,
 ) -> Iterator[Found]:
     """What `library.find_songs` finds, and the songs of manifests and of URIs: one song, or all below it.
 
@@ -32,11 +35,11 @@ def find_everywhere(
     """
     for path in paths:
         if URI.match(path):
-            yield from _below(path)
+            yield from noticing(_below(path), path, on_empty)
         elif Path(path).suffix.lower() in MANIFEST_SUFFIXES and os.path.isfile(path):
-            yield from _listed(Path(path))
+            yield from noticing(_listed(Path(path)), path, on_empty)
         else:
-            yield from find_songs([path], exclude, stdin)
+            yield from find_songs([path], exclude, stdin, on_empty)
 
 
 def locate(name: str) -> Path | str:

@@ -239,6 +239,37 @@ def test_an_empty_folder_is_fine_and_says_so(genre_tag: Callable[..., Run], tmp_
     assert run.err == f"No songs found in {tmp_path / 'empty'}.\n"
 
 
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [(engine, name) for engine in ("local", "ray") for name in ("folder", "list.m3u", "-")] + [("ray", "list.csv")],
+)
+def test_nothing_to_write_into_is_exit_code_3(
+    genre_tag: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, name: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("list.m3u").write_text("#EXTM3U\n")
+    Path("list.csv").write_text("uri\n")
+    Path("out.jsonl").write_text("of a run that found songs")
+    run = genre_tag("--write-tags", "--engine", engine, "--json", "out.jsonl", name)
+    hint = ": a share that is not mounted looks like an empty folder" if name == "folder" else ""
+    assert (run.code, run.out) == (3, "") and run.err == f"genre-tag: no songs found in {name}{hint}\n"
+    assert Path("out.jsonl").read_text() == "of a run that found songs"
+    assert genre_tag("--engine", engine, name).code == 0  # who only looks may find nothing
+
+
+def test_one_path_with_nothing_to_write_into_is_exit_code_1(
+    genre_tag: Callable[..., Run], tmp_path: Path, music: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    run = genre_tag("--write-tags", music, tmp_path / "empty")
+    assert run.code == 1 and f"No songs found in {tmp_path / 'empty'}.\n" in run.err and "2 tagged" in run.err
+    assert genre_tag(music, tmp_path / "empty").code == 0
+    run = genre_tag("--write-tags", music, music / "rock.mp3")  # found already is not nothing
+    assert run.code == 0 and "No songs" not in run.err
+
+
 def test_a_song_that_fails_is_exit_code_1(genre_tag: Callable[..., Run], music: Path) -> None:
     (music / "bad.mp3").touch()
     run = genre_tag(music)
