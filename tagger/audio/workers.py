@@ -13,10 +13,11 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
@@ -26,6 +27,8 @@ MOST_WAITING = 1000  # items that wait for their turn behind one that takes long
 FAULTS = frozenset(
     getattr(signal, name) for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE") if hasattr(signal, name)
 )
+# What ends a run: Ctrl-C, the end of its service or of its terminal (which Windows does not tell).
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 Item = TypeVar("Item")
 Task = TypeVar("Task")
@@ -92,7 +95,7 @@ def decode_ahead(
         n_ahead -= future is not None
         return item, future.result() if future else None
 
-    threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ctrl_c)
+    threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ending)
     try:
         for item, task in songs:
             pending.append((item, None if task is None else threads.submit(run, task)))
@@ -151,9 +154,10 @@ class Worker(Generic[Task, Result]):
                 context = multiprocessing.get_context("spawn")
                 connection, theirs = context.Pipe()
                 process = context.Process(target=_serve, args=(theirs, self._decode), daemon=True)
-                process.start()
-                theirs.close()
-                self._process, self._connection, self._ready = process, connection, False
+                with _shielded():
+                    process.start()
+                    theirs.close()
+                    self._process, self._connection, self._ready = process, connection, False
             return self._connection
 
     def _stop(self, grace_seconds: float) -> int | None:
@@ -168,10 +172,29 @@ class Worker(Generic[Task, Result]):
             return process.exitcode
 
 
-def _block_ctrl_c() -> None:
-    """Keep Ctrl-C, which reaches the whole group, from the processes this thread starts: the parent ends them."""
+def _block_ending() -> None:
+    """Leave Ctrl-C and its like to the other threads, of which the main one answers."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, so that it holds from the first moment
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+@contextmanager
+def _shielded() -> Iterator[None]:
+    """Keep Ctrl-C and its like, which reach the whole group, from the processes started in here: the parent ends them.
+
+    What is blocked is inherited, so that it holds while an interpreter still starts, when no handler is there yet.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        # Python's tracker of resources is started with the first process, and then unblocks Ctrl-C in this thread.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _describe_exit(code: int | None) -> str:
@@ -182,7 +205,8 @@ def _describe_exit(code: int | None) -> str:
 
 def _serve(connection: Connection, decode: Callable[[Task], object]) -> None:
     """Do the tasks that come, until the other end is closed. Runs in the worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError):  # the other end is gone, perhaps killed
         connection.send(True)
         while True:

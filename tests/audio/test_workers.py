@@ -14,6 +14,8 @@ import pytest
 
 from tagger.audio.workers import MOST_WAITING, Failure, decode_ahead
 
+ROOT = Path(__file__).parents[2]
+
 
 class NamedError(Exception):
     reason = "a reason in plain words"
@@ -44,6 +46,8 @@ def act(path: Path) -> str:
         raise MemoryError
     elif deed == "big":
         return "x" * 50_000_000
+    elif deed == "blocked":
+        return " ".join(sorted(signal.Signals(number).name for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())))
     elif deed == "modules":
         return " ".join(sorted(sys.modules))
     return path.name
@@ -182,12 +186,45 @@ def test_decoders_of_a_run_that_is_killed_end_without_a_word() -> None:
         "songs = [(name, Path(name)) for name in ['a', 'sleep-0.5', 'sleep-0.5', 'b', 'b', 'b']]\n"
         "for _ in decode_ahead(songs, act, n_workers=2, look_ahead=6, time_limit_seconds=30): print('x', flush=True)"
     )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, cwd=root) as run:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, cwd=ROOT) as run:
         assert run.stdout is not None
         run.stdout.readline()
         run.kill()
         assert run.communicate(timeout=20)[1] == b""  # which ends when the last process that could speak is gone
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs masks of signals")
+def test_no_decoder_is_reached_by_what_ends_the_run() -> None:
+    """Not while its interpreter starts either, also that of the first one, with which Python starts its tracker."""
+    code = (
+        "from tests.audio.test_workers import *\n"
+        "songs = [(name, Path(name)) for name in ['blocked'] * 9]\n"
+        "for _, answer in decode_ahead(songs, act, n_workers=3, look_ahead=9, time_limit_seconds=30): print(answer)\n"
+        "print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert child.stderr == "" and child.stdout.splitlines() == ["SIGHUP SIGINT SIGTERM"] * 9 + ["set()"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_what_reaches_the_whole_group_fails_no_song(number: signal.Signals) -> None:
+    """The run is to end by it, and its decoders when it says so."""
+    code = (
+        "from tests.audio.test_workers import *\n"
+        f"signal.signal({number:d}, lambda *_: None)\n"
+        "songs = [(name, Path(name)) for name in ['a', 'sleep-1', 'sleep-1', 'b', 'b']]\n"
+        "for _, answer in decode_ahead(songs, act, n_workers=2, look_ahead=6, time_limit_seconds=30):\n"
+        "    print(answer, flush=True)"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=-1, stderr=-1, cwd=ROOT, text=True, start_new_session=True
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    os.killpg(run.pid, number)
+    out, err = run.communicate(timeout=60)
+    assert (out.split(), err) == (["sleep-1", "sleep-1", "b", "b"], "")
 
 
 def test_no_songs_need_no_processes() -> None:
