@@ -36,6 +36,8 @@ HOMES: dict[str, set[str]] = {
     "huggingface_hub": {"tagger/models", "tagger/doctor"},
     "click": {"tagger/cli", "training/cli.py", "training/cli_prepare.py", "training/starter"},
     "rich": {"tagger/cli", "tagger/report", "tagger/text.py", "training/cli_prepare.py"},
+    "jinja2": {"tagger/report", "training/outcome", "training/starter"},
+    "markupsafe": {"tagger/report", "training/outcome"},
     "sqlite3": {"tagger/pipeline/store.py"},
     "tqdm": {"tagger/cli", "training"},
     "tomllib": {"tagger/cli"},
