@@ -129,3 +129,15 @@ def test_what_is_shipped_is_half_as_large_and_decides_as_was_decided(tmp_path: P
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         "config.json", "model.safetensors", "preprocessor_config.json", "training.json",
     }  # fmt: skip
+
+
+def test_the_report_reads_nothing_into_the_names_of_genres() -> None:
+    hostile = ("Blues | 99", "<script>alert(1)</script>", "*Rock*\n# Owned")
+    songs = [Song(Path(f"{at}.ogg"), genre, f"artist {at}", "", "test") for at, genre in enumerate(hostile)]
+    text = report(Prediction(tuple(songs), 6 * np.eye(3)), hostile, Decision(1.0, {hostile[0]: 0.5}, ""))
+    rows = text.splitlines()[-3:]
+    assert rows == [
+        "| Blues &#124; 99 | 1 | 1 | 1 |",
+        "| &lt;script&gt;alert(1)&lt;/script&gt; | 1 | 1 | 1 |",
+        r"| \*Rock\* \# Owned | 1 | 1 | 1 |",
+    ]

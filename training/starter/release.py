@@ -28,6 +28,7 @@ from tagger.models.genre_model import GenreModel
 from tagger.pipeline.aggregate import AGGREGATORS, softmax
 from tagger.pipeline.options import PredictOptions
 from training.outcome.calibrate import fit_temperature
+from training.outcome.card import markdown_templates
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import Song, read_songs
 
@@ -181,44 +182,57 @@ def score(prediction: Prediction, genres: Sequence[str]) -> Score:
     )
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How many recordings get a genre, and how many of those that are music the right one."""
+
+    n_music: int
+    n_written: int
+    n_right: int
+    n_noises: int
+    n_noises_written: int
+
+
 def report(prediction: Prediction, genres: Sequence[str], decision: Decision) -> str:
     """All that the card says of real recordings, as Markdown."""
-    lines = []
+    scores = {}
     for split in JUDGED:
         some = prediction.chosen(song.split == split and song.genre != NO_MUSIC for song in prediction.songs)
-        if not some.songs:
-            continue
-        found = score(some, genres)
-        low, high = found.top_1_interval
-        lines.append(
-            f"{split}: {found.n_songs} recordings, top-1 {found.top_1:.3f} ({low:.2f} to {high:.2f}),"
-            f" top-2 {found.top_2:.3f}, macro recall {found.macro_recall:.3f}"
-        )
+        if some.songs:
+            scores[split] = score(some, genres)
     labels = labels_of(prediction, genres)
-    is_music = labels >= 0
-    for name, named in (
-        ("with thresholds fitted on them", written(prediction, genres, decision)),
-        ("with thresholds fitted without their own source", without_its_source(prediction, genres)),
-    ):
-        n_written, n_right = int((named[is_music] >= 0).sum()), int((named == labels)[is_music].sum())
-        share = f"{n_right / n_written:.2f}" if n_written else "–"
-        line = f"{name}: {n_written} of {is_music.sum()} written, {n_right} rightly ({share})"
-        if not is_music.all():
-            line += f"; of {(~is_music).sum()} that are no music {(named[~is_music] >= 0).sum()}"
-        lines.append(line)
-    music, labels = prediction.chosen(is_music), labels[is_music]
-    confidences = softmax(music.logits / decision.temperature).max(axis=1)
-    is_right = (music.logits.argmax(axis=1) == labels)[np.argsort(-confidences)]
-    for coverage in COVERAGES:
-        n_surest = math.ceil(coverage * len(is_right))
-        lines.append(f"of the surest {coverage:.0%}, {n_surest} recordings, {is_right[:n_surest].mean():.2f} are right")
+    music, music_labels = prediction.chosen(labels >= 0), labels[labels >= 0]
     predicted = music.logits.argmax(axis=1)
-    matrix = confusion(labels, predicted, len(genres))
-    lines += ["", "| genre | recordings | right | named so |", "|---|---:|---:|---:|"]
-    lines += [
-        f"| {genre} | {matrix[i].sum()} | {matrix[i, i]} | {matrix[:, i].sum()} |" for i, genre in enumerate(genres)
-    ]
-    return "\n".join(lines)
+    confidences = softmax(music.logits / decision.temperature).max(axis=1)
+    is_right = (predicted == music_labels)[np.argsort(-confidences)]
+    n_surest = [math.ceil(coverage * len(is_right)) for coverage in COVERAGES]
+    text = (
+        markdown_templates("training.starter")
+        .get_template("SCORES.md.j2")
+        .render(
+            scores=scores,
+            tallies={
+                "on them": _tally(written(prediction, genres, decision), labels),
+                "without their own source": _tally(without_its_source(prediction, genres), labels),
+            },
+            surest=[(share, n, is_right[:n].mean()) for share, n in zip(COVERAGES, n_surest, strict=True)],
+            genres=genres,
+            matrix=confusion(music_labels, predicted, len(genres)),
+        )
+    )
+    return text.rstrip("\n")
+
+
+def _tally(named: np.ndarray, labels: np.ndarray) -> Tally:
+    """Of the labels that songs get, -1 for none, beside those that people gave them, -1 for what is no music."""
+    is_music, is_written = labels >= 0, named >= 0
+    return Tally(
+        n_music=int(is_music.sum()),
+        n_written=int((is_music & is_written).sum()),
+        n_right=int((is_music & (named == labels)).sum()),
+        n_noises=int((~is_music).sum()),
+        n_noises_written=int((~is_music & is_written).sum()),
+    )
 
 
 @click.command()
