@@ -1,24 +1,218 @@
-"""The genre tag of a song, read and written: policy here, containers in `tagger.tags.containers`.
+"""The genre of a song, read and written: which of its tags hold one, which are to hold it, what becomes of an old one.
 
 `retag` is pure: old bytes in, new bytes out. Nothing in this module touches the disk but to read.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
+
+import mutagen
+from mutagen.id3 import ID3, TCON, TIT2, TPE1
 
 from tagger.errors import TagError
-from tagger.tags.containers import Places, Song, clean, naming
+from tagger.tags import layout, splice
+from tagger.tags.containers import layout_of, naming
+from tagger.tags.layout import Place
 from tagger.tags.policies import Existing, Multi
+from tagger.tags.splice import KINDS, Cut
 
-__all__ = ["PLACEHOLDERS", "Inspection", "TagError", "check_genres", "genres_in", "genres_of", "inspect"]
-__all__ += ["join_genres", "merge", "naming", "read_genres", "real_genres", "restore", "retag", "split_genres"]
+Places = Mapping[str, tuple[str, ...]]  # where a genre lives → the values as stored there
 
 # What rippers and shops write when they do not know; compared case-folded. ID3v1 byte 255 reads as "Unknown".
 PLACEHOLDERS = frozenset({"", "other", "unknown", "unknown genre", "none", "misc", "genre", "undefined"})
+_ID3V1_NUMBERS = {name.casefold(): number for number, name in enumerate(TCON.GENRES)}
+# No tag of these kinds is the one that a song is known by: its genre is written there only if it has one.
+_BESIDE = frozenset({"id3v1", "diin", "mp4 keys", "qt", "asf library"})
+# Artist, album artist, album, title: their keys in lower case without blanks.
+_CREDITS = {
+    "id3": ("tpe1", "tpe2", "talb", "tit2"),
+    "id3v1": ("artist", "", "album", "title"),
+    "diin": ("artist", "", "", "title"),
+    "ape": ("artist", "albumartist", "album", "title"),
+    "info": ("iart", "", "iprd", "inam"),
+    "vorbis": ("artist", "albumartist", "album", "title"),
+    "mp4": ("\xa9art", "aart", "\xa9alb", "\xa9nam"),
+    "asf": ("author", "wm/albumartist", "wm/albumtitle", "title"),
+}
+# Fields of ID3v1 (and title and artist of DSDIFF) in the tags they may be copied to.
+_PROMOTED = {
+    "ape": {"title": b"Title", "artist": b"Artist", "album": b"Album", "year": b"Year", "comment": b"Comment"},
+    "vorbis": {"title": b"TITLE", "artist": b"ARTIST", "album": b"ALBUM", "year": b"DATE", "comment": b"COMMENT"},
+}
+
+
+@dataclass(frozen=True)
+class _Tag:
+    """A tag of a song, taken to pieces; an empty one where it would be begun."""
+
+    name: str
+    place: Place
+    cut: Cut
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        """What it holds for the genre."""
+        return splice.genre_values(KINDS[self.place.kind], self.cut)
+
+    @cached_property
+    def is_filled(self) -> bool:
+        """Whether it holds anything else."""
+        if self.place.kind == "id3v1":
+            return any(splice.id3v1_fields(self.cut.head))
+        return bool(splice.others(KINDS[self.place.kind], self.cut))
+
+    def texts(self) -> list[tuple[str, str]]:
+        """Its (key, text) pairs, keys in lower case, without blanks."""
+        found = KINDS[self.place.kind].texts(self.cut) if not self.place.is_new else ()
+        return [(re.sub("[ _]", "", key).lower(), text) for key, text in found]
+
+
+class Song:
+    """A song opened for its genre; raises TagError when it is none of the kinds that can be written safely."""
+
+    def __init__(self, file: BinaryIO, suffix: str) -> None:
+        self.file = file
+        self.kind, self.layout = layout_of(file, suffix)
+        self.tags: list[_Tag] = []
+        for place in self.layout.places:
+            kind = KINDS[place.kind]
+            cut = kind.new if place.is_new else kind.cut(place.tag, place.context)
+            number = 1 + sum(tag.place.kind == place.kind for tag in self.tags)
+            self.tags.append(_Tag(place.kind + (f" {number}" if number > 1 else ""), place, cut))
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether it has a tag with anything in it, beside ID3v1."""
+        return any(tag.is_filled or tag.values for tag in self.tags if tag.place.kind != "id3v1")
+
+    @cached_property
+    def leading(self) -> _Tag:
+        """The tag by which this song is known: that of its container, or another if that holds nothing.
+
+        A tag is never begun beside another one that holds title or artist: readers would see the new one only.
+        """
+        own = self.tags[0]
+        filled = [tag for tag in self.tags if tag.is_filled and tag.place.kind not in _BESIDE]
+        return own if own in filled or not filled or own.place.kind in ("mp4", "asf") else filled[0]
+
+    def written(self) -> Iterator[_Tag]:
+        """The tags that hold, or are to hold, the genre: the leading one, all in which a reader finds one, and more.
+
+        FFmpeg looks at an INFO list alone where there is one, and at ID3v2 in front of what has other tags.
+        """
+        preferred = {"info", *(["id3"] if self.tags[0].place.kind != "id3" else [])}
+        yield self.leading
+        for tag in self.tags:
+            is_read = tag.values or (tag.place.kind in preferred and tag.is_filled)
+            if tag is not self.leading and (is_read or tag.place.kind == "asf library"):
+                yield tag
+
+    def places(self) -> Places:
+        """Where this song keeps, or is to keep, its genre, the leading place first, and what is stored there."""
+        return {tag.name: tag.values for tag in self.written()}
+
+    def names(self, place: str, values: Sequence[str]) -> tuple[str, ...]:
+        """Genre names from stored values: "(17)Hard Rock" is Rock and Hard Rock, "17" is Rock (ID3v2.3 §4.2.1)."""
+        if self._has_one_value(place):
+            values = [part for value in values for part in value.split(";") if part.strip()]
+        return tuple(TCON(encoding=3, text=[clean(value) for value in values]).genres)
+
+    def spelled(self, place: str, genres: Sequence[str], multi: Multi) -> tuple[str, ...]:
+        """The values to store in that place for these genres."""
+        if place == "id3v1":
+            return (str(_ID3V1_NUMBERS.get(genres[0].casefold(), 255)),)
+        if place.startswith("asf library"):  # all genres in one object, so that every reader has them in order
+            return ()
+        if self._has_one_value(place) and not (place.startswith("id3") and multi == "null"):
+            return (genres[0],) if multi == "first" else ("; ".join(genres),)
+        return tuple(genres)
+
+    def put(self, data: bytes, values: Places) -> bytes:
+        """The song's bytes with these values in these places; a place without values is left without a genre."""
+        edits = []
+        for tag in self.tags:
+            if tag.name in values:
+                found = values[tag.name]
+                more = self._promoted() if found and tag is self.leading and not tag.is_filled else []
+                if found or not tag.place.is_new:
+                    kind = KINDS[tag.place.kind]
+                    edits.append((tag.place, splice.with_genre(kind, tag.cut, found, more)))
+        return layout.put(data, self.layout, edits)
+
+    def _promoted(self) -> list[bytes]:
+        """Pieces that say what ID3v1 says (or DSDIFF's own fields), so that a new tag hides nothing."""
+        source = next((tag for tag in self.tags if tag.place.kind in ("id3v1", "diin") and tag.is_filled), None)
+        kind = self.leading.place.kind
+        if source is None or kind not in ("id3", *_PROMOTED):
+            return []
+        if not (source.cut.head or b"".join(source.cut.pieces)).isascii():
+            raise TagError("", "its ID3v1 tag is in an unknown charset: a better tag beside it would hide or garble it")
+        texts = dict(source.texts())
+        if kind == "id3" and source.place.kind == "id3v1":
+            tags = ID3(BytesIO(source.place.tag))
+            tags.delall("TCON")
+            for comment in tags.getall("COMM"):
+                comment.desc = ""  # mutagen's name for it would keep players from showing it
+            return [splice.id3_frames(tags)]
+        if kind == "id3":
+            tags = ID3()
+            tags.setall("TIT2", [TIT2(encoding=3, text=texts["title"])] if "title" in texts else [])
+            tags.setall("TPE1", [TPE1(encoding=3, text=texts["artist"])] if "artist" in texts else [])
+            return [splice.id3_frames(tags)]
+        make = splice.ape_item if kind == "ape" else splice.vorbis_comment
+        track = texts.pop("track", "")
+        found = [(key, texts[name]) for name, key in _PROMOTED[kind].items() if texts.get(name)]
+        found += [(b"Track" if kind == "ape" else b"TRACKNUMBER", track)] if track else []
+        return [make(key, text) for key, text in found]
+
+    def credits(self) -> tuple[str, str, str, str]:
+        """Artist, album artist, album and title; several of one kind joined by "; ", "" where there is none."""
+        found = [("", "", "", "")]
+        for tag in sorted(self.tags, key=lambda tag: (tag is not self.leading, tag.place.kind == "id3v1")):
+            texts, keys = [(key, clean(text)) for key, text in tag.texts()], _CREDITS.get(tag.place.kind, ("",) * 4)
+            artist, album_artist, album, title = (
+                "; ".join(dict.fromkeys(text for key, text in texts if key == wanted and text)) for wanted in keys
+            )
+            found.append((artist, album_artist, album, title))
+        artist, album_artist, album, title = (next(filter(None, texts), "") for texts in zip(*found, strict=True))
+        return artist, album_artist, album, title
+
+    def seconds(self) -> float:
+        """About how long it is, by its headers; 0 where they do not say, or not to mutagen."""
+        try:
+            self.file.seek(0)
+            return float(mutagen.File(self.file).info.length)
+        except Exception:  # a dozen kinds of it for what is damaged, or of a rate that it does not know
+            return 0.0
+
+    def _has_one_value(self, place: str) -> bool:
+        """INFO, the text of QuickTime and ID3v2.2 and 2.3 have room for one value."""
+        tag = next(tag for tag in self.tags if tag.name == place)
+        return tag.place.kind in ("info", "qt") or (tag.place.kind == "id3" and tag.cut.head[3] < 4)
+
+
+def clean(genre: str) -> str:
+    """One line of text without outer blanks or control characters."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", genre).split())
+
+
+def genres_of(song: Song, placeholders: frozenset[str] = PLACEHOLDERS) -> tuple[str, ...]:
+    """What `read_genres` gives for a song that is open."""
+    stored = dict(song.places())
+    for place in [place for place in stored if place.startswith("asf library")]:
+        stored["asf"] += stored.pop(place)  # several objects of one tag
+    for place, values in stored.items():
+        if place == "id3v1" and values == ("0",) and song.is_tagged:
+            continue  # byte 0 is Blues, and what is left when a tagger fills the block with zeros
+        if genres := tuple(g for g in song.names(place, values) if g.casefold() not in placeholders):
+            return genres
+    return ()
 
 
 def read_genres(path: str | PathLike[str], placeholders: frozenset[str] = PLACEHOLDERS) -> tuple[str, ...]:
@@ -30,16 +224,6 @@ def read_genres(path: str | PathLike[str], placeholders: frozenset[str] = PLACEH
         return genres_of(Song(file, Path(path).suffix), placeholders)
 
 
-def genres_of(song: Song, placeholders: frozenset[str] = PLACEHOLDERS) -> tuple[str, ...]:
-    """What `read_genres` gives for a song that is open."""
-    for place, values in song.places().items():
-        if place == "id3v1" and values == ("0",) and song.is_tagged:
-            continue  # byte 0 is Blues, and what is left when a tagger fills the block with zeros
-        if genres := tuple(g for g in song.names(place, values) if g.casefold() not in placeholders):
-            return genres
-    return ()
-
-
 def real_genres(data: bytes, suffix: str) -> tuple[str, ...]:
     """What `read_genres` gives for a song of these bytes; raises TagError (with no path)."""
     with naming(""):
@@ -49,15 +233,15 @@ def real_genres(data: bytes, suffix: str) -> tuple[str, ...]:
 def merge(old: Sequence[str], predicted: Sequence[str], existing: Existing) -> tuple[str, ...]:
     """The genres to write, given what the song has (`old`, without placeholders) and what was predicted.
 
-    >>> merge(["rock"], ["Rock", "Pop"], "append")
-    ('rock', 'Pop')
+    >>> merge(["rock;Jazz"], ["Rock", "Pop"], "append")
+    ('rock;Jazz', 'Pop')
     >>> merge(["rock"], ["Pop"], "keep"), merge([], ["Pop"], "keep"), merge(["rock"], ["Pop"], "replace")
     (('rock',), ('Pop',), ('Pop',))
     """
     if old and (existing == "keep" or not predicted):
         return tuple(old)
     if existing == "append":
-        known = {genre.casefold() for genre in old}
+        known = {part.strip().casefold() for genre in old for part in (genre, *genre.split(";"))}
         return (*old, *(genre for genre in predicted if genre.casefold() not in known))
     return tuple(predicted)
 
@@ -104,7 +288,7 @@ def genres_in(data: bytes, suffix: str) -> tuple[tuple[str, ...], Places]:
         return genres_of(song, frozenset()), song.places()
 
 
-def restore(data: bytes, suffix: str, places: Places) -> bytes:
+def restore(data: bytes, suffix: str, stored: Places) -> bytes:
     """The bytes of the song with what an earlier version stored in its places; `data` itself when that is there.
 
     A place that has come since is left without a genre, one that is gone is not made again.
@@ -112,7 +296,7 @@ def restore(data: bytes, suffix: str, places: Places) -> bytes:
     with naming(""):
         song = Song(BytesIO(data), suffix)
         now = song.places()
-        new = {place: tuple(places.get(place, ("255",) if place == "id3v1" else ())) for place in now}
+        new = {place: tuple(stored.get(place, ("255",) if place == "id3v1" else ())) for place in now}
         return data if new == now else song.put(data, new)
 
 
@@ -126,28 +310,10 @@ def check_genres(genres: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """What a song's bytes say but for its genre, comparable."""
-
-    others: Mapping[str, Any]  # all other tags
-    stream: tuple[float, ...]  # sample rate, channels, bits, seconds
-
-
-def inspect(data: bytes, suffix: str) -> Inspection:
-    """All other tags and the stream, as mutagen reads them in full; raises TagError (with no path)."""
-    with naming(""):
-        song = Song(BytesIO(data), suffix)
-        return Inspection(song.others(), song.stream())
-
-
-__all__ = ["Metadata", "TagError", "read_metadata"]
-
-
-@dataclass(frozen=True)
 class Metadata:
     """The tags of a song; several artists are joined by "; ", and what is not there is "" or ()."""
 
-    genres: tuple[str, ...] = ()  # as `tags.read_genres` gives them: in order, placeholders left out
+    genres: tuple[str, ...] = ()  # as `read_genres` gives them: in order, placeholders left out
     artist: str = ""
     album_artist: str = ""
     album: str = ""

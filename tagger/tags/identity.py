@@ -19,19 +19,18 @@ from itertools import accumulate
 from os import PathLike
 from typing import BinaryIO
 
-from tagger.tags.layout import CHUNK_FILES, DSF_HEADER, at, chunks, layout
+from tagger.tags.containers import audio_span
+from tagger.tags.layout import ASF_HEADER, AUDIO_CHUNKS, CHUNK_FILES, DSF_HEADER, OGG_PAGE, at, chunks
 
 VERSION = b"genre-tag identity 1\n"  # another one makes every song a stranger
 N_BLOCKS = 8  # a few round trips of a network drive; an edit of an eighth of the song always meets one
 BLOCK_BYTES = 4096
 CHUNK_BYTES = 1 << 20  # read at a time where a few blocks do not suffice
 
-ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # ASF specification §10.1
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 # In chunk files: what the samples mean (rate, channels, bits) and the samples themselves.
-FORMAT_CHUNKS, AUDIO_CHUNKS = (b"fmt ", b"COMM", b"PROP"), (b"data", b"SSND", b"DSD ", b"DST ")
+FORMAT_CHUNKS = (b"fmt ", b"COMM", b"PROP")
 # Header of an Ogg page (RFC 3533 §6). Longer comments renumber the pages behind them: number and checksum change.
-OGG_PAGE = struct.Struct("<4sBBqIIIB")
 OGG_NUMBERING = re.compile(rb"(OggS.{14}).{8}", re.DOTALL)
 OGG_REACH = 26  # bytes from the start of a page to the end of its checksum
 
@@ -122,7 +121,7 @@ def _find(file: BinaryIO) -> _Audio:
         return _Audio(file, _mp4_audio(file, size))
     if magic == ASF_HEADER:
         return _Audio(file, [_asf_audio(file, size)])
-    return _Audio(file, [layout(file).audio])
+    return _Audio(file, [audio_span(file)])
 
 
 def _ogg_audio(file: BinaryIO) -> int:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tagger.errors import JournalError, TagError
-from tagger.tags.delta import rebuild
 from tagger.tags.genre import genres_in, naming, restore
-from tagger.tags.journal import VERSION, Journal, journal_folder, stopping, unpack
+from tagger.tags.journal import VERSION, Journal, journal_folder, rebuild, stopping, unpack
 from tagger.tags.policies import HardLinks
 from tagger.tags.swap import swap
 from tagger.tags.verify import verify

@@ -470,6 +470,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "mp3gain with v1.mp3": lambda: song(".mp3") + ape(**GAIN) + id3v1(12),
     "ape and v24 and v1.mp3": lambda: tag24() + at_ape(".mp3", ["Old"], id3v1(12)),
     "ape and lyrics3 and v1.mp3": lambda: tag23() + at_ape(".mp3", ["Old"], lyrics3() + id3v1(12)),
+    "gain and v24.mp3": lambda: tag24() + song(".mp3") + ape(**GAIN),
     "plain.flac": lambda: song(".flac"),
     "full.flac": lambda: flac_song(GENRE="Old"),
     "bare.flac": lambda: without_comments(song(".flac")),
@@ -541,5 +542,6 @@ FILES: dict[str, Callable[[], bytes]] = {
 UNDECODED = {
     name
     for name in FILES
-    if name.endswith((".ape", ".ofr", ".tak")) or name.startswith(("ape ", "lyrics3", "v1 behind.wv", "junk in front"))
+    if name.endswith((".ape", ".ofr", ".tak"))
+    or name.startswith(("ape ", "mp3gain", "gain", "lyrics3", "v1 behind.wv", "junk in front"))
 }

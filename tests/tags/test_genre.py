@@ -10,14 +10,12 @@ import pytest
 from mediafile import FileTypeError, MediaFile
 from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3
-from mutagen.oggvorbis import OggVorbis
 
 from tagger.errors import TagError
-from tagger.tags.containers import Song
 from tagger.tags.genre import (
     PLACEHOLDERS,
+    Song,
     check_genres,
-    inspect,
     join_genres,
     merge,
     read_genres,
@@ -36,7 +34,12 @@ JOINED = {name for name in FILES if name.startswith(("v22", "v23", "lyrics3", "l
     "full.aif",
     "full.dsf",
     "full.tta",
+    "only the encoder.wav",
+    "garbage behind.wav",
 }
+
+
+GENRE_LINES = ("tcon=", "genre=", "©gen=", "wm/genre=", "----:com.apple.itunes:genre=")
 
 
 def other_lines(data: bytes, name: str) -> set[str]:
@@ -47,11 +50,8 @@ def other_lines(data: bytes, name: str) -> set[str]:
     if b"APETAGEX" in data and Path(name).suffix == ".mp3":
         tags.append(APEv2(BytesIO(data)))
     lines = {line for each in tags if each is not None for line in each.pprint().split("\n")}
-    return {
-        line
-        for line in lines
-        if not line.lower().startswith(("tcon=", "genre=", "©gen=", "wm/genre=")) and line[-1:] not in "="
-    }
+    lines = {line.replace("=ID3v1 Comment=", "==") for line in lines}  # a name that mutagen gives it
+    return {line for line in lines if not line.lower().startswith(GENRE_LINES) and line[-1:] not in "="}
 
 
 def save(tmp_path: Path, name: str, data: bytes) -> Path:
@@ -74,7 +74,8 @@ def test_the_genres_come_back_and_nothing_else_changes(name: str, genres: list[s
     leading = next(iter(Song(BytesIO(new), suffix).places().values()))
     assert leading == (("; ".join(genres),) if name in JOINED else tuple(genres))
     for place, values in Song(BytesIO(new), suffix).places().items():
-        assert place == "id3v1" or Song(BytesIO(new), suffix).names(place, values) == tuple(genres)
+        is_exact = not place.startswith(("id3v1", "asf library"))
+        assert not is_exact or Song(BytesIO(new), suffix).names(place, values) == tuple(genres)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "itunes sizes" not in name])
@@ -90,8 +91,8 @@ def test_a_genre_that_does_not_fit_moves_nothing_but_its_room(name: str) -> None
 @pytest.mark.parametrize("name", FILES)
 def test_beets_reads_the_same(name: str, tmp_path: Path) -> None:
     path = save(tmp_path, name, retag(build(name), Path(name).suffix, THREE))
-    if name.startswith(("ape only", "ape behind", "ape in", "info")):
-        pytest.skip("beets reads only ID3 there; the genre went where the title is")
+    if name.startswith(("ape only", "ape behind", "ape in", "mp3gain", "info", "only the enc", "garbage behind.wav")):
+        pytest.skip("beets reads only ID3 there; the genre went where the other tags are")
     try:
         seen = MediaFile(path).genres
     except FileTypeError:
@@ -122,7 +123,7 @@ def test_the_bytes_between_the_tags_are_the_same_bytes(name: str) -> None:
     [
         ("none.mp3", 4),
         ("v1.mp3", 4),
-        ("v22.mp3", 3),
+        ("v22.mp3", 2),
         ("v23 full.mp3", 3),
         ("v23 unsynchronised.mp3", 3),
         ("v24 full.mp3", 4),
@@ -160,39 +161,13 @@ def test_frames_other_than_the_genre_keep_their_bytes_and_order(name: str) -> No
     )
 
 
-@pytest.mark.parametrize("flags", [0, 0x80])
-def test_a_frame_that_nobody_can_parse_is_kept_or_the_file_is_left(flags: int) -> None:
-    """A v2.4 tag that is unsynchronised as a whole has to be parsed, and mutagen drops what it cannot parse."""
-    broken = files.frame(b"COMM", b"\x09engx", 4)
-    old = id3v2(4, text(b"TIT2", "x", 4) + broken, 20, flags) + song(".mp3")
-    new = retag(old, ".mp3", ONE)
-    if flags:
-        with pytest.raises(TagError, match="other tags"):
-            verify(old, new, ".mp3")
-    else:
-        verify(old, new, ".mp3")
-        assert broken in new
-
-
-def test_frames_of_v22_survive_their_translation() -> None:
-    new = ID3(BytesIO(retag(build("v22.mp3"), ".mp3", ONE)), translate=False, load_v1=False)
-    assert {"TIT2", "TPE1", "TYER", "TSOP", "COMM::eng", "APIC:front", "USLT::eng"} <= set(new)
-    assert (new["APIC:front"].data, new["APIC:front"].mime) == (files.PNG, "image/png")
-
-
-def test_a_frame_of_v22_that_v23_does_not_know_is_a_reason_to_leave_the_file() -> None:
-    old = id3v2(2, files.frame22(b"TT2", b"\0x") + files.frame22(b"XYZ", b"mine")) + song(".mp3")
-    with pytest.raises(TagError, match=r"ID3v2\.2"):
-        retag(old, ".mp3", ONE)
-
-
-@pytest.mark.parametrize("genre", ["Techno " * 3000 + "end", "T" * 130])
+@pytest.mark.parametrize("genre", ["Techno " * 3000 + "end", "T" * 130, "T" * 125])
 @pytest.mark.parametrize("name", ["v24 itunes sizes.mp3", "v24 itunes sizes no genre.mp3"])
-def test_a_tag_with_sizes_of_old_itunes_gets_no_genre_whose_size_would_be_read_otherwise(name: str, genre: str) -> None:
+def test_a_genre_in_a_tag_with_sizes_of_old_itunes_has_one_too(name: str, genre: str) -> None:
     new = retag(build(name), ".mp3", [genre])
-    with pytest.raises(TagError, match="other tags"):
-        verify(build(name), new, ".mp3")
-    verify(build(name), retag(build(name), ".mp3", ["T" * 125]), ".mp3")
+    verify(build(name), new, ".mp3")
+    assert struct.pack(">I", len(genre) + 2) in new  # what stands for UTF-8 in front, NUL behind
+    assert ID3(BytesIO(new), translate=False)["TCON"].text == [genre]
 
 
 @pytest.mark.parametrize(
@@ -236,8 +211,8 @@ def test_genres_joined_in_one_value_are_one_value_in_every_format(name: str, tmp
     assert retag(new, Path(name).suffix, join_genres(THREE, " / ")) is new
 
 
-def test_other_frames_of_v23_with_several_values_are_not_joined() -> None:
-    old = id3v2(2, files.frame22(b"TP1", b"\0One\0Two")) + song(".mp3")  # parsed in full, v2.2 being translated
+def test_other_frames_with_several_values_are_not_joined() -> None:
+    old = id3v2(2, files.frame22(b"TP1", b"\0One\0Two")) + song(".mp3")
     new = ID3(BytesIO(retag(old, ".mp3", ONE)), translate=False)
     assert new["TPE1"].text == ["One", "Two"]
 
@@ -320,7 +295,9 @@ def test_an_id3v1_block_alone_is_promoted() -> None:
 # --- places beside each other
 
 
-@pytest.mark.parametrize("name", ["ape only.mp3", "ape only with v1.mp3", "ape in front.mp3"])
+@pytest.mark.parametrize(
+    "name", ["ape only.mp3", "ape only with v1.mp3", "ape in front.mp3", "mp3gain.mp3", "mp3gain with v1.mp3"]
+)
 def test_no_id3_tag_hides_an_ape_tag(name: str) -> None:
     new = retag(build(name), ".mp3", ONE)
     assert not new.startswith(b"ID3")
@@ -330,13 +307,12 @@ def test_no_id3_tag_hides_an_ape_tag(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "is_there"),
     [
-        ("mp3gain.mp3", False),
-        ("mp3gain with v1.mp3", False),
         ("ape and v24 and v1.mp3", True),
         ("ape and lyrics3 and v1.mp3", True),
+        ("gain and v24.mp3", False),
     ],
 )
-def test_an_ape_tag_beside_id3_gets_a_genre_only_if_it_had_one(name: str, is_there: bool) -> None:
+def test_an_ape_tag_beside_id3_gets_the_genre_too_if_it_had_one(name: str, is_there: bool) -> None:
     new = retag(build(name), ".mp3", ONE)
     assert new.startswith(b"ID3")
     assert APEv2(BytesIO(new)).get("Genre") == ("Techno" if is_there else None)
@@ -348,7 +324,7 @@ def test_an_ape_tag_beside_id3_gets_a_genre_only_if_it_had_one(name: str, is_the
     [
         ("info before.wav", False, 1),
         ("info after.wav", False, 1),
-        ("only the encoder.wav", True, 0),
+        ("only the encoder.wav", False, 1),
         ("id3 and info.wav", True, 1),
         ("id3.wav", True, 0),
         ("plain.wav", True, 0),
@@ -400,15 +376,6 @@ def test_one_spelling_of_the_vorbis_key_is_left(name: str) -> None:
     assert b"GENRE=Techno" in new
 
 
-def test_a_comment_that_mutagen_would_rewrite_is_a_reason_to_leave_the_file() -> None:
-    for comment in (b"ARTIST=Bj\xf6rk", b"no key"):
-        old = files.commented(song(".ogg"), OggVorbis, ARTIST="x" * (len(comment) - 7))
-        broken = old.replace(b"ARTIST=" + b"x" * (len(comment) - 7), comment)
-        assert broken != old
-        with pytest.raises(TagError, match="not UTF-8"):
-            retag(broken, ".ogg", ONE)
-
-
 @pytest.mark.parametrize("name", ["gnre.m4a", "bad gnre.m4a"])
 def test_a_numeric_mp4_genre_goes(name: str) -> None:
     new = retag(build(name), ".m4a", ONE)
@@ -453,10 +420,10 @@ def test_padding_is_used_and_kept(name: str) -> None:
 
 
 def test_room_beyond_the_end_is_no_room() -> None:
-    """A damaged size must not make mutagen fill gigabytes with zeros."""
+    """A damaged size must not make anybody fill gigabytes with zeros."""
     data = build("full.m4a")
     at = data.index(b"free", data.index(b"ilst"))
-    with pytest.raises(TagError, match="beyond the end"):
+    with pytest.raises(TagError, match="runs past its end"):
         retag(data[: at - 4] + b"\x7f\0\0\0" + data[at:], ".m4a", ONE)
 
 
@@ -532,7 +499,7 @@ SUFFIXES = sorted({Path(name).suffix for name in FILES})
 LEFT = {
     "wav as.mp3": (lambda: build("plain.wav"), "content is WAVE, extension says .mp3"),
     "m4a as.mp3": (lambda: build("full.m4a"), "content is MP4, extension says .mp3"),
-    "mp3 as.flac": (lambda: build("v23 full.mp3"), "not a valid FLAC"),
+    "mp3 as.flac": (lambda: build("v23 full.mp3"), "content is no FLAC"),
     "flac as.mp3": (lambda: build("id3 in front.flac"), "content is FLAC, extension says .mp3"),
     "opus as.spx": (lambda: build("r128.opus"), "content is OggOpus"),
     "matroska as.mp4": (lambda: b"\x1aE\xdf\xa3" + bytes(99), "content is Matroska"),
@@ -543,21 +510,18 @@ LEFT = {
     "no audio.mp3": (lambda: id3v2(4, text(b"TIT2", "x", 4), 500), "MPEG"),
     "truncated.wav": (lambda: build("id3.wav")[:9000], "truncated"),
     "no pad byte.wav": (lambda: build("odd.wav").replace(b"\0id3 ", b"id3 ", 1), "chunk"),
-    "size too large.wav": (lambda: b"RIFF\xff\xff\xff\x7f" + build("plain.wav")[8:], "truncated"),
     "bad info.wav": (lambda: build("info after.wav").replace(b"ICMT\x04", b"ICMT\x44"), "add up"),
     "truncated.aiff": (lambda: build("plain.aiff")[:9000], "truncated"),
-    "no streaminfo.flac": (lambda: b"fLaC\x81" + build("plain.flac")[5:], "Stream info"),
+    "no streaminfo.flac": (lambda: b"fLaC\x81" + build("plain.flac")[5:], "stream info"),
     "truncated.dsf": (lambda: build("full.dsf")[:200_000], "truncated"),
-    "cut header.flac": (lambda: build("cover.flac")[:9000], "8758 bytes"),
+    "cut header.flac": (lambda: build("cover.flac")[:9000], "runs past the end"),
     "no moov.m4a": (lambda: build("full.m4a").replace(b"moov", b"moof", 1), "MP4"),
     "truncated.m4a": (lambda: build("full.m4a")[:-3000], "MP4"),
     "broken moov.m4a": (
         lambda: files.damaged(build("full.m4a"), build("full.m4a").index(b"trak") - 4, b"\x7f"),
-        "data",
+        "moov/trak.* runs past its end",
     ),
-    "cover as text.wv": (lambda: song(".wv") + files.ape(**{"Cover Art (Front)": "x"}).replace(b"x", b"\xff"), "utf"),
-    "bad item.ape": (lambda: build("full.ape").replace(b"Title\0", b"Ti\xfftle\0"[:6], 1), "'ascii' codec"),
-    "latin.wv": (lambda: build("full.wv").replace("Üß".encode(), b"\xdc\xdf--", 1), "UnicodeDecodeError|decode"),
+    "bad item.ape": (lambda: build("full.ape").replace(b"Title\0", b"Ti\xfftle\0"[:6], 1), "add up"),
 }
 SKIPPED = {
     "drm.m4a": (drm, r"DRM-protected \(drms\)"),
@@ -591,9 +555,3 @@ def test_what_is_no_song_at_all(suffix: str, content: bytes, tmp_path: Path) -> 
         read_genres(path)
     assert caught.value.refused and caught.value.reason
     assert content or caught.value.reason == "empty file"
-
-
-def test_inspect_sees_other_tags_and_the_stream() -> None:
-    plain, full = (inspect(build(name), ".flac") for name in ("plain.flac", "full.flac"))
-    assert plain.others != full.others
-    assert plain.stream == full.stream and full.stream[:3] == (44100, 2, 16) and abs(full.stream[3] - 1) < 0.1
