@@ -29,6 +29,9 @@ SNIPPET_SAMPLES = 160_000  # 10.0 s: what the AudioSet checkpoint of AST was tra
 SHORTEST_SECONDS = 1.0
 LONGEST_SECONDS = 24 * 3600.0  # a longer song is a damaged header
 SILENCE_RMS = 10 ** (-60 / 20)  # -60 dBFS
+QUIET_RMS = 10 ** (-40 / 20)  # hardly any music is: where most snippets are, the whole song is looked through
+LOOKED_THROUGH_SECONDS = 2 * 3600  # some 20 s of work
+CANCELLED = 100  # a mean of channels that is 20 dB below one of them: they are in opposite phase
 LOUDEST = 2.0**31  # beyond samples that were never scaled to [-1, 1] there is only damage
 
 # What a decoder is given ahead of a window, to be thrown away, by the beginning of the codec's name. The bit reservoir
@@ -122,8 +125,9 @@ def snippet_starts(
 def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIPPET_SAMPLES) -> Snippets:
     """The snippets of a song at `snippet_starts`; raises AudioError if it cannot be decoded.
 
-    Channels are averaged: a mean needs no names of channels and cannot clip. Silent snippets (below -60 dBFS) are
-    left out. Damaged frames are skipped, and of a truncated file the part that is there counts as the song.
+    Channels are averaged: a mean needs no names of channels and cannot clip. Where they cancel each other, the loudest
+    is taken alone. Silent snippets (below -60 dBFS) are left out; if most are, others are looked for where the song
+    sounds. Damaged frames are skipped, and of a truncated file the part that is there counts as the song.
 
     A song shorter than a snippet is repeated to fill it. Padding it would mislead the model: after normalisation
     the padding of a log-mel is +0.467, louder than almost all music. Under one second there is nothing to decide on.
@@ -137,6 +141,10 @@ def decode_wanted(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Sni
     """What `decode` returns, of what is wanted."""
     with _opened(wanted.path) as file:
         waveforms, firsts, n_samples = _decode_windows(wanted, file, snippet_samples)
+        _refuse_no_numbers(wanted.path, waveforms)
+        is_looked_through = SHORTEST_SECONDS * SAMPLE_RATE <= n_samples <= LOOKED_THROUGH_SECONDS * SAMPLE_RATE
+        if is_looked_through and np.median(_power(waveforms)) < QUIET_RMS**2:
+            waveforms, firsts = _look_through(wanted, file, snippet_samples, n_samples) or (waveforms, firsts)
     _refuse_no_numbers(wanted.path, waveforms)
 
     duration_seconds = n_samples / SAMPLE_RATE
@@ -144,10 +152,59 @@ def decode_wanted(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Sni
         return Snippets(waveforms[:0], (), duration_seconds, "shorter than 1 s")
     if n_samples < snippet_samples:
         waveforms = np.resize(waveforms[:, :n_samples], waveforms.shape)
-    power = np.einsum("ij,ij->i", waveforms, waveforms) / snippet_samples
-    audible = power >= SILENCE_RMS**2
+    audible = _power(waveforms) >= SILENCE_RMS**2
     starts_seconds = tuple(first / SAMPLE_RATE for first, is_audible in zip(firsts, audible, strict=True) if is_audible)
     return Snippets(waveforms[audible], starts_seconds, duration_seconds, "" if audible.any() else "silent")
+
+
+def _power(waveforms: np.ndarray) -> np.ndarray:
+    """Mean square of each row, (n_rows, n_samples) to (n_rows,)."""
+    return np.einsum("ij,ij->i", waveforms, waveforms) / waveforms.shape[1]
+
+
+def _look_through(
+    wanted: Wanted, file: FileIO, snippet_samples: int, n_samples: int
+) -> tuple[np.ndarray, Sequence[int]] | None:
+    """Snippets, and where they begin, spread over what sounds in a song that is mostly silent; None if nothing does.
+
+    Twice through all of the song, which few songs need: once for the power of what lies between the starts of
+    consecutive snippets, by channel, and once for the snippets.
+    """
+    with _open(wanted.path, file) as container:
+        powers = _powers(_frames(container), snippet_samples)
+    sounding = np.flatnonzero(powers.max(axis=1) >= SILENCE_RMS**2) if len(powers) else ()
+    if not len(sounding):
+        return None
+    n_wanted = min(len(sounding), wanted.n_snippets or len(sounding))
+    chosen = sounding[(np.arange(n_wanted) * 2 + 1) * len(sounding) // (2 * n_wanted)]
+    firsts = sorted({int(min(i * snippet_samples, max(0, n_samples - snippet_samples))) for i in chosen})
+    known = {round(start * SAMPLE_RATE) for start in wanted.without}
+    firsts = [first for first in firsts if first not in known] or firsts
+    mean, *channels = powers[sounding].sum(axis=0)
+    channel = int(np.argmax(channels)) if mean * CANCELLED < max(channels) else None
+    with _open(wanted.path, file) as container:
+        return _cut(_resample(_frames(container), channel), firsts, snippet_samples)[0], firsts
+
+
+def _powers(frames: Iterable[av.AudioFrame], snippet_samples: int) -> np.ndarray:
+    """Mean squares of consecutive stretches as long as a snippet, (n_stretches, 1 + n_channels): the mean's first."""
+    sums: list[np.ndarray] = []
+    position = 0.0
+    for frame in frames:
+        rows = np.atleast_2d(frame.to_ndarray())
+        if not frame.format.is_planar:
+            rows = rows.reshape(-1, frame.layout.nb_channels).T
+        if rows.dtype.kind == "u":
+            rows = rows.astype(np.float32) / 128 - 1
+        elif rows.dtype.kind == "i":
+            rows = rows.astype(np.float32) / 2.0 ** (8 * rows.dtype.itemsize - 1)
+        squares = np.square(np.vstack([rows.mean(axis=0), rows])).sum(axis=1)
+        index = int(position * SAMPLE_RATE / snippet_samples)
+        sums.extend(np.zeros(len(squares)) for _ in range(index + 1 - len(sums)))
+        if len(sums[index]) == len(squares):  # channels may come and go in the middle of a stream
+            sums[index] += squares * SAMPLE_RATE / frame.sample_rate / snippet_samples
+        position += frame.samples / frame.sample_rate
+    return np.array([each for each in sums if len(each) == len(sums[0])])
 
 
 def decode_song(path: str | Path) -> np.ndarray:
@@ -358,17 +415,19 @@ def _shape(frame: av.AudioFrame) -> tuple[int, str, str]:
     return frame.sample_rate, frame.format.name, frame.layout.name
 
 
-def _resample(frames: Iterable[av.AudioFrame]) -> Iterator[np.ndarray]:
-    """Blocks (n_samples,) of mono 16 kHz."""
+def _resample(frames: Iterable[av.AudioFrame], channel: int | None = None) -> Iterator[np.ndarray]:
+    """Blocks (n_samples,) of 16 kHz, the mean of all channels or one of them."""
     for _, run in groupby(frames, key=_shape):
-        yield from _resample_alike(run)
+        yield from _resample_alike(run, channel=channel)
 
 
-def _resample_alike(frames: Iterable[av.AudioFrame], n_before: int = 0) -> Iterator[np.ndarray]:
+def _resample_alike(
+    frames: Iterable[av.AudioFrame], n_before: int = 0, channel: int | None = None
+) -> Iterator[np.ndarray]:
     """Blocks (n_samples,) of mono 16 kHz from frames of one shape, after `n_before` samples at their own rate."""
     graph = None
     for number, frame in enumerate(chain(frames, (None,)), 1):
-        graph = graph or _graph(frame, n_before)
+        graph = graph or _graph(frame, n_before, channel)
         graph.push(frame)
         if frame is not None and number % PULL_FRAMES:
             continue
@@ -379,13 +438,16 @@ def _resample_alike(frames: Iterable[av.AudioFrame], n_before: int = 0) -> Itera
                 break
 
 
-def _graph(frame: Any, n_before: int) -> Any:
-    """A filter graph that drops samples, averages the channels, and resamples frames like this one."""
+def _graph(frame: Any, n_before: int, channel: int | None) -> Any:
+    """A filter graph that drops samples, averages the channels or takes one, and resamples frames like this one."""
     graph = av.filter.Graph()
     graph.threads = 1  # FFmpeg starts one per core otherwise, and none of these filters uses them
     rate, sample_format, layout = _shape(frame)
     n_channels = frame.layout.nb_channels
-    average = "+".join(f"{1 / n_channels}*c{i}" for i in range(n_channels))
+    if channel is not None and channel < n_channels:
+        mix = f"c{channel}"
+    else:
+        mix = "+".join(f"{1 / n_channels}*c{i}" for i in range(n_channels))
     stages = (
         graph.add(
             "abuffer",
@@ -394,7 +456,7 @@ def _graph(frame: Any, n_before: int) -> Any:
         graph.add("asetnsamples", f"n={BLOCK_SAMPLES}:p=0"),
         graph.add("atrim", f"start_sample={n_before}"),
         graph.add("aformat", "sample_fmts=fltp"),
-        graph.add("pan", f"mono|c0={average}"),
+        graph.add("pan", f"mono|c0={mix}"),
         graph.add("aresample", f"{SAMPLE_RATE}:{RESAMPLER}"),
         graph.add("abuffersink"),
     )

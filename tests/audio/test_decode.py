@@ -325,6 +325,36 @@ def test_silence_is_no_error_and_no_snippet(tmp_path, kind):
     assert snippets.waveforms.shape == (0, audio.SNIPPET_SAMPLES)
 
 
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".mp3", ".m4a", ".opus"])
+def test_channels_in_opposite_phase_are_classified_by_one_of_them(tmp_path, suffix):
+    left = synthesize("music", 30, 44_100, 1)[0]
+    path = make_song(tmp_path / f"song{suffix}", rate=44_100, signal=np.stack([left, -left]), channels=2)
+    alone = make_song(tmp_path / f"left{suffix}", rate=44_100, signal=left[None], channels=1)
+    snippets, expected = decode(path, 2), decode(alone, 2)
+    assert snippets.unsure == "" and len(snippets.waveforms) == 2
+    assert rms(snippets.waveforms) == pytest.approx(rms(expected.waveforms), rel=0.2)
+
+
+def test_a_louder_channel_is_taken_alone_only_where_the_sum_cancels(tmp_path):
+    left = tone(1000, 12, 16_000, level=2**0.5 * 10 ** (-45 / 20))[None]
+    path = make_song(tmp_path / "song.wav", rate=16_000, signal=np.concatenate([left, 0 * left]), codec="pcm_f32le")
+    assert rms(decode(path, 1).waveforms) == pytest.approx(10 ** (-51 / 20), rel=0.1)  # half of the louder one
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".mp3", ".opus"])
+@pytest.mark.parametrize("n_snippets", [1, 3, 5, None])
+def test_snippets_are_spread_over_what_sounds(tmp_path, suffix, n_snippets):
+    signal = np.concatenate([np.zeros(90 * 16_000), synthesize("music", 12, 16_000, 1)[0]])[None]
+    path = make_song(tmp_path / f"song{suffix}", rate=16_000, signal=signal, channels=1)
+    snippets = decode(path, n_snippets, 64_000)  # 4 s
+    assert snippets.unsure == ""
+    assert len(snippets.waveforms) == min(n_snippets or 4, len(snippets.starts_seconds)) >= min(n_snippets or 3, 3)
+    assert all(start > 85 for start in snippets.starts_seconds)
+    assert len(set(snippets.starts_seconds)) == len(snippets.starts_seconds)
+    again = audio.decode_wanted(audio.Wanted(path, n_snippets, snippets.starts_seconds[:1]), 64_000)
+    assert snippets.starts_seconds[0] not in again.starts_seconds or len(snippets.starts_seconds) == 1
+
+
 @pytest.mark.parametrize(("decibel", "n_expected"), [(-62, 1), (-58, 2)])
 def test_only_snippets_below_60_decibel_are_dropped(tmp_path, decibel, n_expected):
     quiet = tone(1000, 15, 16_000, level=2**0.5 * 10 ** (decibel / 20))
