@@ -26,7 +26,6 @@ DECODERS = {
     ".wv": ("wavpack",),
     ".mpc": ("mpc7", "mpc8"),
     ".ape": ("ape",),
-    ".ofr": (),  # OptimFROG's author keeps the format to himself: no FFmpeg can read it
     ".tak": ("tak",),
     ".tta": ("tta",),
     ".dsf": ("dsd_lsbf_planar",),

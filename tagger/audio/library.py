@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 SONG_SUFFIXES = frozenset({
     ".mp3", ".mp2", ".flac", ".ogg", ".oga", ".opus", ".spx", ".m4a", ".m4b", ".mp4", ".wma", ".wav",
-    ".aif", ".aiff", ".aifc", ".wv", ".mpc", ".ape", ".ofr", ".tak", ".tta", ".dsf", ".dff",
+    ".aif", ".aiff", ".aifc", ".wv", ".mpc", ".ape", ".tak", ".tta", ".dsf", ".dff",
 })  # fmt: skip
 #: Music whose tags cannot be written safely: named, not silently passed over.
 UNSUPPORTED_SUFFIXES = {
@@ -31,6 +31,7 @@ UNSUPPORTED_SUFFIXES = {
     ".au": "AU has no place for a genre",
     ".w64": "Wave64 tags cannot be written safely",
     ".rf64": "RF64 tags cannot be written safely",
+    ".ofr": "OptimFROG's author keeps the format to himself: no FFmpeg decodes it",
 }
 PLAYLIST_SUFFIXES = frozenset({".m3u", ".m3u8"})
 #: Byte order mark of a playlist or list -> the encoding behind it; those that begin like another stand before it.

@@ -18,7 +18,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     ".mp3": ("MP3",), ".mp2": ("MP3",), ".tta": ("TrueAudio",), ".dsf": ("DSF",), ".dff": ("DSDIFF",),
     ".wav": ("WAVE",), ".aif": ("AIFF",), ".aiff": ("AIFF",), ".aifc": ("AIFF",), ".flac": ("FLAC",), ".ogg": _OGG,
     ".oga": _OGG, ".opus": ("OggOpus",), ".spx": ("OggSpeex",), ".m4a": ("MP4",), ".m4b": ("MP4",), ".mp4": ("MP4",),
-    ".wma": ("ASF",), ".wv": ("WavPack",), ".mpc": ("Musepack",), ".ape": ("MonkeysAudio",), ".ofr": ("OptimFROG",),
+    ".wma": ("ASF",), ".wv": ("WavPack",), ".mpc": ("Musepack",), ".ape": ("MonkeysAudio",),
     ".tak": ("TAK",),
 }  # fmt: skip
 # What a file begins with, behind any ID3v2 tag; MPEG audio has no signature worth the name, its frames are looked for.
@@ -27,14 +27,14 @@ _SIGNATURES = (
     (8, b"WAVE", "WAVE"),
     (8, b"AIFF", "AIFF"), (8, b"AIFC", "AIFF"), (0, b"DSD ", "DSF"), (0, b"FRM8", "DSDIFF"), (0, b"wvpk", "WavPack"),
     (0, b"MPCK", "Musepack"), (0, b"MP+", "Musepack"),
-    (0, b"MAC ", "MonkeysAudio"), (0, b"OFR ", "OptimFROG"), (0, b"tBaK", "TAK"), (0, b"TTA", "TrueAudio"),
+    (0, b"MAC ", "MonkeysAudio"), (0, b"tBaK", "TAK"), (0, b"TTA", "TrueAudio"),
     (0, layout.ASF_HEADER[:8], "ASF"), (0, b"\x1aE\xdf\xa3", "Matroska"),
     (0, b"caff", "CAF"), (0, b".snd", "AU"),
 )  # fmt: skip
 _OGG_KINDS = {b"\x01vorbis": "OggVorbis", b"OpusHead": "OggOpus", b"\x7fFLAC": "OggFLAC", b"Speex   ": "OggSpeex"}
 HEAD_AND_TAIL = {
     "MP3": "id3", "TrueAudio": "id3", "FLAC": "vorbis", "WavPack": "ape", "Musepack": "ape", "MonkeysAudio": "ape",
-    "OptimFROG": "ape", "TAK": "ape",
+    "TAK": "ape",
 }  # fmt: skip
 _LAYOUTS: dict[str, Callable[[BinaryIO], Layout]] = {
     **{kind: partial(layout.head_and_tail, leading=tag) for kind, tag in HEAD_AND_TAIL.items()},

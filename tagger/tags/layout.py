@@ -152,7 +152,7 @@ def _cut(file: BinaryIO, span: slice) -> bytes:
     return at(file, span.start, span.stop - span.start)
 
 
-# --- head tags | audio | tail tags: MPEG audio, TrueAudio, FLAC, WavPack, Musepack, Monkey's Audio, OptimFROG, TAK
+# --- head tags | audio | tail tags: MPEG audio, TrueAudio, FLAC, WavPack, Musepack, Monkey's Audio, TAK
 
 
 def head_and_tail(file: BinaryIO, leading: str) -> Layout:

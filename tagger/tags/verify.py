@@ -206,7 +206,7 @@ def _dissect_comments(data: bytes, parts: Parts) -> None:
 
 def _dissect_plain(data: bytes, parts: Parts) -> None:
     start = 0
-    if data[:3] != b"ID3" and data[:4] not in (b"fLaC", b"wvpk", b"MPCK", b"MAC ", b"OFR ", b"tBaK", b"TTA1"):
+    if data[:3] != b"ID3" and data[:4] not in (b"fLaC", b"wvpk", b"MPCK", b"MAC ", b"tBaK", b"TTA1"):
         for found in re.finditer(rb"ID3[\2-\4][^\xff].[\0-\x7f]{4}", data[: 1 << 20], re.DOTALL):
             end = found.start() + 10 + _seven_bits(data, found.start() + 6)
             if re.match(b"\xff[\xe2-\xff]|ID3", data[end : end + 3]):

@@ -205,11 +205,6 @@ def monkeys_audio() -> bytes:
     return header + struct.pack("<HHIIIHHI", 2000, 0, 73728, 44100, 1, 16, 2, 44100) + bytes(range(256)) * 4
 
 
-def optimfrog() -> bytes:
-    """The header of an OptimFROG file and noise for audio: there is no free encoder."""
-    return (b"OFR " + struct.pack("<IIHBBIH", 15, 88200, 0, 2, 1, 44100, 8000)).ljust(76, b"\0") + bytes(range(256)) * 4
-
-
 def tak() -> bytes:
     """The header of a TAK file and noise for audio: there is no free encoder."""
     fields = [(2, 6), (1, 4), (1, 4), (44100, 35), (0, 3), (44100 - 6000, 18), (16 - 8, 5), (2 - 1, 4), (0, 1)]
@@ -533,7 +528,6 @@ FILES: dict[str, Callable[[], bytes]] = {
     "full.mpc": lambda: (DATA / "audio_tone.mpc").read_bytes() + ape(**RICH_APE, genre="Old"),
     "plain.ape": monkeys_audio,
     "full.ape": lambda: monkeys_audio() + ape(**RICH_APE, Genre=["Old", "Older"]) + id3v1(12),
-    "full.ofr": lambda: optimfrog() + ape(**RICH_APE, Genre="Old"),
     "full.tak": lambda: tak() + ape(**RICH_APE),
 }  # fmt: skip
 
@@ -542,6 +536,6 @@ FILES: dict[str, Callable[[], bytes]] = {
 UNDECODED = {
     name
     for name in FILES
-    if name.endswith((".ape", ".ofr", ".tak"))
+    if name.endswith((".ape", ".tak"))
     or name.startswith(("ape ", "mp3gain", "gain", "lyrics3", "v1 behind.wv", "junk in front"))
 }

@@ -240,7 +240,7 @@ CHANGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "v24 with v1.mp3": (lambda new: lose(new, b"Old artist", b"New artist"), "id3v1"),
     "stacked.mp3": (lambda new: files.damaged(new, new.rindex(b"second"), b"SECOND"), "id3"),
     "lyrics3.mp3": (lambda new: files.damaged(new, new.rindex(b"la la"), b"LA LA"), "lyrics"),
-    "full.ofr": (lambda new: files.damaged(new, 16, (48000).to_bytes(4, "little")), "audio"),
+    "full.ape": (lambda new: files.damaged(new, 16, (48000).to_bytes(4, "little")), "audio"),
 }  # fmt: skip
 
 
