@@ -28,15 +28,12 @@ from tests.tags.test_genre import HTML, LEFT, ONE, SKIPPED, SUFFIXES, THREE, oth
 
 CASES = {"one": ONE, "three": THREE, "large": ["Techno " * 3000 + "end"]}
 CHECKS = ("genres", "other tags", "samples", "once", "undo", "mediafile", "TagLib")
-#: Where TagLib sees other tags than before, and why that is so.
-KNOWN_TO_TAGLIB = {
-    "v1.mp3": "the comment of ID3v1 gets a name when it becomes ID3v2",
-    "v22.mp3": "an empty frame goes",
-    "mp3gain.mp3": "it looks at ID3v2 and no longer at APEv2, where the gain stays",
-    "mp3gain with v1.mp3": "the same",
-    "only the encoder.wav": "it looks at ID3v2 and no longer at INFO, where the name of the encoder stays",
-    "garbage behind.wav": "the same",
-    "v23 that says too little.mp3": "it did not see the title that is cut off by the wrong size of the tag",
+#: Where TagLib does not show what was written, and why. All other tags it shows as before, everywhere.
+BLIND_TAGLIB = {
+    "v23 extended header.mp3": "it takes the extended header of v2.3 for a frame, and shows no tag at all",
+    "ape in front.mp3": "it looks for APEv2 behind the audio alone",
+    "v24 itunes sizes.mp3": "it guesses how sizes are meant frame by frame; wrong for a genre of 21 000 letters",
+    "v24 itunes sizes no genre.mp3": "the same",
 }
 
 
@@ -68,9 +65,8 @@ def try_song(name: str, genres: list[str], scratch: Path, read_taglib: Callable[
         with Journal.open(library, [], state) as journal:
             assert journal.write_genres(song, genres)
             assert not journal.write_genres(song, genres), f"{name}: written twice"
-    except TagError:
-        assert "itunes sizes" in name and song.read_bytes() == old, name
-        return Counter(refused=1)
+    except TagError as error:
+        raise AssertionError(f"{name}: {error.reason}") from error
     new = song.read_bytes()
     held.update(["written", "once"])
     assert read_genres(song) == tuple(genres), name
@@ -83,15 +79,15 @@ def try_song(name: str, genres: list[str], scratch: Path, read_taglib: Callable[
         seen = MediaFile(song).genres
     except FileTypeError:
         seen = None
-    if seen is not None and not name.startswith(("ape ", "info")):  # where the title is; it looks at ID3 alone
+    if seen is not None and not name.startswith(("ape ", "mp3gain", "info", "only the", "garbage behind.wav")):
         assert seen in (genres, ["; ".join(genres)]), name
         held["mediafile"] += 1
     after = read_taglib(song)
-    if before is not None and after is not None and "ape in front" not in name:
-        now = after.pop("GENRE")
-        assert now in (genres, ["; ".join(genres)]) or (name.endswith(".wma") and sorted(now) == sorted(genres)), name
+    if before is not None and after is not None:
+        now = after.pop("GENRE", None)
+        assert name in BLIND_TAGLIB or now in (genres, ["; ".join(genres)]), name
         before.pop("GENRE", None)
-        assert (after == before) is (name not in KNOWN_TO_TAGLIB), name
+        assert after == before, name
         held["TagLib"] += 1
     (run,) = list_runs(state)
     with Journal.open(library, [], state) as journal:
