@@ -25,11 +25,15 @@ LEVELS = (
 )
 MOST_FILES = 10  # of a room, __init__.py not counted
 
+#: Modules of the product that load torch; all others are imported without it.
+TORCH = {"tagger/models/torch_engine.py", "tagger/models/transformer.py"}
+
 #: Foreign library → the rooms or modules that may import it.
 HOMES: dict[str, set[str]] = {
     "mutagen": {"tagger/tags"},
     "av": {"tagger/audio", "tagger/tags/verify.py"},
-    "torch": {"tagger/models", "tagger/doctor/torch_probe.py", "training"},
+    "torch": {*TORCH, "tagger/doctor/torch_probe.py", "training"},
+    "openvino": {"tagger/models/openvino_engine.py"},
     "torchaudio": {"training/starter"},
     "transformers": {"training/learning"},
     "safetensors": {"tagger/models", "training/starter"},
@@ -50,13 +54,6 @@ HOMES: dict[str, set[str]] = {
     "sklearn": {"training/outcome"},
     "matplotlib": {"tagger/report", "training/outcome"},
     "wandb": {"training/learning"},
-}
-#: Modules of the product that load torch; all others are imported without it.
-TORCH = {
-    "tagger/models/checkpoint.py",
-    "tagger/models/features.py",
-    "tagger/models/genre_model.py",
-    "tagger/models/transformer.py",
 }
 
 
@@ -189,14 +186,14 @@ def test_only_the_torch_strand_loads_torch() -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     loaded = modules_after("from tagger.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass")
-    heavy = {"torch", "numpy", "av", "mutagen", "rich", "transformers", "torchaudio", "datasets", "wandb"}
+    heavy = {"torch", "openvino", "numpy", "av", "mutagen", "rich", "transformers", "torchaudio", "datasets", "wandb"}
     assert not loaded & heavy
 
 
 def test_a_model_is_loaded_without_what_only_training_needs() -> None:
     loaded = modules_after("from tagger.models.genre_model import GenreModel; GenreModel.load(device='cpu')")
-    slow = {"transformers", "torchaudio", "torch._dynamo", "sympy", "scipy", "sklearn", "pandas", "datasets", "pyarrow"}
-    assert "torch" in loaded and not loaded & (slow | {"matplotlib", "rich", "huggingface_hub"})
+    slow = {"torch", "transformers", "sympy", "scipy", "sklearn", "pandas", "datasets", "pyarrow", "openvino_telemetry"}
+    assert "openvino" in loaded and not loaded & (slow | {"matplotlib", "rich", "huggingface_hub"})
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if "starter" not in p.parts], ids=lambda p: p.name)

@@ -24,6 +24,7 @@ import numpy as np
 from tagger.errors import AudioError
 
 SAMPLE_RATE = 16_000
+FULL_SCALE = 1 << 15  # of int16, in which snippets travel between processes and to devices
 SNIPPET_SAMPLES = 160_000  # 10.0 s: what the AudioSet checkpoint of AST was trained on
 
 SHORTEST_SECONDS = 1.0
@@ -89,10 +90,15 @@ class Wanted:
 class Snippets:
     """The audible snippets of one song, and why there are none if so."""
 
-    waveforms: np.ndarray  # (n_snippets, snippet_samples) float32, mono, 16 kHz, about [-1, 1]; n_snippets may be 0
+    samples: np.ndarray  # (n_snippets, snippet_samples) int16, mono, 16 kHz; n_snippets may be 0
     starts_seconds: tuple[float, ...]  # one per snippet
     duration_seconds: float
     unsure: str  # "", "silent" or "shorter than 1 s"
+
+    @property
+    def waveforms(self) -> np.ndarray:
+        """The same in float32, [-1, 1)."""
+        return self.samples.astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def snippet_starts(
@@ -132,7 +138,7 @@ def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIP
     A song shorter than a snippet is repeated to fill it. Padding it would mislead the model: after normalisation
     the padding of a log-mel is +0.467, louder than almost all music. Under one second there is nothing to decide on.
 
-    n_snippets=None returns all of the song, 230 MB per hour; a few snippets need tens of MB however long the song.
+    n_snippets=None returns all of the song, 115 MB per hour; a few snippets need tens of MB however long the song.
     """
     return decode_wanted(Wanted(Path(path), n_snippets), snippet_samples)
 
@@ -149,12 +155,18 @@ def decode_wanted(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Sni
 
     duration_seconds = n_samples / SAMPLE_RATE
     if duration_seconds < SHORTEST_SECONDS:
-        return Snippets(waveforms[:0], (), duration_seconds, "shorter than 1 s")
+        return Snippets(as_int16(waveforms[:0]), (), duration_seconds, "shorter than 1 s")
     if n_samples < snippet_samples:
         waveforms = np.resize(waveforms[:, :n_samples], waveforms.shape)
     audible = _power(waveforms) >= SILENCE_RMS**2
     starts_seconds = tuple(first / SAMPLE_RATE for first, is_audible in zip(firsts, audible, strict=True) if is_audible)
-    return Snippets(waveforms[audible], starts_seconds, duration_seconds, "" if audible.any() else "silent")
+    return Snippets(as_int16(waveforms[audible]), starts_seconds, duration_seconds, "" if audible.any() else "silent")
+
+
+def as_int16(waveform: np.ndarray) -> np.ndarray:
+    """A waveform of [-1, 1] in the format in which datasets keep it; louder than full scale is clipped, as it must."""
+    scaled = waveform * np.float32(FULL_SCALE)
+    return np.clip(np.rint(scaled, out=scaled), -FULL_SCALE, FULL_SCALE - 1, out=scaled).astype("<i2")
 
 
 def _power(waveforms: np.ndarray) -> np.ndarray:

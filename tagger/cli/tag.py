@@ -72,11 +72,12 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 )
 @option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default=PredictOptions.precision,
-    help="Arithmetic of the model; auto takes the fastest that is safe on the device, and cached predictions of any.",
+    help="Arithmetic of the model; auto takes what is timed to be the fastest, and cached predictions of any.",
 )
 @option("--batch-size", type=CountOr("auto"), default="auto", help="Snippets in one batch of the model.")
+@option("--threads", type=CountOr("auto"), default="auto", help="Threads of a CPU that the model computes on.")
 @option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
 @option(
     "--snippets",
@@ -355,11 +356,16 @@ def asked_for(settings: Mapping[str, Any]) -> tuple[Description, TagOptions]:
 
 def tag_options(settings: Mapping[str, Any], names: Mapping[str, str]) -> TagOptions:
     """The settings of a command as options of a run; what the command has no setting for is as by default."""
-    field_of = {"snippets": "n_snippets", "jobs": "n_workers", "time_limit": "time_limit_seconds"}
+    field_of = {
+        "snippets": "n_snippets",
+        "threads": "n_threads",
+        "jobs": "n_workers",
+        "time_limit": "time_limit_seconds",
+    }
     values = {field_of.get(name, name): value for name, value in settings.items()} | {"names": names}
     if values.get("n_snippets") == "auto":
         values |= {"n_snippets": PredictOptions.n_snippets, "until_clear": True}
-    for count in ("n_snippets", "n_workers", "batch_size"):
+    for count in ("n_snippets", "n_threads", "n_workers", "batch_size"):
         if isinstance(values.get(count), str):  # "all", "auto"
             values[count] = None
 
@@ -378,12 +384,12 @@ def _check_separator(options: TagOptions, genres: Sequence[str]) -> None:
 
 def _load_model(description: Description, options: TagOptions, screen: Screen) -> GenreModel:
     """The model that is asked for, and what was chosen for this machine said; raises ModelError."""
-    from tagger.cli.terminal import describe_machine
-    from tagger.pipeline.run import load_model
+    from tagger.pipeline.run import load_model, machine_line
+    from tagger.text import printable
 
     model = load_model(description, options.predict)
     if screen.verbose:
-        screen.tell(describe_machine(model, options.predict))
+        screen.tell(f"model {printable(machine_line(model, options.predict))}")
     return model
 
 

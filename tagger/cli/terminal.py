@@ -21,12 +21,10 @@ from rich.text import Text
 from tqdm import tqdm
 
 from tagger.audio.library import Found
-from tagger.pipeline.options import PredictOptions
-from tagger.pipeline.run import STATUSES, SongResult, default_workers
+from tagger.pipeline.run import STATUSES, SongResult
 from tagger.text import genres_text, printable
 
 if TYPE_CHECKING:
-    from tagger.models.genre_model import GenreModel
     from tagger.pipeline.store import Contents
     from tagger.tags.undo import Run, Undone
 
@@ -171,15 +169,6 @@ def _common_folder(paths: Sequence[str]) -> str:
         return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
     except ValueError:  # no paths; absolute and relative ones; several drives
         return ""
-
-
-def describe_machine(model: GenreModel, options: PredictOptions) -> str:
-    """What a run chose for this machine, in one line."""
-    return (
-        f"model {printable(model.name)} on {model.device} in {model.precision} ({model.precision_reason}), "
-        f"batches of {options.batch_size or model.batch_size}, "
-        f"{options.n_workers or default_workers(model.device)} decoders"
-    )
 
 
 def run_line(run: Run) -> str:

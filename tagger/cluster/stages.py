@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tagger.audio import decode as audio
 from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
-from tagger.audio.workers import Failure, Worker, usable_cores
+from tagger.audio.workers import Failure, Worker
 from tagger.cluster.manifest import fetch, name_of, suffix_of
 from tagger.errors import JournalError, ModelError
 from tagger.models.description import Description, describe
@@ -210,7 +210,6 @@ class Predictor:
     def _load(self) -> GenreModel:
         if self._model is None:
             self._model = self._plan.load_model()
-            self._model.leave_cores(usable_cores() - 1)  # there is a model for every core that decoders leave
             if self._plan.options.predict.batch_size is not None:
                 self._model.batch_size = self._plan.options.predict.batch_size
         return self._model
@@ -268,7 +267,7 @@ def load_model_here(fingerprint: str, options: PredictOptions) -> GenreModel:
     if description.fingerprint != fingerprint:
         where = socket.gethostname()
         raise ModelError(options.model, f"differs on {where}: every node needs the same model and genre-tag")
-    return load_model(description, options)
+    return load_model(description, replace(options, n_threads=1))  # there is one for every core of a CPU
 
 
 @cache

@@ -24,6 +24,7 @@ from tagger.doctor.torch_probe import Machine
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
+    from tagger.models.genre_model import GenreModel
     from tagger.pipeline.options import TagOptions
 
 LEAST_FREE_BYTES = 100 * 2**20
@@ -73,7 +74,7 @@ def libraries() -> Iterator[Check]:
     """Whether the libraries genre-tag needs are there in versions that it can use."""
     from packaging.requirements import Requirement
 
-    shown = ("torch", "torchaudio", "transformers", "av", "mutagen", "numpy")
+    shown = ("openvino", "torch", "torchaudio", "transformers", "av", "mutagen", "numpy")
     versions = {}
     for needed in map(Requirement, requirements().values() or shown):
         if needed.marker is not None and not needed.marker.evaluate():
@@ -201,12 +202,17 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
     from tagger.audio.library import find_songs
     from tagger.doctor.benchmark import in_words, measure
     from tagger.models.description import describe
-    from tagger.pipeline.run import load_model
+    from tagger.pipeline.run import load_model, machine_line
+
+    loaded: list[GenreModel] = []
+
+    def load() -> GenreModel:
+        loaded.append(load_model(description, predict))
+        return loaded[-1]
 
     clips = str(resources.files("tagger") / "samples")
     predict = asked.options.predict
     description = describe(local_name(predict.model) or predict.model)
-    load = partial(load_model, description, predict)
     speed = measure(songs or list(find_songs([clips])), description, load, asked.options)
     if speed.n_failed:
         state: State = "warning" if speed.n_failed < speed.n_songs else "problem"
@@ -214,6 +220,7 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
         yield Check(state, "speed", says)
         if state == "problem":
             return
+    yield from (Check("ok", "engine", machine_line(model, asked.options)) for model in loaded)
     start = f"after {in_words(speed.start_seconds)} to start"
     if songs:
         rate = speed.n_songs / speed.seconds

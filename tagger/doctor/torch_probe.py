@@ -1,4 +1,4 @@
-"""What torch makes of this machine, looked at in a process of its own: a broken torch may take its process with it.
+"""What the engines make of this machine, looked at in a process of its own: a broken library may end its process.
 
     python -m tagger.doctor.torch_probe DEVICE PRECISION
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import astuple
 from importlib import import_module
+from importlib.util import find_spec
 
 from tagger.audio.workers import usable_cores
 from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
+from tagger.models.genre_model import choices
 
 LIMIT_SECONDS = 180.0  # torch may come from a slow disk
 MARK = "check: "  # begins a line that is meant for `Machine`: libraries print too
@@ -68,11 +71,47 @@ def repair() -> str:
 
 
 def checks(device: str, precision: str) -> Iterator[Check]:
-    """Whether torch works, and torchaudio beside it, and the device and precision a run would take."""
+    """Whether the engines work, OpenVINO on the CPU and torch on GPUs, and what a run would take."""
+    try:
+        from tagger.models.openvino_engine import processor, version
+
+        yield Check("ok", "openvino", f"{version()} on {processor()}")
+    except Exception as error:
+        yield Check("problem", "openvino", f"cannot be imported: {in_a_line(error)}", reinstall("openvino"))
+        return
+    if find_spec("torch") is None:
+        yield without_torch(device)
+    else:
+        yield from torch_checks(device)
+    yield from guarded("device", lambda: choice(device, precision))
+
+
+def without_torch(device: str) -> Check:
+    """Whether torch, which is not installed, would be of use."""
+    install = "pip install 'genre-tag[torch]'"
+    if device in ("cuda", "mps"):
+        return Check("problem", "torch", f"is not installed; --device {device} needs it", install)
+    if shutil.which("nvidia-smi") and device == "auto":
+        return Check("warning", "torch", "is not installed; with it the NVIDIA card here would be used", install)
+    return Check("ok", "torch", "is not installed, and not needed: OpenVINO computes on this machine's processor")
+
+
+def torch_checks(device: str) -> Iterator[Check]:
+    """Whether torch works, and torchaudio beside it. Without a GPU only training needs them."""
+    from tagger.models.genre_model import may_have_gpu
+
+    is_needed = device in ("cuda", "mps") or (device == "auto" and may_have_gpu())
     try:
         torch = str(import_module("torch").__version__)
     except Exception as error:
-        yield Check("problem", "torch", f"cannot be imported: {in_a_line(error)}", repair())
+        says = f"cannot be imported: {in_a_line(error)}"
+        if is_needed:
+            yield Check("problem", "torch", says, repair())
+        else:
+            yield Check("warning", "torch", f"{says}; only training and GPUs need it", repair())
+        return
+    if find_spec("torchaudio") is None:
+        yield Check("ok", "torch", f"torch {torch}; training needs torchaudio too")
         return
     try:
         both = f"torch {torch} and torchaudio {import_module('torchaudio').__version__}"
@@ -80,15 +119,13 @@ def checks(device: str, precision: str) -> Iterator[Check]:
     except Exception as error:
         says = f"cannot be imported: {in_a_line(error)}; only training needs it"
         yield Check("warning", "torchaudio", says, repair())
-    yield from guarded("device", lambda: choice(device, precision))
 
 
 def choice(device: str, precision: str) -> Iterator[Check]:
     """The device and the precision that a run would take."""
-    import torch
 
     from tagger.errors import ModelError
-    from tagger.models.genre_model import choose_device, choose_precision
+    from tagger.models.genre_model import choose_device
 
     cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
     with warnings.catch_warnings(record=True) as said:  # torch warns of a driver that is too old for it
@@ -98,22 +135,39 @@ def choice(device: str, precision: str) -> Iterator[Check]:
         except ModelError as error:
             yield Check("problem", "device", str(error), "use --device auto")
             return
-    if chosen.startswith("cuda"):
-        card = torch.cuda.get_device_properties(chosen)
-        yield Check("ok", "device", f"{chosen}: {card.name}, {card.total_memory / 2**30:.0f} GiB; {cores}")
-    elif chosen == "cpu" and device == "auto" and shutil.which("nvidia-smi"):
-        why = f" ({in_a_line(said[-1].message)})" if said else ""
-        build = "is built for CPUs only" if torch.version.cuda is None else f"cannot use it{why}"
-        says = f"cpu: {cores}; there is an NVIDIA driver, but this torch {build}"
-        yield Check("warning", "device", says, "install the torch that fits the driver: pytorch.org/get-started")
+    if chosen != "cpu":
+        yield Check("ok", "device", f"{chosen}: {describe_gpu(chosen)}; {cores}; torch computes on it")
+    elif device == "auto" and shutil.which("nvidia-smi") and find_spec("torch"):
+        yield no_gpu(cores, said)
     else:
-        yield Check("ok", "device", f"{chosen}: {cores}")
+        yield Check("ok", "device", f"cpu: {cores}; OpenVINO computes on it")
     try:
-        taken = choose_precision(precision, chosen)
+        possible = {choice.precision: None for choice in choices(chosen, precision)}
     except ModelError as error:
         yield Check("problem", "precision", str(error), "use --precision auto")
     else:
-        yield Check("ok", "precision", f"{taken.name}: {taken.reason}")
+        says = "as asked for" if precision != "auto" else "whichever is timed to be faster with the model"
+        yield Check("ok", "precision", f"{' or '.join(possible)}: {says}")
+
+
+def describe_gpu(device: str) -> str:
+    """Its name and its memory."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return platform.machine()
+    card = torch.cuda.get_device_properties(device)
+    return f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
+
+
+def no_gpu(cores: str, said: list[warnings.WarningMessage]) -> Check:
+    """Why the card that there is cannot be used."""
+    import torch
+
+    why = f" ({in_a_line(said[-1].message)})" if said else ""
+    build = "is built for CPUs only" if torch.version.cuda is None else f"cannot use it{why}"
+    says = f"cpu: {cores}; there is an NVIDIA driver, but this torch {build}"
+    return Check("warning", "device", says, "install the torch that fits the driver: pytorch.org/get-started")
 
 
 if __name__ == "__main__":

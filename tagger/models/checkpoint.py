@@ -1,37 +1,41 @@
-"""The network of a checkpoint, read from its safetensors and checked before it may classify a song."""
+"""The network of a checkpoint, read from its safetensors and checked before it classifies a song."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from tagger.errors import ModelError
+from tagger.models.architecture import Architecture, weight_shapes
 from tagger.models.description import WEIGHTS, Description, one_line, read_table
 from tagger.models.features import LogMel
-from tagger.models.transformer import Architecture, Transformer
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-# What a weight is called in a `Transformer`, where its name in a file matches. Files have the names of transformers 4,
-# which transformers 5 goes on writing, though its own are those after the bar.
+#: What safetensors calls a number format that weights may have -> numpy's name of it, which has none for bfloat16.
+FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+# What a weight is called here (`architecture.weight_shapes`), where its name in a file matches. Files have the names of
+# transformers 4, which transformers 5 goes on writing, though its own are those after the bar.
 NAMES = (
     (r"^audio_spectrogram_transformer\.(embeddings\.)?", ""),
     (r"^patch_embeddings\.projection\.", "patches."),
     (r"^cls_token$", "class_token"),
     (r"^position_embeddings$", "positions"),
     (r"^(encoder\.layer|layers)\.", "layers."),
-    (r"\.attention\.(attention\.query|q_proj)\.", ".queries."),
-    (r"\.attention\.(attention\.key|k_proj)\.", ".keys."),
-    (r"\.attention\.(attention\.value|v_proj)\.", ".values."),
-    (r"\.attention\.(output\.dense|o_proj)\.", ".merge."),
-    (r"\.(intermediate\.dense|mlp\.fc1)\.", ".widen."),
-    (r"\.(output\.dense|mlp\.fc2)\.", ".narrow."),
-    (r"\.layernorm_(before|after)\.", r".\1."),
+    (r"\.attention\.(attention\.query|q_proj)\.", ".q_proj."),
+    (r"\.attention\.(attention\.key|k_proj)\.", ".k_proj."),
+    (r"\.attention\.(attention\.value|v_proj)\.", ".v_proj."),
+    (r"\.attention\.(output\.dense|o_proj)\.", ".out_proj."),
+    (r"\.(intermediate\.dense|mlp\.fc1)\.", ".fc1."),
+    (r"\.(output\.dense|mlp\.fc2)\.", ".fc2."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
     (r"^layernorm\.", "norm."),
     (r"^classifier\.layernorm\.", "head_norm."),
     (r"^classifier\.dense\.", "head."),
@@ -45,8 +49,8 @@ class Checkpoint:
 
     description: Description
     architecture: Architecture
-    #: By their names in `Transformer`, on the CPU in float32.
-    weights: Mapping[str, torch.Tensor]
+    #: As `architecture.weight_shapes` names them, in float32.
+    weights: Mapping[str, np.ndarray]
     log_mel: LogMel
 
 
@@ -65,58 +69,65 @@ def read_architecture(name: str, folder: Path) -> Architecture:
     try:
         if "id2label" in table:
             values["num_labels"] = len(table["id2label"])
-        architecture = Architecture(**values)
-        Transformer.shapes(architecture)
-    except (TypeError, ValueError, RuntimeError) as error:  # torch has no tensors of some sizes
+        return Architecture(**values)
+    except (TypeError, ValueError) as error:
         raise ModelError(name, f"config.json cannot be used ({one_line(error)})") from error
-    return architecture
 
 
-def read_weights(
-    name: str, folder: Path, architecture: Architecture, new_head: bool = False
-) -> dict[str, torch.Tensor]:
-    """The weights of a `Transformer`, in float32: they fit the architecture, and were trained. Raises ModelError.
+def read_weights(name: str, folder: Path, architecture: Architecture, new_head: bool = False) -> dict[str, np.ndarray]:
+    """The weights of the network, in float32: they fit the architecture, and were trained. Raises ModelError.
 
     With `new_head`, the head may be of other labels, and is left out.
     """
-    shapes = Transformer.shapes(architecture)
-    weights: dict[str, torch.Tensor] = {}
+    shapes = weight_shapes(architecture)
+    weights: dict[str, np.ndarray] = {}
     misfits = []
     for stored, tensor in read_tensors(name, folder).items():
         own = own_name(stored)
-        if own in weights or tensor.shape != shapes.get(own) or not tensor.is_floating_point():
+        if own in weights or tensor.shape != shapes.get(own) or tensor.dtype != np.float32:
             misfits.append(stored)
-        weights[own] = tensor.to(torch.float32, copy=True)  # or it would be a view of the file, which may change
+        weights[own] = tensor
     misfits += shapes.keys() - weights.keys()
     if new_head:
         misfits = [each for each in misfits if not own_name(each).startswith(HEAD)]
         weights = {own: weight for own, weight in weights.items() if not own.startswith(HEAD)}
     bias = weights.get(f"{HEAD}bias")
-    if bias is not None and bias.numel() != architecture.num_labels and len(misfits) <= 2:
-        named, n_outputs = architecture.num_labels, bias.numel()
-        raise ModelError(name, f"config.json names {named} labels, the weights have {n_outputs}")
+    if bias is not None and bias.size != architecture.num_labels and len(misfits) <= 2:
+        raise ModelError(name, f"config.json names {architecture.num_labels} labels, the weights have {bias.size}")
     if misfits:
         raise ModelError(name, f"the weights do not fit config.json: {len(misfits)} tensors, such as {min(misfits)}")
     if not weights["positions"].any():
         raise ModelError(
             name, "its position embeddings are all zero, as after a change of input length: train it again"
         )
-    if not all(weight.isfinite().all() for weight in weights.values()):
-        raise ModelError(name, "some weights are no finite numbers: train it again")
+    if not all(np.isfinite(weight).all() for weight in weights.values()):
+        raise ModelError(name, "some weights are NaN or infinite: train it again")
     return weights
 
 
-def read_tensors(name: str, folder: Path) -> dict[str, torch.Tensor]:
-    """All that the safetensors of a folder hold. Raises ModelError."""
-    from safetensors.torch import load_file
+def read_tensors(name: str, folder: Path) -> dict[str, np.ndarray]:
+    """All that the safetensors of a folder hold; floating-point numbers in float32. Raises ModelError."""
+    from safetensors import deserialize
 
-    tensors: dict[str, torch.Tensor] = {}
+    tensors: dict[str, np.ndarray] = {}
     for file in [FILE] if (folder / FILE).exists() else read_index(name, folder):
         try:
-            tensors |= load_file(folder / file)
+            stored = deserialize((folder / file).read_bytes())
+            tensors |= {each: as_array(tensor["data"], tensor["dtype"], tensor["shape"]) for each, tensor in stored}
         except Exception as error:
             raise ModelError(name, f"{file} is damaged or cut off ({one_line(error)}): fetch it again") from error
     return tensors
+
+
+def as_array(data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
+    """A tensor of a file, in float32 if it is of floating-point numbers, else its bytes."""
+    if dtype not in FLOATS:
+        return np.frombuffer(data, np.uint8)
+    values = np.frombuffer(data, FLOATS[dtype]).reshape(shape)
+    if dtype == "BF16":  # the upper half of a float32
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        return values.astype(np.float32)
 
 
 def read_index(name: str, folder: Path) -> list[str]:
@@ -131,10 +142,10 @@ def read_index(name: str, folder: Path) -> list[str]:
 
 
 def own_name(stored: str) -> str:
-    """What a weight is called in a `Transformer`, or a name that none has.
+    """What a weight is called here, or a name that none has.
 
     >>> own_name("audio_spectrogram_transformer.encoder.layer.0.attention.attention.query.weight")
-    'layers.0.queries.weight'
+    'layers.0.q_proj.weight'
     """
     for pattern, name in NAMES:
         stored = re.sub(pattern, name, stored)

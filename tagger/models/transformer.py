@@ -1,20 +1,29 @@
-"""Transformer: the forward pass of an Audio Spectrogram Transformer, in the number format its device is fastest in."""
+"""Transformer: an Audio Spectrogram Transformer in torch, log-mel included, for GPUs and for training."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-#: What each precision multiplies in; "int8" is about the linear layers, and what lies between them is in bf16.
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.bfloat16}
+from tagger.models.architecture import N_SPECIAL, Architecture, count_patches
+from tagger.models.features import (
+    AUDIOSET_MEAN,
+    AUDIOSET_STD,
+    FFT_SAMPLES,
+    FLOOR,
+    FRAME_HOP_SAMPLES,
+    FRAME_SAMPLES,
+    PREEMPHASIS,
+    mel_filters,
+)
 
-#: Values of `hidden_act`.
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
@@ -24,56 +33,38 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "swish": F.silu,
 }
 
-N_SPECIAL = 2  # tokens that are no patches: the class and the distillation token, which the head reads
-LARGEST_INT8, LARGEST_UINT8 = 127, 255
-TINY = torch.finfo(torch.float32).tiny
 
+class TorchLogMel(nn.Module):
+    """`features.LogMel` in torch: waveforms (batch, n_samples) to log-mels (batch, n_frames, n_mels), on any device.
 
-@dataclass(frozen=True)
-class Architecture:
-    """What a config.json says of its network, in its words; what it leaves out is as in transformers' `ASTConfig`.
-
-    ValueError for what no network can be built from.
+    Computed in float32 even under autocast: bfloat16 would cost three digits.
     """
 
-    num_labels: int = 2
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
-    patch_size: int = 16
-    qkv_bias: bool = True
-    frequency_stride: int = 10
-    time_stride: int = 10
-    max_length: int = 1024
-    num_mel_bins: int = 128
+    window: torch.Tensor
+    filters: torch.Tensor
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and not (type(value) is int and value > 0):
-                raise ValueError(f"{field.name} is {value!r}, which is no count")
-        epsilon = self.layer_norm_eps
-        if type(epsilon) not in (int, float) or not 0 <= epsilon < math.inf:
-            raise ValueError(f"layer_norm_eps is {epsilon!r}, which is no small number")
-        if type(self.qkv_bias) is not bool:
-            raise ValueError(f"qkv_bias is {self.qkv_bias!r}, neither true nor false")
-        if self.hidden_act not in list(ACTIVATIONS):
-            raise ValueError(f"hidden_act is {self.hidden_act!r}, none of {', '.join(ACTIVATIONS)}")
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"{self.num_attention_heads} attention heads do not divide a width of {self.hidden_size}")
-        if self.patch_size > min(self.num_mel_bins, self.max_length):
-            raise ValueError(f"a patch of {self.patch_size} does not fit {self.max_length} x {self.num_mel_bins}")
+    def __init__(
+        self, n_mels: int = 128, n_frames: int = 1024, mean: float = AUDIOSET_MEAN, std: float = AUDIOSET_STD
+    ) -> None:
+        super().__init__()
+        self.n_frames, self.mean, self.std = n_frames, mean, std
+        self.register_buffer("window", torch.hann_window(FRAME_SAMPLES, periodic=False), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters(n_mels)), persistent=False)
 
-
-def count_patches(architecture: Architecture) -> int:
-    """Patches that an input is cut into."""
-    patch, n_mels, n_frames = architecture.patch_size, architecture.num_mel_bins, architecture.max_length
-    n_mel_patches = (n_mels - patch) // architecture.frequency_stride + 1
-    n_time_patches = (n_frames - patch) // architecture.time_stride + 1
-    return n_mel_patches * n_time_patches
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """(batch, n_samples) float32 to (batch, n_frames, n_mels); ValueError below one frame of 25 ms."""
+        if waveforms.shape[-1] < FRAME_SAMPLES:
+            raise ValueError(f"a waveform of {waveforms.shape[-1]} samples is shorter than a frame of {FRAME_SAMPLES}")
+        with torch.autocast(waveforms.device.type, enabled=False):
+            frames = waveforms.unfold(-1, FRAME_SAMPLES, FRAME_HOP_SAMPLES)[:, : self.n_frames]
+            frames = frames - frames.mean(-1, keepdim=True)
+            # The window begins with a zero, so that a frame's first sample counts as the neighbour of its second only.
+            rises = frames[..., 1:] - PREEMPHASIS * frames[..., :-1]
+            spectrum = torch.fft.rfft(F.pad(rises * self.window[1:], (1, FFT_SAMPLES - FRAME_SAMPLES)))
+            power = spectrum.real.square() + spectrum.imag.square()
+            log_mel = (power @ self.filters).clamp_min(FLOOR).log().sub(self.mean).div(2 * self.std)
+            silence = -self.mean / (2 * self.std)  # zero, normalised
+            return F.pad(log_mel, (0, 0, 0, self.n_frames - log_mel.shape[1]), value=silence)
 
 
 class Transformer(nn.Module):
@@ -97,21 +88,15 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, architecture.num_labels)
 
     @classmethod
-    def shapes(cls, architecture: Architecture) -> dict[str, torch.Size]:
-        """The weights it needs: their names and shapes."""
-        with torch.device("meta"):
-            return {name: weight.shape for name, weight in cls(architecture).state_dict().items()}
-
-    @classmethod
-    def of(cls, architecture: Architecture, weights: Mapping[str, torch.Tensor], precision: str) -> Transformer:
+    def of(cls, architecture: Architecture, weights: Mapping[str, np.ndarray], precision: str) -> Transformer:
         """One with these float32 weights, which stay as they are, that multiplies in `precision` (of `DTYPES`)."""
         with torch.device("meta"):
             transformer = cls(architecture)
-        transformer.load_state_dict(weights, assign=True)
-        transformer.patches.to(DTYPES[precision])
+        own = {name: torch.tensor(weights[name]) for name in transformer.state_dict()}
+        transformer.load_state_dict(own, assign=True)
         for module in transformer.modules():
-            if isinstance(module, Layer):
-                module.multiply_in(precision)
+            if isinstance(module, nn.Linear | nn.Conv2d) and module is not transformer.head:
+                module.to(DTYPES[precision])
         return transformer
 
     def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
@@ -129,80 +114,24 @@ class Transformer(nn.Module):
 
 
 class Layer(nn.Module):
-    """Every token classifies all tokens, then goes through an MLP of its own."""
+    """A pre-norm encoder block: self-attention, then an MLP, each added to what it was given."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         width, inner = architecture.hidden_size, architecture.intermediate_size
         bias, epsilon = architecture.qkv_bias, architecture.layer_norm_eps
-        self.queries, self.keys, self.values = (nn.Linear(width, width, bias=bias) for _ in range(3))
-        self.merge, self.widen, self.narrow = nn.Linear(width, width), nn.Linear(width, inner), nn.Linear(inner, width)
-        self.before, self.after = nn.LayerNorm(width, epsilon), nn.LayerNorm(width, epsilon)
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width, bias=bias) for _ in range(3))
+        self.out_proj = nn.Linear(width, width)
+        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width, epsilon), nn.LayerNorm(width, epsilon)
         self.activation, self.n_heads = ACTIVATIONS[architecture.hidden_act], architecture.num_attention_heads
-        self.dtype = torch.float32
-
-    def multiply_in(self, precision: str) -> None:
-        """Convert the matrices, whose weights are in float32, to a precision (a key of `DTYPES`)."""
-        self.dtype = DTYPES[precision]
-        for name, module in list(self.named_children()):
-            if isinstance(module, nn.Linear):
-                setattr(self, name, Int8Linear(module) if precision == "int8" else module.to(self.dtype))
 
     def forward(self, hidden: torch.Tensor, n_kept: int) -> torch.Tensor:
         """(batch, n_tokens, width) to (batch, n_kept, width), what becomes of the first `n_kept` tokens."""
-        normed = self.before(hidden).to(self.dtype)
-        projected = self.queries(normed[:, :n_kept]), self.keys(normed), self.values(normed)
+        dtype = self.fc1.weight.dtype
+        normed = self.norm1(hidden).to(dtype)
+        projected = self.q_proj(normed[:, :n_kept]), self.k_proj(normed), self.v_proj(normed)
         heads = (each.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for each in projected)
-        hidden = hidden[:, :n_kept] + self.merge(attend(*heads).transpose(1, 2).flatten(2))
-        normed = self.after(hidden).to(self.dtype)
-        return hidden + self.narrow(self.activation(self.widen(normed)))
-
-
-def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """What each token classifies, (batch, n_heads, n_tokens, head_width) like `queries`."""
-    if queries.device.type != "cpu" or queries.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(queries, keys, values)
-    # The fused attention of torch multiplies bf16 no faster than float32 on a CPU. One head at a time, whose scores
-    # stay in the cache, takes two thirds of its time.
-    scaled = queries * queries.shape[-1] ** -0.5
-    heads = zip(*(each.flatten(0, 1) for each in (scaled, keys, values)), strict=True)
-    return torch.stack([(query @ key.T).softmax(-1) @ value for query, key, value in heads]).view_as(queries)
-
-
-class Int8Linear(nn.Module):
-    """A linear layer, on the CPU only, that multiplies int8 weights with uint8 inputs.
-
-    Every output has a scale for its weights, every snippet one for its inputs, so that its logits do not depend on
-    what else is in the batch. oneDNN does it by the operation that the compiler of torch emits; the quantized layers
-    of torch itself take 1.3 times as long.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        weight = linear.weight.detach()
-        self.scales = (weight.abs().amax(dim=1) / LARGEST_INT8).clamp_min(TINY)
-        self.zeros = torch.zeros(len(weight), dtype=torch.long)
-        levels = (weight / self.scales[:, None]).round().to(torch.int8)
-        self.weight = torch.ops.onednn.qlinear_prepack(levels, None)
-        self.bias = None if linear.bias is None else linear.bias.detach()
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(batch, n_tokens, n_inputs) to (batch, n_tokens, n_outputs) in bf16."""
-        return torch.stack([self._quantize_and_multiply(rows.float()) for rows in inputs])
-
-    def _quantize_and_multiply(self, rows: torch.Tensor) -> torch.Tensor:
-        lowest, highest = (float(each) for each in rows.aminmax())
-        lowest, highest = min(lowest, 0.0), max(highest, 0.0)  # zero is a level
-        scale = max((highest - lowest) / LARGEST_UINT8, TINY)
-        zero = round(-lowest / scale)
-        quantized = torch.quantize_per_tensor(rows, scale, zero, torch.quint8)
-        # The bytes themselves: `int_repr` copies them, in more time than it took to make them.
-        levels = torch.empty(0, dtype=torch.uint8).set_(quantized.untyped_storage()).view(rows.shape)
-        return self.multiply(levels, scale, zero)
-
-    def multiply(self, levels: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
-        """`scale * (levels - zero)`, levels being uint8 (n_tokens, n_inputs), to (n_tokens, n_outputs) in bf16."""
-        product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            levels, scale, zero, self.weight, self.scales, self.zeros, self.bias, 1.0, 0, torch.bfloat16, "none", [], ""
-        )
-        return product
+        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        hidden = hidden[:, :n_kept] + self.out_proj(attended)
+        return hidden + self.fc2(self.activation(self.fc1(self.norm2(hidden).to(dtype))))

@@ -18,7 +18,8 @@ class PredictOptions:
     n_snippets: int | None = 5  # evenly spread; three give 80 % of the gain over one, five 90-95 %; None: all
     until_clear: bool = False  # two are predicted first, and `n_snippets` where these two would decide differently
     batch_size: int | None = None  # see model.default_batch_size
-    n_workers: int | None = None  # see default_workers
+    n_threads: int | None = None  # of a CPU, that the model computes on: see model.choices
+    n_workers: int | None = None  # see run.default_workers
     time_limit_seconds: int = 60  # a broken file may keep a decoder busy for ever; a song takes well under 1 s
     reanalyze: bool = False  # what the same model predicted before is predicted again
     retry_failed: bool = False  # what could not be decoded cannot be decoded today, unless the file changes

@@ -19,8 +19,8 @@ Item = TypeVar("Item")
 class Model(Protocol):
     """What the pipeline needs of a model."""
 
-    def logits(self, waveforms: np.ndarray) -> np.ndarray:
-        """Waveforms (batch, snippet_samples) float32 to logits (batch, n_outputs) float32. May raise ModelError."""
+    def logits(self, snippets: np.ndarray) -> np.ndarray:
+        """Snippets (batch, snippet_samples) int16 to logits (batch, n_outputs) float32. May raise ModelError."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ def predict(
         for item, snippets in decoded:
             song = _Song(item, snippets, 0)
             songs.append(song)
-            if isinstance(snippets, Snippets) and len(snippets.waveforms):
-                song.n_waiting = len(snippets.waveforms)
-                waiting.append((song, snippets.waveforms))
+            if isinstance(snippets, Snippets) and len(snippets.samples):
+                song.n_waiting = len(snippets.samples)
+                waiting.append((song, snippets.samples))
                 n_waiting_snippets += song.n_waiting
             while n_waiting_snippets >= batch_size or (n_waiting_snippets and len(songs) > MOST_WAITING):
-                batch, waveforms = _next_batch(waiting, batch_size)
-                n_waiting_snippets -= len(waveforms)
+                batch, samples = _next_batch(waiting, batch_size)
+                n_waiting_snippets -= len(samples)
                 if prediction:
                     prediction.result()
-                prediction = thread.submit(_predict_batch, batch, waveforms, model)
+                prediction = thread.submit(_predict_batch, batch, samples, model)
                 yield from _answered(songs)
             yield from _answered(songs)
         if prediction:
@@ -93,21 +93,21 @@ def predict(
 def _next_batch(
     waiting: deque[tuple[_Song[Item], np.ndarray]], batch_size: int
 ) -> tuple[list[tuple[_Song[Item], int]], np.ndarray]:
-    """Up to `batch_size` snippets from the front: how many are of which song, and their waveforms."""
+    """Up to `batch_size` snippets from the front: how many are of which song, and their samples."""
     parts: list[tuple[_Song[Item], np.ndarray]] = []
     room = batch_size
     while waiting and room:
-        song, waveforms = waiting.popleft()
-        parts.append((song, waveforms[:room]))
-        if len(waveforms) > room:
-            waiting.appendleft((song, waveforms[room:]))
+        song, samples = waiting.popleft()
+        parts.append((song, samples[:room]))
+        if len(samples) > room:
+            waiting.appendleft((song, samples[room:]))
         room -= len(parts[-1][1])
-    return [(song, len(waveforms)) for song, waveforms in parts], np.concatenate([waveforms for _, waveforms in parts])
+    return [(song, len(samples)) for song, samples in parts], np.concatenate([samples for _, samples in parts])
 
 
-def _predict_batch(batch: Iterable[tuple[_Song[Item], int]], waveforms: np.ndarray, model: Model) -> None:
+def _predict_batch(batch: Iterable[tuple[_Song[Item], int]], samples: np.ndarray, model: Model) -> None:
     """Give the songs of a batch their logits."""
-    rows = model.logits(waveforms)
+    rows = model.logits(samples)
     for song, n_snippets in batch:
         song.logits.append(rows[:n_snippets])
         song.n_waiting -= n_snippets  # last: from then on the song may be answered

@@ -16,6 +16,7 @@ from tagger.audio.decode import Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.models.description import Description
+from tagger.models.engine import decode_seconds
 from tagger.pipeline.aggregate import Decision, confidence_scale, decide, unsure
 from tagger.pipeline.options import PredictOptions, TagOptions
 from tagger.pipeline.predict import Prediction, predict
@@ -63,12 +64,30 @@ def load_model(description: Description, options: PredictOptions) -> GenreModel:
     """The model of that description, on the device and in the precision that is asked for; raises ModelError."""
     from tagger.models.genre_model import GenreModel
 
-    return GenreModel.load(description, options.device, options.precision)
+    return GenreModel.load(description, options.device, options.precision, options.n_threads)
 
 
-def default_workers(device: str) -> int:
-    """Decoders that keep the model fed without taking its cores: all cores beside a GPU, half of them beside a CPU."""
-    return max(1, usable_cores() // (2 if device == "cpu" else 1))
+def default_workers(model: GenreModel) -> int:
+    """Decoders that keep the model fed: all cores beside a GPU; beside a CPU, by how long each has to do.
+
+    There is one more than it takes. It costs little, as decoders that are ahead wait and leave their cores to the
+    model, and no song is like another.
+    """
+    n_cores = usable_cores()
+    if model.device == "cpu":
+        decode = decode_seconds(model.snippet_samples)
+        classify = model.n_threads / model.snippets_per_second
+        return min(n_cores, 1 + math.ceil(n_cores * decode / (decode + classify)))
+    return n_cores
+
+
+def machine_line(model: GenreModel, options: PredictOptions) -> str:
+    """What a run chose for this machine, in one line."""
+    return (
+        f"{model.name} on {model.device} by {model.engine} in {model.precision} ({model.precision_reason}), "
+        f"{model.n_threads} thread{'s' * (model.n_threads != 1)}, batches of {options.batch_size or model.batch_size}, "
+        f"{options.n_workers or default_workers(model)} decoders"
+    )
 
 
 def tag_songs(
@@ -95,8 +114,7 @@ def tag_songs(
     else:
         return
     model = load_model()
-    n_workers = options.predict.n_workers or default_workers(model.device)
-    model.leave_cores(n_workers)
+    n_workers = options.predict.n_workers or default_workers(model)
     if options.predict.batch_size is not None:
         model.batch_size = options.predict.batch_size
     # Decoded ahead: one song in each worker, and enough for the batch that is classified and for the next one.

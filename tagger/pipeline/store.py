@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-PREDICTION_VERSION = 1  # to be raised when songs are decoded, cut or turned into log-mels differently than before
+PREDICTION_VERSION = 2  # to be raised when songs are decoded, cut or turned into log-mels differently than before
 READING_VERSION = 1  # to be raised when `tags.read_genres` answers differently than before
 
 APPLICATION_ID = 0x67746167  # "gtag", in the header of the file

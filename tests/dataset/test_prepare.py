@@ -16,7 +16,7 @@ import torch
 
 from tagger.audio.decode import SAMPLE_RATE, decode
 from tagger.cli import main as cli
-from tagger.models.features import LogMel
+from tagger.models.transformer import TorchLogMel
 from tests.support.labelled import GENRES, add_song, contents, make_dataset, make_library
 from tests.support.songs import make_song, synthesize
 from training.dataset import prepare, waveforms
@@ -278,7 +278,7 @@ def test_splits_that_cannot_be_learned_from_are_told_before_anything_is_decoded(
 def test_cached_features_are_those_of_the_waveforms(copy: Path, library: Path, nothing_decoded: None) -> None:
     make_dataset(library, copy, force=True, cache_features=True)
     prepared = load_prepared(copy)
-    log_mel = LogMel(n_frames=998, mean=0.0, std=0.5)
+    log_mel = TorchLogMel(n_frames=998, mean=0.0, std=0.5)
     for split in SPLITS:
         assert prepared.features[split].shape == (len(prepared.splits[split]), 998, 128)
         for row, cached in zip(rows(prepared, split), prepared.features[split], strict=True):

@@ -12,7 +12,8 @@ from torch import nn
 from torchaudio.functional import mask_along_axis_iid
 from transformers import ASTConfig, ASTForAudioClassification
 
-from tagger.models.features import FLOOR, LogMel
+from tagger.models.features import FLOOR
+from tagger.models.transformer import TorchLogMel
 from training.learning.augment import (
     Contrast,
     EdgeShift,
@@ -220,7 +221,7 @@ def test_only_a_roll_brings_the_highest_mels_to_the_lowest() -> None:
 @pytest.mark.parametrize("settings", [{}, {"mean": -3.5, "std": 2.25}], ids=["AudioSet", "another"])
 def test_a_gain_is_that_of_the_waveform(settings: dict[str, float]) -> None:
     waveforms = 0.1 * torch.randn(12, 8000, generator=torch.Generator().manual_seed(2))
-    log_mel = LogMel(n_frames=48, **settings)  # no frame of padding
+    log_mel = TorchLogMel(n_frames=48, **settings)  # no frame of padding
     snippets = log_mel(waveforms)
     louder = seeded(Gain(6.0, 1.0, log_mel.std), snippets)
     decibels = -6 + 12 * draws(12)
@@ -244,7 +245,7 @@ def test_an_equalizer_is_a_smooth_curve_within_its_amount() -> None:
 
 
 def test_a_low_pass_silences_what_is_above_some_mel() -> None:
-    log_mel = LogMel(n_frames=48, mean=-3.5, std=2.25)
+    log_mel = TorchLogMel(n_frames=48, mean=-3.5, std=2.25)
     effect = LowPass(0.6, 1.0, normalised_floor(log_mel.mean, log_mel.std))
     snippets = log_mels(300)
     silent = seeded(effect, snippets) != snippets

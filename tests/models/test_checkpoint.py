@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tagger.errors import ModelError
+from tagger.models.architecture import Architecture, weight_shapes
 from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name
 from tagger.models.description import N_AUDIOSET_LABELS, describe
-from tagger.models.transformer import Architecture, Transformer
 from tests.support.checkpoints import edit_json, make_checkpoint
 
 
@@ -84,7 +85,7 @@ PUBLISHED = (
 
 
 def test_the_names_of_the_published_audioset_checkpoint_are_understood() -> None:
-    shapes = Transformer.shapes(Architecture(N_AUDIOSET_LABELS))
+    shapes = weight_shapes(Architecture(N_AUDIOSET_LABELS))
     assert sorted(map(own_name, PUBLISHED)) == sorted(shapes)
     assert shapes["positions"] == (1, 1214, 768) and shapes["head.weight"] == (527, 768)
 
@@ -97,7 +98,7 @@ def test_each_weight_is_where_transformers_has_it(sound: Path) -> None:
     weights = load(sound).weights
     assert len(weights) == len(expected)
     for name, weight in expected.items():
-        assert torch.equal(weights[own_name(name)], weight), name
+        assert np.array_equal(weights[own_name(name)], weight.numpy()), name
 
 
 def test_the_names_inside_transformers_are_understood_too(folder: Path) -> None:
@@ -108,7 +109,7 @@ def test_the_names_inside_transformers_are_understood_too(folder: Path) -> None:
     edit_tensors(folder, lambda _: dict(ast.state_dict()))
     weights = load(folder).weights
     assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
+    assert all(np.array_equal(weights[name], weight) for name, weight in expected.items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -116,7 +117,8 @@ def test_weights_in_other_formats_become_float32(folder: Path, dtype: torch.dtyp
     expected = load(folder).weights
     edit_tensors(folder, lambda tensors: {key: tensor.to(dtype) for key, tensor in tensors.items()})
     for name, weight in load(folder).weights.items():
-        assert weight.dtype == torch.float32 and torch.equal(weight, expected[name].to(dtype).float()), name
+        rounded = torch.from_numpy(expected[name]).to(dtype).float().numpy()
+        assert weight.dtype == np.float32 and np.array_equal(weight, rounded), name
 
 
 def test_shards_are_one_network(folder: Path, tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_shards_are_one_network(folder: Path, tmp_path: Path) -> None:
     assert len(shards) > 2
     weights = load(sharded).weights
     assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], weight) for name, weight in expected.items())
+    assert all(np.array_equal(weights[name], weight) for name, weight in expected.items())
 
     (sharded / shards[1]).write_bytes((sharded / shards[1]).read_bytes()[:-10])
     assert refused(sharded).startswith(f"{shards[1]} is damaged or cut off")
@@ -149,10 +151,10 @@ def test_of_a_network_in_one_file_the_index_is_not_asked(folder: Path) -> None:
 def test_weights_are_no_view_of_the_file(folder: Path) -> None:
     """A file that is written over during a run must not change, or end, what was loaded."""
     weights = load(folder).weights
-    before = {name: weight.clone() for name, weight in weights.items()}
+    before = {name: weight.copy() for name, weight in weights.items()}
     with (folder / "model.safetensors").open("r+b") as file:
         file.write(bytes((folder / "model.safetensors").stat().st_size))
-    assert all(torch.equal(weights[name], weight) for name, weight in before.items())
+    assert all(np.array_equal(weights[name], weight) for name, weight in before.items())
 
 
 # What is refused
@@ -162,7 +164,6 @@ def test_weights_are_no_view_of_the_file(folder: Path) -> None:
     ("values", "words"),
     [
         ({"hidden_size": "x"}, "hidden_size is 'x', which is no count"),
-        ({"hidden_size": 10**12}, ""),  # torch has no such tensors
         ({"num_attention_heads": 3}, "3 attention heads do not divide a width of 16"),
         ({"hidden_act": "nonsense"}, "hidden_act is 'nonsense', none of gelu, "),
         ({"patch_size": [16, 16]}, "patch_size is [16, 16], which is no count"),
@@ -180,7 +181,9 @@ def test_more_labels_than_outputs(folder: Path) -> None:
     assert refused(folder) == "config.json names 5 labels, the weights have 3"
 
 
-@pytest.mark.parametrize("values", [{"intermediate_size": 33}, {"qkv_bias": False}, {"patch_size": 8}])
+@pytest.mark.parametrize(
+    "values", [{"intermediate_size": 33}, {"qkv_bias": False}, {"patch_size": 8}, {"hidden_size": 10**12}]
+)
 def test_weights_of_other_sizes(folder: Path, values: dict[str, Any]) -> None:
     edit_json(folder / "config.json", **values)
     assert "the weights do not fit config.json" in refused(folder)
@@ -235,7 +238,7 @@ def test_position_embeddings_that_were_never_trained(folder: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_of_a_training_that_diverged(folder: Path, value: float) -> None:
     edit_weights(folder, classifier__dense__bias=value)
-    assert "no finite numbers" in refused(folder)
+    assert "NaN or infinite" in refused(folder)
 
 
 # Manners

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -6,20 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from tagger.audio.decode import FULL_SCALE
 from tagger.errors import ModelError
+from tagger.models import torch_engine
+from tagger.models.architecture import Architecture, flops_per_snippet
 from tagger.models.checkpoint import load_checkpoint
 from tagger.models.description import FRAMES_PER_SECOND, STARTER, describe, find_checkpoint
+from tagger.models.engine import Choice, EngineMemoryError, Timing
 from tagger.models.features import FRAME_HOP_SAMPLES, SAMPLE_RATE
-from tagger.models.genre_model import (
-    GenreModel,
-    Precision,
-    choose_device,
-    choose_precision,
-    default_batch_size,
-    flops_per_snippet,
-    is_out_of_memory,
-)
-from tagger.models.transformer import Architecture, Transformer
+from tagger.models.genre_model import GenreModel, build_engine, choices, choose_device, default_batch_size
+from tagger.models.torch_engine import TorchEngine, is_out_of_memory
+from tagger.models.transformer import Transformer
 from tests.support.checkpoints import AUDIOSET, edit_json, make_checkpoint
 
 
@@ -34,7 +33,7 @@ def model(folder: str) -> GenreModel:
 
 
 def snippets(n_snippets: int, n_samples: int = SAMPLE_RATE) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 0.1, (n_snippets, n_samples)).astype(np.float32)
+    return np.random.default_rng(0).normal(0, 0.1 * FULL_SCALE, (n_snippets, n_samples)).astype(np.int16)
 
 
 # Numbers
@@ -44,7 +43,7 @@ def pipeline_of_transformers(folder: Path, waveforms: np.ndarray) -> np.ndarray:
     from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
     inputs = ASTFeatureExtractor.from_pretrained(folder)(
-        list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt"
+        list(waveforms.astype(np.float32) / FULL_SCALE), sampling_rate=SAMPLE_RATE, return_tensors="pt"
     )
     with torch.inference_mode():
         network = ASTForAudioClassification.from_pretrained(folder, dtype=torch.float32)
@@ -54,7 +53,7 @@ def pipeline_of_transformers(folder: Path, waveforms: np.ndarray) -> np.ndarray:
 def test_the_starter_classifies_what_the_pipeline_of_transformers_classifies() -> None:
     model = GenreModel.load(device="cpu", precision="fp32")
     waveforms = snippets(2, model.snippet_samples)
-    waveforms[1] = 0.5 * np.sin(np.arange(model.snippet_samples) * 0.1)
+    waveforms[1] = 0.5 * FULL_SCALE * np.sin(np.arange(model.snippet_samples) * 0.1)
     expected = pipeline_of_transformers(find_checkpoint(STARTER), waveforms)
     np.testing.assert_allclose(model.logits(waveforms), expected, rtol=0, atol=1e-3)
     assert np.abs(expected[0] - expected[1]).max() > 0.1
@@ -89,6 +88,12 @@ def test_features_that_are_not_normalised_stay_so(tmp_path: Path) -> None:
     waveforms = snippets(1)
     logits = GenreModel.load(str(folder), device="cpu", precision="fp32").logits(waveforms)
     np.testing.assert_allclose(logits, pipeline_of_transformers(folder, waveforms), rtol=0, atol=1e-3)
+
+
+def test_both_engines_answer_alike(folder: str, model: GenreModel) -> None:
+    checkpoint, waveforms = load_checkpoint(describe(folder)), snippets(5)
+    in_torch = TorchEngine(checkpoint.architecture, checkpoint.weights, checkpoint.log_mel, "cpu", "fp32")
+    np.testing.assert_allclose(in_torch.logits(waveforms), model.logits(waveforms), rtol=0, atol=1e-4)
 
 
 def test_bf16_is_close_to_fp32(folder: str, model: GenreModel) -> None:
@@ -128,28 +133,28 @@ def test_read_only_and_strided_arrays_are_classified_alike(model: GenreModel) ->
         snippets(1)[0],
         snippets(1, SAMPLE_RATE - 1),
         snippets(1, 160_000),
-        snippets(1).astype(np.float64),
+        snippets(1).astype(np.float32),
         snippets(1)[None],
     ],
 )
 def test_what_is_no_batch_of_snippets_is_a_bug(model: GenreModel, waveforms: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"must be float32 \(n_snippets, 16000\)"):
+    with pytest.raises(ValueError, match=r"must be int16 \(n_snippets, 16000\)"):
         model.logits(waveforms)
 
 
-class Cramped(torch.nn.Module):
-    """Features on a device that has memory for so many snippets."""
+class Cramped:
+    """An engine on a device that has memory for so many snippets."""
 
-    def __init__(self, log_mel: torch.nn.Module, n_snippets: int, error: RuntimeError) -> None:
-        super().__init__()
-        self.log_mel, self.n_snippets, self.error = log_mel, n_snippets, error
+    def __init__(self, engine: Any, n_snippets: int, error: Exception | None = None) -> None:
+        self.engine, self.n_snippets = engine, n_snippets
+        self.error = error or EngineMemoryError("out of memory")
         self.tried: list[int] = []
 
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        self.tried.append(len(waveforms))
-        if len(waveforms) > self.n_snippets:
+    def logits(self, snippets: np.ndarray) -> np.ndarray:
+        self.tried.append(len(snippets))
+        if len(snippets) > self.n_snippets:
             raise self.error
-        return self.log_mel(waveforms)
+        return self.engine.logits(snippets)
 
 
 MEMORY_ERRORS = [
@@ -160,38 +165,57 @@ MEMORY_ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("error", MEMORY_ERRORS)
-def test_out_of_memory_halves_the_batch_and_remembers(model: GenreModel, error: RuntimeError) -> None:
+def test_out_of_memory_halves_the_batch_and_remembers(model: GenreModel) -> None:
     waveforms = snippets(13)
     expected = model.logits(waveforms)
-    model._log_mel = Cramped(model._log_mel, 3, error)
+    model._engine = cramped = Cramped(model._engine, 3)
     model.batch_size = 13
     np.testing.assert_allclose(model.logits(waveforms), expected, rtol=0, atol=1e-5)
-    assert model._log_mel.tried == [13, 6, 3, 3, 3, 3, 1]
+    assert cramped.tried == [13, 6, 3, 3, 3, 3, 1]
     assert model.batch_size == 3
 
 
 def test_a_snippet_too_large_for_the_device_is_named(model: GenreModel) -> None:
-    model._log_mel = Cramped(model._log_mel, 0, MEMORY_ERRORS[0])
+    model._engine = Cramped(model._engine, 0)
     with pytest.raises(ModelError, match="one snippet does not fit into the memory of cpu"):
         model.logits(snippets(2))
 
 
-def test_a_model_too_large_for_the_device_is_named(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", MEMORY_ERRORS)
+def test_a_model_too_large_for_the_device_is_named(
+    folder: str, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     def fail(*_: object) -> None:
-        raise MEMORY_ERRORS[0]
+        raise error
 
     monkeypatch.setattr(torch.nn.Module, "to", fail)
-    checkpoint = load_checkpoint(describe(folder))
+    monkeypatch.setattr(torch_engine, "precisions", lambda _: ("fp32",))
+    monkeypatch.setattr(torch_engine, "describe_device", lambda _: "a card")
     with pytest.raises(ModelError, match="the model does not fit into the memory of cuda"):
-        GenreModel(checkpoint, "cuda", Precision("fp32", ""))
+        GenreModel(load_checkpoint(describe(folder)), "cuda", "fp32")
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS)
+def test_the_memory_errors_of_torch_are_those_of_an_engine(
+    folder: str, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    checkpoint = load_checkpoint(describe(folder))
+    engine = TorchEngine(checkpoint.architecture, checkpoint.weights, checkpoint.log_mel, "cpu", "fp32")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(engine, "_transformer", fail)
+    with pytest.raises(EngineMemoryError):
+        engine.logits(snippets(1))
 
 
 def test_another_error_is_not_taken_for_lack_of_memory(model: GenreModel) -> None:
-    model._log_mel = Cramped(model._log_mel, 0, RuntimeError("CUDA error: an illegal memory access was encountered"))
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    model._engine = cramped = Cramped(model._engine, 0, error)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         model.logits(snippets(2))
-    assert model._log_mel.tried == [2]
+    assert cramped.tried == [2]
 
 
 def test_torch_says_it_as_expected_when_memory_is_short() -> None:
@@ -214,6 +238,7 @@ def test_a_snippet_is_the_whole_seconds_that_fit(tmp_path: Path, n_frames: int, 
 
 def test_name_and_head_come_with_the_model(folder: str, model: GenreModel) -> None:
     assert (model.name, model.device, model.precision) == (folder, "cpu", "fp32")
+    assert model.engine.startswith("OpenVINO 20") and model.snippets_per_second > 0
     assert model.precision_reason == "as asked for"
     assert model.head.genres == ("Classical", "Jazz", "Rock")
 
@@ -234,7 +259,7 @@ def test_flops_are_those_that_torch_counts(strides: dict[str, int], monkeypatch:
     def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return (queries @ keys.transpose(2, 3)) @ values  # torch does not count the fused attention of a CPU
 
-    monkeypatch.setattr("tagger.models.transformer.attend", attend)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Transformer(architecture)(log_mels)
     assert flops_per_snippet(architecture, as_computed=True) == counter.get_total_flops()
@@ -245,11 +270,10 @@ def test_the_audioset_checkpoint_takes_261_gflop() -> None:
     assert round(flops_per_snippet(Architecture(527), as_computed=True) / 1e9) == 242
 
 
-def test_the_default_batch_suits_the_device() -> None:
-    tiny = Architecture(hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16)
-    middling = Architecture(hidden_size=384, num_attention_heads=6, intermediate_size=1536, num_hidden_layers=3)
-    assert [default_batch_size(each, "cpu") for each in (tiny, middling, Architecture())] == [8, 2, 1]
-    assert default_batch_size(Architecture(), "cuda:1") == default_batch_size(tiny, "mps") == 64
+def test_a_batch_is_half_a_second_of_work_for_a_cpu_at_most() -> None:
+    timings = [Timing(Choice("fp32", 2), speed, "") for speed in (0.5, 3.9, 12.0, 1000.0)]
+    assert [default_batch_size(timing, "cpu") for timing in timings] == [2, 2, 6, 16]
+    assert default_batch_size(timings[0], "cuda:1") == default_batch_size(timings[-1], "mps") == 64
 
 
 # Device and precision
@@ -262,11 +286,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def build(
         n_cuda: int = 0, mps: bool = False, capability: tuple[int, int] = (9, 0), instructions: Sequence[str] = ()
     ) -> None:
+        monkeypatch.setattr("tagger.models.genre_model.may_have_gpu", lambda: n_cuda > 0 or mps)
+        monkeypatch.setattr("tagger.models.openvino_engine.precisions", lambda: ("fp32", *instructions))
+        monkeypatch.setattr("tagger.models.genre_model.usable_cores", lambda: 2)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: n_cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
 
     return build
 
@@ -299,45 +325,93 @@ def test_a_gpu_too_many(machine: Callable[..., None]) -> None:
         choose_device("cuda:2")
 
 
+def test_without_torch_there_is_the_cpu(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(n_cuda=1)
+    monkeypatch.setattr("tagger.models.genre_model.find_spec", lambda _: None)
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
+    for device in ("cuda", "cuda:1", "mps"):
+        with pytest.raises(ModelError) as caught:
+            choose_device(device)
+        assert caught.value.reason == "needs torch: pip install 'genre-tag[torch]'"
+    with pytest.raises(ModelError, match="tpu: no such device here; there is cpu"):
+        choose_device("tpu")
+
+
+def test_torch_is_not_even_imported_where_there_is_no_gpu() -> None:
+    code = (
+        "import sys, tagger.models.genre_model\ntagger.models.genre_model.may_have_gpu = lambda: False\n"
+        "tagger.models.genre_model.GenreModel.load()\nsys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("device", "hardware", "expected"),
     [
-        ("cuda", {"capability": (8, 0)}, "bf16"),
-        ("cuda:1", {"capability": (7, 5)}, "fp16"),
-        ("mps", {"instructions": ["avx512_bf16"]}, "fp32"),
+        ("cuda", {"capability": (8, 0)}, "fp32 bf16"),
+        ("cuda:1", {"capability": (7, 5)}, "fp32 fp16"),
+        ("mps", {}, "fp32"),
         ("cpu", {}, "fp32"),
-        ("cpu", {"instructions": ["avx512_f", "avx2"]}, "fp32"),
-        ("cpu", {"instructions": ["avx512_bf16"]}, "bf16"),
-        ("cpu", {"instructions": ["amx_bf16"]}, "bf16"),
-        ("cpu", {"instructions": ["avx512_vnni"]}, "fp32"),  # int8 only for who asks for it
+        ("cpu", {"instructions": ["bf16"]}, "fp32 bf16"),
+        ("cpu", {"instructions": ["fp16"]}, "fp32 fp16"),
+        ("cpu", {"instructions": ["bf16", "fp16"]}, "fp32 bf16"),
     ],
 )
-def test_auto_takes_the_fastest_precision(
+def test_auto_chooses_among_what_the_device_can(
     machine: Callable[..., None], device: str, hardware: dict[str, Any], expected: str
 ) -> None:
     machine(n_cuda=2, mps=True, **hardware)
-    chosen = choose_precision("auto", device)
-    assert chosen.name == expected and chosen.reason
+    assert " ".join(choice.precision for choice in choices(device)) == expected
 
 
 @pytest.mark.parametrize(
-    ("precision", "device"),
-    [("fp32", "cpu"), ("bf16", "cpu"), ("int8", "cpu"), ("fp16", "cuda"), ("fp16", "mps"), ("bf16", "mps")],
+    ("precision", "device"), [("fp32", "cpu"), ("bf16", "cpu"), ("fp16", "cuda"), ("fp16", "mps"), ("bf16", "mps")]
 )
 def test_a_precision_by_name(machine: Callable[..., None], precision: str, device: str) -> None:
-    machine(n_cuda=1, mps=True, capability=(7, 5), instructions=["avx_vnni"])
-    assert choose_precision(precision, device) == Precision(precision, "as asked for")
+    machine(n_cuda=1, mps=True, capability=(7, 5), instructions=["bf16"])
+    assert {choice.precision for choice in choices(device, precision)} == {precision}
 
 
 @pytest.mark.parametrize(
-    ("precision", "device"),
-    [("fp16", "cpu"), ("bf16", "cuda"), ("int8", "cpu"), ("int8", "cuda"), ("int4", "cpu"), ("", "cuda")],
+    ("precision", "device"), [("fp16", "cpu"), ("bf16", "cpu"), ("bf16", "cuda"), ("int8", "cpu"), ("", "cuda")]
 )
 def test_a_precision_that_is_refused(machine: Callable[..., None], precision: str, device: str) -> None:
-    machine(n_cuda=1, capability=(7, 5), instructions=["avx2", "avx512_bf16"])
+    machine(n_cuda=1, capability=(7, 5))
     with pytest.raises(ModelError) as caught:
-        choose_precision(precision, device)
+        choices(device, precision)
     assert "auto" in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "n_threads", "expected"), [(1, None, [1]), (2, None, [2]), (16, None, [8, 16]), (16, 3, [3])]
+)
+def test_threads_to_choose_from(
+    machine: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    n_cores: int,
+    n_threads: int | None,
+    expected: list[int],
+) -> None:
+    machine()
+    monkeypatch.setattr("tagger.models.genre_model.usable_cores", lambda: n_cores)
+    assert [choice.n_threads for choice in choices("cpu", "auto", n_threads)] == expected
+
+
+def test_a_machine_is_timed_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    def build(checkpoint: Any, device: str, choice: Choice) -> Any:
+        built.append(checkpoint.architecture.num_hidden_layers)
+        return build_engine(checkpoint, device, choice)
+
+    monkeypatch.setattr("tagger.models.genre_model.build_engine", build)
+    first = GenreModel.load(folder, "cpu")
+    n_choices = len(built) - 1
+    assert n_choices == len(choices("cpu"))
+    second = GenreModel.load(folder, "cpu")
+    assert len(built) == n_choices + 2
+    assert (second.precision, second.precision_reason) == (first.precision, first.precision_reason)
+    assert first.precision_reason.startswith("fastest here: fp32 on ")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -346,16 +420,3 @@ def test_cuda_classifies_what_the_cpu_classifies(folder: str, model: GenreModel,
     waveforms = snippets(4)
     on_cuda = GenreModel.load(folder, device="cuda", precision=precision).logits(waveforms)
     np.testing.assert_allclose(on_cuda, model.logits(waveforms), rtol=0, atol=1e-3 if precision == "fp32" else 0.1)
-
-
-def test_a_light_model_on_a_cpu_leaves_cores_to_the_decoders(
-    model: GenreModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: list[int] = []
-    monkeypatch.setattr("tagger.models.genre_model.usable_cores", lambda: 8)
-    monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    model.leave_cores(3)
-    model.leave_cores(8)
-    monkeypatch.setattr(model, "batch_size", 1)  # as of a model so heavy that its decoders mostly wait
-    model.leave_cores(3)
-    assert threads == [5, 1]

@@ -22,13 +22,13 @@ class FakeModel:
         self.batches: list[int] = []
 
     def logits(self, waveforms: np.ndarray) -> np.ndarray:
-        assert waveforms.shape[1:] == (N_SAMPLES,) and waveforms.dtype == np.float32
+        assert waveforms.shape[1:] == (N_SAMPLES,) and waveforms.dtype == np.int16
         self.batches.append(len(waveforms))
-        return waveforms[:, :2].copy()
+        return waveforms[:, :2].astype(np.float32)
 
 
 def song(number: int, n_snippets: int) -> Snippets:
-    waveforms = np.zeros((n_snippets, N_SAMPLES), np.float32)
+    waveforms = np.zeros((n_snippets, N_SAMPLES), np.int16)
     waveforms[:, 0] = number
     waveforms[:, 1] = np.arange(n_snippets)
     return Snippets(waveforms, tuple(float(i) for i in range(n_snippets)), 60.0, "" if n_snippets else "silent")

@@ -17,7 +17,7 @@ from tagger.audio.workers import Failure
 from tagger.errors import JournalError
 from tagger.models.head import GenreHead
 from tagger.pipeline.rounds import RoundItem
-from tagger.pipeline.run import SongResult, tag_songs
+from tagger.pipeline.run import SongResult, default_workers, tag_songs
 from tagger.pipeline.store import Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags import layout
@@ -360,10 +360,25 @@ def test_a_journal_that_cannot_be_written_ends_the_run_before_the_song(library: 
     assert bytes_of(library) == before
 
 
-def test_the_model_is_told_how_many_decoders_run_beside_it(library: Path) -> None:
+@pytest.mark.parametrize(
+    ("device", "n_cores", "speed", "expected"),
+    [
+        ("cpu", 1, 100.0, 1),
+        ("cpu", 2, 100.0, 2),  # to decode and to classify take as long
+        ("cpu", 8, 100.0, 5),
+        ("cpu", 8, 10_000.0, 8),
+        ("cpu", 64, 0.5, 2),  # a network that keeps all cores busy
+        ("cuda", 16, 1500.0, 16),
+    ],
+)
+def test_there_are_as_many_decoders_as_keep_the_model_fed(
+    monkeypatch: pytest.MonkeyPatch, device: str, n_cores: int, speed: float, expected: int
+) -> None:
     model = FakeModel()
-    run(library, model)
-    assert model.n_decoders == 1
+    model.device, model.snippets_per_second = device, speed  # on one thread
+    monkeypatch.setattr("tagger.run.usable_cores", lambda: n_cores)
+    monkeypatch.setattr("tagger.run.decode_seconds", lambda _: 0.01)
+    assert default_workers(model) == expected  # type: ignore[arg-type]
 
 
 def test_a_batch_size_of_the_users_reaches_the_model(library: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tagger.audio.decode import FULL_SCALE
 from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import DecisionPolicy
 from tagger.pipeline.options import PredictOptions, TagOptions
@@ -23,7 +24,7 @@ class FakeModel:
 
     name, device, precision, precision_reason = "fake", "cpu", "fp32", "it is a fake"
     snippet_samples = 160_000
-    batch_size = 4
+    batch_size, n_threads, engine, snippets_per_second = 4, 1, "no engine", 100.0
 
     def __init__(self, logit: float = 8.0, head: GenreHead | None = None) -> None:
         self.logit = logit
@@ -34,12 +35,9 @@ class FakeModel:
     def fingerprint(self) -> str:
         return f"fake{self.logit}"
 
-    def leave_cores(self, n_decoders: int) -> None:
-        self.n_decoders = n_decoders
-
-    def logits(self, waveforms: np.ndarray) -> np.ndarray:
-        self.n_classified += len(waveforms)
-        genre = np.digitize(np.abs(waveforms).max(axis=1), [0.1, 0.4])
+    def logits(self, snippets: np.ndarray) -> np.ndarray:
+        self.n_classified += len(snippets)
+        genre = np.digitize(np.abs(snippets / FULL_SCALE).max(axis=1), [0.1, 0.4])
         return self.logit * np.eye(3, dtype=np.float32)[genre]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tagger.models.transformer import TorchLogMel
 from training.dataset.songs import Watch, unwatched
 from training.dataset.waveforms import FULL_SCALE, Waveforms
 from training.errors import DatasetError
@@ -42,10 +43,8 @@ def cache_features(
     """
     import torch
 
-    from tagger.models.features import LogMel
-
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    log_mel = LogMel(N_MELS, n_frames(snippet_samples), mean=0.0, std=0.5).to(device)
+    log_mel = TorchLogMel(N_MELS, n_frames(snippet_samples), mean=0.0, std=0.5).to(device)
     waveforms = Waveforms(folder)
     parts = {split: folder / FOLDER / f"{split}.{fingerprint[:16]}.part" for split in splits}
     try:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SILENCE_RMS, decode_song
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE, SHORTEST_SECONDS, SILENCE_RMS, as_int16, decode_song
 from tagger.audio.workers import decode_ahead
 from training.dataset.duplicates import fingerprint
 from training.dataset.songs import Watch, unwatched
@@ -26,7 +26,6 @@ FOLDER, INDEX, FINGERPRINTS = "waveforms", "index.jsonl", "fingerprints.u32"
 HEAD = {"format": "genre-tag waveforms", "version": 1, "sample_rate": SAMPLE_RATE}
 SHARD_SAMPLES = 1 << 29  # 1 GiB; a song is never divided
 BYTES_PER_SAMPLE = 2
-FULL_SCALE = 1 << 15
 TIME_LIMIT_SECONDS = 600.0  # a song of an hour takes half a minute
 
 
@@ -55,7 +54,7 @@ def record(path: Path) -> Recording:
     waveform = decode_song(path)
     if len(waveform) < SHORTEST_SECONDS * SAMPLE_RATE:
         raise DatasetError(path, f"shorter than {SHORTEST_SECONDS:g} s")
-    samples = np.clip(np.rint(waveform * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype("<i2")
+    samples = as_int16(waveform)
     return Recording(samples, fingerprint(samples))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
-from tagger.models.features import LogMel
+from tagger.models.transformer import TorchLogMel
 from training.dataset.waveforms import FULL_SCALE
 from training.learning.augment import Mixup, Patchout, augmentation
 from training.learning.config import NEW_MODELS, Shape, TrainConfig
@@ -30,7 +30,7 @@ POSITION_STD = 0.02  # of the embeddings of ViT and DeiT; transformers leaves th
 
 def begin(
     config: TrainConfig, genres: Sequence[str], snippet_samples: int | None = None
-) -> tuple[ASTForAudioClassification, LogMel, bool]:
+) -> tuple[ASTForAudioClassification, TorchLogMel, bool]:
     """A network with an output for each genre, on the CPU in float32, its features, and whether its head knows them.
 
     The body is that of `config.model`; so is the head where it was trained on these very genres, else it begins from
@@ -57,7 +57,7 @@ def label_maps(genres: Sequence[str]) -> dict[str, Any]:
     return {"id2label": dict(enumerate(genres)), "label2id": {genre: label for label, genre in enumerate(genres)}}
 
 
-def _new(shape: Shape, genres: Sequence[str], snippet_seconds: float) -> tuple[ASTForAudioClassification, LogMel]:
+def _new(shape: Shape, genres: Sequence[str], snippet_seconds: float) -> tuple[ASTForAudioClassification, TorchLogMel]:
     from transformers import ASTConfig, ASTForAudioClassification
 
     config = ASTConfig(
@@ -76,10 +76,10 @@ def _new(shape: Shape, genres: Sequence[str], snippet_seconds: float) -> tuple[A
     embeddings = ast.audio_spectrogram_transformer.embeddings
     for weights in (embeddings.position_embeddings, embeddings.cls_token, embeddings.distillation_token):
         nn.init.trunc_normal_(weights, std=POSITION_STD)
-    return ast, LogMel(config.num_mel_bins, config.max_length)
+    return ast, TorchLogMel(config.num_mel_bins, config.max_length)
 
 
-def _pretrained(name: str, genres: Sequence[str]) -> tuple[ASTForAudioClassification, LogMel, bool]:
+def _pretrained(name: str, genres: Sequence[str]) -> tuple[ASTForAudioClassification, TorchLogMel, bool]:
     folder = find_checkpoint(name)
     config = read_config(name, folder)
     id2label: dict[Any, Any] = config.id2label or {}
@@ -117,7 +117,7 @@ class Network(nn.Module):
     def __init__(
         self,
         ast: ASTForAudioClassification,
-        log_mel: LogMel,
+        log_mel: TorchLogMel,
         config: TrainConfig,
         class_weights: torch.Tensor | None,
         n_classes: int = 0,
@@ -235,7 +235,7 @@ def _logits(ast: ASTForAudioClassification, pooled: torch.Tensor) -> torch.Tenso
     return logits
 
 
-def _effects(config: TrainConfig, log_mel: LogMel) -> nn.Module:
+def _effects(config: TrainConfig, log_mel: TorchLogMel) -> nn.Module:
     if not config.augment:
         return nn.Identity()
     return augmentation(

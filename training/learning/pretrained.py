@@ -13,7 +13,7 @@ import torch
 from tagger.errors import ModelError
 from tagger.models.checkpoint import read_architecture, read_weights
 from tagger.models.description import check_features, one_line, read_table
-from tagger.models.features import LogMel
+from tagger.models.transformer import TorchLogMel
 
 if TYPE_CHECKING:
     from transformers import ASTConfig, ASTForAudioClassification
@@ -79,6 +79,6 @@ def read_network(name: str, folder: Path, config: ASTConfig, new_head: bool) -> 
     return ast
 
 
-def read_features(name: str, folder: Path, config: ASTConfig) -> LogMel:
+def read_features(name: str, folder: Path, config: ASTConfig) -> TorchLogMel:
     """The features the network was trained on, by preprocessor_config.json. Raises ModelError."""
-    return LogMel(**asdict(check_features(name, folder, config.num_mel_bins, config.max_length)))
+    return TorchLogMel(**asdict(check_features(name, folder, config.num_mel_bins, config.max_length)))

@@ -24,8 +24,9 @@ from tagger.errors import ModelError, OutputError
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.models.description import one_line, snippet_seconds
-from tagger.models.features import LogMel
-from tagger.models.genre_model import choose_device, is_out_of_memory
+from tagger.models.genre_model import choose_device
+from tagger.models.torch_engine import is_out_of_memory
+from tagger.models.transformer import TorchLogMel
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
 from training.errors import DatasetError, TrainingError
 from training.learning.config import TrainConfig
@@ -182,7 +183,7 @@ def _predictions(
     )
 
 
-def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
+def save_checkpoint(run: Run, ast: Any, log_mel: TorchLogMel, outcome: Outcome, prepared: Prepared) -> None:
     """Write the folder that `GenreModel.load` takes: whole, or not at all. Raises OutputError."""
     part = run.checkpoint.with_name("checkpoint.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -194,7 +195,7 @@ def save_checkpoint(run: Run, ast: Any, log_mel: LogMel, outcome: Outcome, prepa
         raise OutputError(run.checkpoint, getattr(error, "strerror", None) or one_line(error)) from error
 
 
-def _save_into(folder: Path, ast: Any, log_mel: LogMel, outcome: Outcome, prepared: Prepared) -> None:
+def _save_into(folder: Path, ast: Any, log_mel: TorchLogMel, outcome: Outcome, prepared: Prepared) -> None:
     with quiet_transformers():
         ast.save_pretrained(folder)
     ASTFeatureExtractor(
@@ -220,7 +221,7 @@ def environment() -> dict[str, str]:
 
 def _trained(
     run: Run, prepared: Prepared, device: str, wandb: bool, resume: bool, tell: Callable[[str], None]
-) -> tuple[GenreTrainer, LogMel, Watch]:
+) -> tuple[GenreTrainer, TorchLogMel, Watch]:
     """The trainer after its work, with the weights of the best epoch."""
     config, genres = run.config, prepared.genres
     n_devices = n_processes()
@@ -279,7 +280,7 @@ def _trained(
             torch.cuda.empty_cache()
 
 
-def check_snippets(config: TrainConfig, log_mel: LogMel, prepared: Prepared) -> None:
+def check_snippets(config: TrainConfig, log_mel: TorchLogMel, prepared: Prepared) -> None:
     """Raise TrainingError unless the dataset's snippets are as long as the model classifies them."""
     wants, has = snippet_seconds(log_mel.n_frames), f"{prepared.snippet_samples / SAMPLE_RATE:g}"
     if prepared.snippet_samples != wants * SAMPLE_RATE:

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tagger.audio.workers import rss_bytes, usable_cores
-from tagger.models.genre_model import computes_bf16
+from tagger.models.torch_engine import computes_bf16
 from training.errors import TrainingError
 from training.learning.config import TrainConfig
 from training.learning.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights

@@ -73,7 +73,7 @@ def predict(model: GenreModel, songs: Sequence[Song], n_snippets: int) -> Predic
             continue
         if not snippets.unsure:
             prediction.append(song)
-            logits.append(AGGREGATORS["mean"](model.logits(snippets.waveforms)))
+            logits.append(AGGREGATORS["mean"](model.logits(snippets.samples)))
     return Prediction(tuple(prediction), np.array(logits))
 
 

@@ -1,0 +1,103 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tagger.models.features import LogMel
+from tagger.models.openvino_engine import OpenVinoEngine, out_of_memory, precisions, version
+from tests.support.networks import CONFIGS, architecture_of, log_mels, network, weights_of
+
+needs_bf16 = pytest.mark.skipif("bf16" not in precisions(), reason="needs a CPU that multiplies bf16")
+
+
+class Given(LogMel):
+    """Log-mels that are given instead of computed: a snippet is the number of its log-mel."""
+
+    def __init__(self, inputs: torch.Tensor) -> None:
+        super().__init__()
+        object.__setattr__(self, "inputs", inputs.numpy())
+
+    def __call__(self, waveform: np.ndarray) -> np.ndarray:
+        return self.inputs[int(waveform[0])]  # type: ignore[attr-defined]
+
+
+def engine_of(ast: Any, inputs: torch.Tensor, precision: str = "fp32", n_threads: int = 2) -> OpenVinoEngine:
+    return OpenVinoEngine(architecture_of(ast), weights_of(ast), Given(inputs), precision, n_threads)
+
+
+def logits(engine: OpenVinoEngine, n_snippets: int) -> np.ndarray:
+    return engine.logits(np.arange(n_snippets, dtype=np.int16)[:, None])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_answers_what_transformers_answers(config: dict[str, Any]) -> None:
+    ast, inputs = network(**config), log_mels(n_frames=config.get("max_length", 64))
+    with torch.inference_mode():
+        expected = ast(inputs).logits.numpy()
+    assert np.abs(expected[0] - expected[1]).max() > 0.03
+    np.testing.assert_allclose(logits(engine_of(ast, inputs), 3), expected, rtol=0, atol=1e-4)
+
+
+@needs_bf16
+def test_bf16_answers_nearly_so() -> None:
+    ast, inputs = network(), log_mels()
+    with torch.inference_mode():
+        expected = ast(inputs).logits.numpy()
+    found = logits(engine_of(ast, inputs, "bf16"), 3)
+    assert found.dtype == np.float32
+    assert 0 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.03
+
+
+@pytest.mark.parametrize("precision", [each for each in ("fp32", "bf16") if each in precisions()])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_what_else_is_computed_does_not_change_an_answer(precision: str, n_threads: int) -> None:
+    inputs = log_mels(20)
+    inputs[1] *= 100
+    engine = engine_of(network(), inputs, precision, n_threads)
+    alone = np.concatenate([engine.logits(np.array([[number]], np.int16)) for number in range(20)])
+    np.testing.assert_array_equal(logits(engine, 20), alone)
+
+
+def test_several_callers_at_once_get_their_own_answers() -> None:
+    engine = engine_of(network(), log_mels(8))
+    expected = logits(engine, 8)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: logits(engine, 8), range(12)):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_weights_it_is_made_of_stay_as_they_were() -> None:
+    ast = network()
+    before = {name: weight.copy() for name, weight in weights_of(ast).items()}
+    logits(engine_of(ast, log_mels(), precisions()[-1]), 3)
+    for name, weight in weights_of(ast).items():
+        assert (weight == before[name]).all(), name
+
+
+def test_no_snippets_give_no_logits() -> None:
+    assert engine_of(network(), log_mels()).logits(np.empty((0, 1), np.int16)).shape == (0, 7)
+
+
+def test_lack_of_memory_is_told_from_other_errors() -> None:
+    from tagger.models.engine import EngineMemoryError
+
+    for error in (MemoryError("Unable to allocate 4 GiB"), RuntimeError("Exception from src: std::bad_alloc")):
+        with pytest.raises(EngineMemoryError), out_of_memory():
+            raise error
+    with pytest.raises(RuntimeError, match="shape"), out_of_memory():
+        raise RuntimeError("the shape of the input does not fit")
+
+
+def test_its_telemetry_is_never_even_imported() -> None:
+    code = (
+        "import sys\nfrom tagger.models.openvino_engine import core, version\ncore(), version()\n"
+        "print([name for name in sys.modules if 'telemetry' in name or 'ovc' in name])\n"
+        "import openvino.tools.ovc"  # it can be, by whoever wants it
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert version().startswith("OpenVINO 20")
