@@ -56,12 +56,12 @@ def examine(asked: Asked) -> Iterator[Check]:
             ("journal", journal),
             ("store", store),
             ("model", partial(model, asked.options.predict.model)),
-            ("torch", machine.checks),
+            ("engines", machine.checks),
         ):
             for check in guarded(name, look):
                 broken |= {name} if check.state == "problem" else set()
                 yield check
-    yield from guarded("library", partial(library, asked, is_able=not broken & {"decoders", "model", "torch"}))
+    yield from guarded("library", partial(library, asked, is_able=not broken & {"decoders", "model", "engines"}))
 
 
 def program() -> Iterator[Check]:
@@ -220,7 +220,7 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
         yield Check(state, "speed", says)
         if state == "problem":
             return
-    yield from (Check("ok", "engine", machine_line(model, asked.options)) for model in loaded)
+    yield from (Check("ok", "engine", machine_line(model, predict)) for model in loaded)
     start = f"after {in_words(speed.start_seconds)} to start"
     if songs:
         rate = speed.n_songs / speed.seconds

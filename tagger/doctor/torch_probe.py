@@ -22,7 +22,6 @@ from importlib.util import find_spec
 
 from tagger.audio.workers import usable_cores
 from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
-from tagger.models.genre_model import choices
 
 LIMIT_SECONDS = 180.0  # torch may come from a slow disk
 MARK = "check: "  # begins a line that is meant for `Machine`: libraries print too
@@ -123,9 +122,8 @@ def torch_checks(device: str) -> Iterator[Check]:
 
 def choice(device: str, precision: str) -> Iterator[Check]:
     """The device and the precision that a run would take."""
-
     from tagger.errors import ModelError
-    from tagger.models.genre_model import choose_device
+    from tagger.models.genre_model import choices, choose_device
 
     cores = f"{usable_cores()} of {os.cpu_count()} cores usable"
     with warnings.catch_warnings(record=True) as said:  # torch warns of a driver that is too old for it

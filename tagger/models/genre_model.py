@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -23,6 +24,7 @@ from tagger.models.engine import N_LAYERS, Choice, Engine, EngineMemoryError, Ti
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_SECONDS = 0.5  # of work for a CPU at once, or a snippet a thread: Ctrl-C is answered when a batch ends
+CLOCK_SECONDS = 1e-4  # resolution that a timing needs; the processor's clock of Windows has not got it
 CPU_BATCH = 8  # snippets a thread at most: more would keep threads from waiting for the last one no better
 # What shows that there may be a GPU for torch, whose import takes a second: drivers of NVIDIA and AMD, and of WSL.
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -170,7 +172,10 @@ def timed(checkpoint: Checkpoint, device: str, of: Sequence[Choice]) -> Timing:
         return np.tile(noise, (n_snippets, 1))
 
     def measure() -> dict[str, object]:
-        found = fastest(of, partial(build_engine, lightened, device), snippets)
+        is_exact = time.get_clock_info("process_time").resolution < CLOCK_SECONDS
+        is_of_processor = device == "cpu" and is_exact
+        clock = time.process_time if is_of_processor else time.perf_counter
+        found = fastest(of, partial(build_engine, lightened, device), snippets, clock, is_of_processor)
         return asdict(replace(found, snippets_per_second=share * found.snippets_per_second))
 
     sizes = "-".join(str(value) for value in asdict(whole).values())

@@ -90,7 +90,9 @@ class OpenVinoEngine:
             compiled = core().compile_model(build(architecture, weights), "CPU", config)
             self._requests: SimpleQueue[Any] = SimpleQueue()
             for _ in range(n_threads):
-                self._requests.put(compiled.create_infer_request())
+                request = compiled.create_infer_request()
+                # Made here, in one thread: the first views of two threads at once would wait for each other for ever.
+                self._requests.put((request, request.get_input_tensor().data, request.get_output_tensor().data))
         self._threads = ThreadPoolExecutor(n_threads, "engine")
 
     def logits(self, snippets: np.ndarray) -> np.ndarray:
@@ -100,13 +102,16 @@ class OpenVinoEngine:
         return np.stack(rows) if rows else np.empty((0, self._n_outputs), np.float32)
 
     def _classify(self, snippet: np.ndarray) -> np.ndarray:
-        log_mel = self._log_mel(snippet)[None]
-        request = self._requests.get()
+        log_mel = self._log_mel(snippet)
+        request, inputs, outputs = slot = self._requests.get()
         try:
-            logits: np.ndarray = request.infer([log_mel], share_inputs=True)[0][0]
+            inputs[0] = log_mel
+            request.start_async()
+            request.wait()
+            logits: np.ndarray = outputs[0].copy()
             return logits
         finally:
-            self._requests.put(request)
+            self._requests.put(slot)
 
 
 @contextmanager

@@ -22,12 +22,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
-from tagger.audio.decode import SAMPLE_RATE, SNIPPET_SAMPLES, decode
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE, SNIPPET_SAMPLES, decode
 from tagger.audio.library import Found, find_songs
 from tagger.audio.workers import decode_ahead, rss_bytes, usable_cores
 from tagger.pipeline.options import TagOptions
@@ -35,6 +35,8 @@ from tests.support.fakes import make_options
 from tests.support.songs import make_song, synthesize
 
 if TYPE_CHECKING:
+    import torch
+
     from tagger.models.description import Description
     from tagger.models.genre_model import GenreModel
 
@@ -50,7 +52,7 @@ start = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)"""
-IMPORT_TORCH = "import os, torch; os._exit(0)"  # at once: the end of the interpreter is no part of a start
+IMPORT = "import os, openvino; os._exit(0)"  # at once: the end of the interpreter is no part of a start
 LOAD_MODEL = "import os; from tagger.models.genre_model import GenreModel; GenreModel.load(); os._exit(0)"
 DECODE_ALL = "import sys; from tagger.audio.decode import decode; [decode(song, 5, 80_000) for song in sys.argv[1:]]"
 
@@ -148,83 +150,108 @@ def default_settings() -> dict[str, str]:
 
 
 def decoding_times(songs: Sequence[Path], snippet_samples: int, size: Size) -> Iterator[Figure]:
-    """The windows of a song of each format beside the whole of it, on one core."""
+    """The windows of a song of each format beside the whole of it, and that beside FFmpeg alone, on one core."""
     for song in songs[: len(FORMATS)]:
         works = (partial(decode, song, n_snippets, snippet_samples) for n_snippets in (OPTIONS.n_snippets, None))
-        windows, whole = median_seconds(size.n_turns, *works)
-        beside = f"all {size.song_seconds:g} s"
-        yield Figure(f"decode {song.suffix[1:]}", 1e3 * windows, "ms per song", beside, 1e3 * whole)
+        windows, whole, alone = median_seconds(size.n_turns, *works, partial(ffmpeg_alone, song))
+        name, beside = f"decode {song.suffix[1:]}", f"all {size.song_seconds:g} s"
+        yield Figure(name, 1e3 * windows, "ms per song", beside, 1e3 * whole)
+        yield Figure(f"{name}, all", 1e3 * whole, "ms per song", "FFmpeg alone", 1e3 * alone)
 
 
-def feature_time(waveforms: np.ndarray, size: Size) -> Figure:
+def ffmpeg_alone(song: Path) -> None:
+    """All of a song as FFmpeg decodes and resamples it at its own defaults, thrown away."""
+    import av
+
+    resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+    with av.open(str(song)) as container:
+        for frame in container.decode(audio=0):
+            resampler.resample(frame)
+
+
+def feature_time(snippets: np.ndarray, size: Size) -> Figure:
     """The log-mel of a snippet beside the extractor of transformers, on one thread."""
-    import torch
     from transformers import ASTFeatureExtractor
 
     from tagger.models.features import LogMel
 
-    works = (
-        partial(LogMel(), torch.from_numpy(waveforms)),
-        partial(ASTFeatureExtractor(), list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt"),
-    )
+    waveforms = list(snippets.astype(np.float32) / FULL_SCALE)
+    log_mel, extract = LogMel(), partial(ASTFeatureExtractor(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+    works = (lambda: [log_mel(snippet) for snippet in snippets]), partial(extract, waveforms)
     with torch_threads(1):
-        ours, theirs = median_seconds(size.n_turns, *works)
-    to_ms = 1e3 / len(waveforms)
-    return Figure("log-mel", to_ms * ours, "ms per snippet", "ASTFeatureExtractor", to_ms * theirs)
+        own, theirs = median_seconds(size.n_turns, *works)
+    to_ms = 1e3 / len(snippets)
+    return Figure("log-mel", to_ms * own, "ms per snippet", "ASTFeatureExtractor", to_ms * theirs)
 
 
 def model_speeds(description: Description, device: str, songs: Sequence[Path], size: Size) -> Iterator[Figure]:
-    """The automatic precision and int8 beside fp32 at some batch sizes, then each at its fastest beside its ceilings.
+    """The model, log-mels included, beside each stock engine on log-mels that are there, at some batch sizes.
 
-    Operations are counted as spent: in the last layer only what the head reads. Where they are counted as published,
-    it is called nominal.
+    Then at its fastest beside the products of a layer in the same precision, the operations being counted as spent:
+    in the last layer only what the head reads. Where they are counted as published, it is called nominal.
     """
+    from tagger.models.architecture import N_SPECIAL, count_patches, flops_per_snippet
     from tagger.models.checkpoint import load_checkpoint
-    from tagger.models.genre_model import (
-        GenreModel,
-        choose_precision,
-        computes_int8,
-        default_batch_size,
-        flops_per_snippet,
-    )
-    from tagger.models.transformer import N_SPECIAL, count_patches
+    from tagger.models.genre_model import GenreModel
 
-    checkpoint, waveforms = load_checkpoint(description), snippets_of(songs, description.snippet_samples)
-    architecture, name = checkpoint.architecture, description.name
-    names = ("auto", "fp32", *(["int8"] if computes_int8(device) else []))
-    precisions = [choose_precision(each, device) for each in names]
-    models = {precision.name: GenreModel(checkpoint, device, precision) for precision in precisions}
-    auto, usual = precisions[0].name, default_batch_size(architecture, device)
-    speeds: dict[int, dict[str, float]] = {}
-    for batch in sorted({1, usual, 2 * usual}):
-        for model in models.values():
-            model.batch_size = batch
-        block = np.resize(waveforms, (batch, waveforms.shape[1]))
-        seconds = median_seconds(size.n_turns, *(partial(model.logits, block) for model in models.values()))
-        speeds[batch] = {precision: batch / each for precision, each in zip(models, seconds, strict=True)}
-        yield Figure(f"{name}, batch {batch}", speeds[batch][auto], "snippets/s", "fp32", speeds[batch]["fp32"])
-        if "int8" in models:
-            which, speed = f"{name} int8, batch {batch}", speeds[batch]["int8"]
-            yield Figure(which, speed, "snippets/s", "fp32", speeds[batch]["fp32"])
+    checkpoint, name = load_checkpoint(description), description.name
+    architecture, snippets = checkpoint.architecture, snippets_of(songs, description.snippet_samples)
+    model, stock = GenreModel(checkpoint, device), stock_engines(description, device)
+    speeds: dict[int, float] = {}
+    for batch in sorted({1, 8, model.batch_size, 2 * model.batch_size}):
+        block = np.resize(snippets, (batch, snippets.shape[1]))
+        log_mels = np.stack([checkpoint.log_mel(snippet) for snippet in block])
+        model.batch_size = max(batch, model.batch_size)
+        works = [partial(classify, log_mels) for classify in stock.values()]
+        own, *theirs = median_seconds(size.n_turns, partial(model.logits, block), *works)
+        speeds[batch] = batch / own
+        for engine, seconds in zip(stock, theirs, strict=True):
+            yield Figure(f"{name}, batch {batch}, {engine}", batch / own, "snippets/s", engine, batch / seconds)
     nominal, spent = (1e-9 * flops_per_snippet(architecture, each) for each in (False, True))
     n = size.product_rows * (1 if device == "cpu" else 4)
     width, inner = architecture.hidden_size, architecture.intermediate_size
-    layer = [(width, width)] * 4 + [(width, inner), (inner, width)]
-    rows = usual, count_patches(architecture) + N_SPECIAL
-    for precision, model in models.items():
-        batch = model.batch_size = max(speeds, key=lambda each: speeds[each][precision])
-        predict = partial(model.logits, np.resize(waveforms, (batch, waveforms.shape[1])))
-        ceilings = [
-            products(device, precision, (1, n), [(n, n)], n**3),
-            products(device, precision, rows, layer, n**3),
-            products(device, auto, rows, layer, n**3),
-        ]
-        taken, *others = median_seconds(size.n_turns, predict, *(multiply for multiply, _ in ceilings))
-        large, own, own_auto = (1e-9 * flop / each for (_, flop), each in zip(ceilings, others, strict=True))
-        speed, which = batch / taken, f"{name} {precision}"
-        yield Figure(which, spent * speed, "GFLOP/s", "large products", large)
-        yield Figure(f"{which}, at its shapes", spent * speed, "GFLOP/s", "products of a layer", own)
-        yield Figure(f"{which}, nominal", nominal * speed, "GFLOP/s", f"the same in {auto}", own_auto)
+    layer, batch = [(width, width)] * 4 + [(width, inner), (inner, width)], max(speeds, key=speeds.__getitem__)
+    ceilings = [
+        products(device, model.precision, (1, n), [(n, n)], n**3),
+        products(device, model.precision, (batch, count_patches(architecture) + N_SPECIAL), layer, n**3),
+    ]
+    classify = partial(model.logits, np.resize(snippets, (batch, snippets.shape[1])))
+    taken, *others = median_seconds(size.n_turns, classify, *(multiply for multiply, _ in ceilings))
+    large, own = (1e-9 * flop / each for (_, flop), each in zip(ceilings, others, strict=True))
+    yield Figure(name, spent * batch / taken, "GFLOP/s", f"large products in {model.precision}", large)
+    yield Figure(f"{name}, at its shapes", spent * batch / taken, "GFLOP/s", "products of a layer", own)
+    yield Figure(f"{name}, nominal", nominal * batch / taken, "GFLOP/s", "the same", own)
+
+
+def stock_engines(description: Description, device: str) -> dict[str, Callable[[np.ndarray], object]]:
+    """What others would classify log-mels (batch, n_frames, n_mels) with: transformers, and OpenVINO on a CPU."""
+    import torch
+    from transformers import ASTForAudioClassification
+
+    @torch.inference_mode()
+    def classify(log_mels: np.ndarray, network: torch.nn.Module, dtype: torch.dtype) -> object:
+        return network(torch.from_numpy(log_mels).to(device, dtype)).logits.float().cpu()
+
+    engines: dict[str, Callable[[np.ndarray], object]] = {}
+    for precision, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
+        network = ASTForAudioClassification.from_pretrained(description.folder, dtype=dtype).to(device)
+        engines[f"transformers {precision}"] = partial(classify, network=network, dtype=dtype)
+    if device == "cpu":
+        network = ASTForAudioClassification.from_pretrained(description.folder, dtype=torch.float32)
+        features = description.features
+        compiled = converted(network, torch.zeros(1, features.n_frames, features.n_mels))
+        engines["OpenVINO"] = lambda log_mels: compiled([log_mels])[0]
+    return engines
+
+
+def converted(network: torch.nn.Module, example: torch.Tensor) -> Any:
+    """A network of torch as OpenVINO's own tools make it, at their defaults; without their telemetry."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+    from openvino.tools.ovc import convert_model
+
+    network.config.return_dict = False  # type: ignore[assignment, union-attr]
+    return openvino.compile_model(convert_model(network.eval(), example_input=example), "CPU")
 
 
 def products(
@@ -236,17 +263,13 @@ def products(
     """
     import torch
 
-    from tagger.models.transformer import DTYPES, Int8Linear
+    from tagger.models.transformer import DTYPES
 
     works: list[Callable[[], torch.Tensor]] = []
     for n_inputs, n_outputs in shapes:
         linear = torch.nn.Linear(n_inputs, n_outputs, bias=False, device=device).requires_grad_(False)
-        if precision == "int8":  # snippet by snippet, as a model does
-            int8, levels = Int8Linear(linear), torch.randint(256, (*rows, n_inputs), dtype=torch.uint8)
-            works += [partial(int8.multiply, snippet, 0.01, 128) for snippet in levels]
-        else:
-            inputs = torch.randn(*rows, n_inputs, device=device).to(DTYPES[precision])
-            works.append(partial(linear.to(DTYPES[precision]), inputs))
+        inputs = torch.randn(*rows, n_inputs, device=device).to(DTYPES[precision])
+        works.append(partial(linear.to(DTYPES[precision]), inputs))
     n_multiplications = math.prod(rows) * sum(map(math.prod, shapes))
     n_times = math.ceil(n_least / n_multiplications)
 
@@ -260,10 +283,8 @@ def products(
 
 
 def snippets_of(songs: Sequence[Path], snippet_samples: int) -> np.ndarray:
-    """The snippets of a song of each format, (n_snippets, snippet_samples)."""
-    return np.concatenate(
-        [decode(song, OPTIONS.n_snippets, snippet_samples).waveforms for song in songs[: len(FORMATS)]]
-    )
+    """The snippets of a song of each format, (n_snippets, snippet_samples) int16."""
+    return np.concatenate([decode(song, OPTIONS.n_snippets, snippet_samples).samples for song in songs[: len(FORMATS)]])
 
 
 def run_speeds(songs: Sequence[Path], description: Description, device: str, size: Size) -> Iterator[Figure]:
@@ -283,7 +304,7 @@ def run_speeds(songs: Sequence[Path], description: Description, device: str, siz
         windows = partial(decode, n_snippets=n_snippets, snippet_samples=snippet_samples)
         limits = {"look_ahead": n_songs, "time_limit_seconds": OPTIONS.time_limit_seconds}
         pairs = ((song, song) for song in songs)
-        deque(decode_ahead(pairs, windows, n_workers=default_workers(device), **limits), maxlen=0)
+        deque(decode_ahead(pairs, windows, n_workers=default_workers(model), **limits), maxlen=0)
 
     def script_alone() -> None:
         with torch_threads(n_threads):  # a run may leave torch with fewer
@@ -448,8 +469,8 @@ def command_costs(songs: Sequence[Path], n_workers: int, size: Size) -> Iterator
     python_seconds, _ = process_cost(size.n_turns, "-c", "pass")
     yield Figure("genre-tag --help", help_seconds, "s", "python alone", python_seconds)
     load_seconds, _ = process_cost(size.n_turns, "-c", LOAD_MODEL)
-    torch_seconds, _ = process_cost(size.n_turns, "-c", IMPORT_TORCH)
-    yield Figure("start to loaded model", load_seconds, "s", "import torch", torch_seconds)
+    import_seconds, _ = process_cost(size.n_turns, "-c", IMPORT)
+    yield Figure("start to loaded model", load_seconds, "s", "import openvino", import_seconds)
     one_seconds, _ = process_cost(size.n_turns, "-m", "tagger", songs[0], "--json", os.devnull, "--reanalyze")
     yield Figure("genre-tag SONG", one_seconds, "s", "start to loaded model", load_seconds)
     _, decoder_mb = process_cost(1, "-c", DECODE_ALL, *songs)
@@ -463,7 +484,7 @@ def full_size_memory(song: Path, full: Description) -> Figure:
     return Figure("full size peak memory, main process", process_cost(1, *words)[1], "MB")
 
 
-def machine_facts(device: str, precision: str) -> dict[str, object]:
+def machine_facts(model: GenreModel) -> dict[str, object]:
     """What the figures depend on."""
     import torch
 
@@ -472,20 +493,23 @@ def machine_facts(device: str, precision: str) -> dict[str, object]:
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
+        "engine": model.engine,
         "torch": torch.__version__,
-        "device": device,
-        "precision": precision,
+        "device": model.device,
+        "precision": model.precision,
+        "why": model.precision_reason,
         "cores": usable_cores(),
+        "threads": model.n_threads,
         "torch threads": torch.get_num_threads(),
-        "decoders": default_workers(device),
+        "decoders": default_workers(model),
         "load before": round(os.getloadavg()[0], 2),
     }
 
 
 def full_size(folder: Path) -> Description:
     """An AST of the size of the AudioSet checkpoint, with random weights, written to `folder`."""
+    from tagger.models.architecture import Architecture
     from tagger.models.description import N_FRAMES, describe
-    from tagger.models.transformer import Architecture
     from tests.support.checkpoints import AUDIOSET, make_checkpoint
 
     usual = asdict(Architecture())
@@ -495,11 +519,9 @@ def full_size(folder: Path) -> Description:
 
 
 def all_figures(
-    songs: Sequence[Path], starter: Description, full: Description | None, device: str, size: Size
+    songs: Sequence[Path], starter: Description, full: Description | None, device: str, n_workers: int, size: Size
 ) -> Iterator[Figure]:
     """Every figure, one after the other; those of a full-size AST if there is one."""
-    from tagger.pipeline.run import default_workers
-
     yield from decoding_times(songs, starter.snippet_samples, size)
     yield feature_time(snippets_of(songs, SNIPPET_SAMPLES)[:8], size)
     yield from model_speeds(starter, device, songs, size)
@@ -511,7 +533,7 @@ def all_figures(
         yield from run_speeds(prediction, full, device, size)
         yield full_size_memory(songs[0], full)
     yield second_run_time(starter, size)
-    yield from command_costs(songs, default_workers(device), size)
+    yield from command_costs(songs, n_workers, size)
     yield from growth(size)
 
 
@@ -543,15 +565,17 @@ def main() -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # the table is to stand alone; transformers looks when imported
 
     from tagger.models.description import STARTER, describe
-    from tagger.models.genre_model import choose_device, choose_precision
+    from tagger.models.genre_model import GenreModel
 
-    size, device = QUICK if arguments.quick else THOROUGH, choose_device("auto")
-    facts = machine_facts(device, choose_precision("auto", device).name)
+    size = QUICK if arguments.quick else THOROUGH
     with TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = str(Path(folder, "state"))  # nothing is known before, and no store the larger
+        model = GenreModel.load()
+        facts, device = machine_facts(model), model.device
         songs = make_songs(Path(folder, "songs"), size)
         full = full_size(Path(folder, "full")) if arguments.full else None
-        figures = list(all_figures(songs, describe(STARTER), full, device, size))
+        n_workers = int(str(facts["decoders"]))
+        figures = list(all_figures(songs, describe(STARTER), full, device, n_workers, size))
     show(facts, figures)
     if arguments.json:
         table = [asdict(figure) | {"ratio": figure.ratio} for figure in figures]

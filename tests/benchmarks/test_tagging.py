@@ -27,18 +27,19 @@ from tests.benchmarks.tagging import (
 )
 from tests.support.checkpoints import make_checkpoint
 
+STOCK = ("transformers fp32", "transformers bf16", "OpenVINO")
 OF_A_MODEL = (
-    *(f"{{}}, batch {n}" for n in (1, 8, 16)),
-    "{} fp32",
-    "{} fp32, at its shapes",
-    "{} fp32, nominal",
+    *(f"{{}}, batch {n}, {engine}" for n in (1, 8) for engine in STOCK),
+    "{}",
+    "{}, at its shapes",
+    "{}, nominal",
     "{} run",
     "{} decoders alone",
     "{} model alone",
     "{} run, script on its snippets",
 )
 PROMISED = (
-    *(f"decode {name}" for name in ("mp3", "flac", "m4a", "opus", "ogg")),
+    *(f"decode {name}{which}" for name in ("mp3", "flac", "m4a", "opus", "ogg") for which in ("", ", all")),
     "log-mel",
     *(name.format("starter") for name in OF_A_MODEL),
     "starter run, mp3s alone",

@@ -3,7 +3,7 @@
     make bench-train        (OPTIONS="--model new-mini --batch-size 32")
 
 Prints snippets a second as medians of repeats, and ratios from the same run; on a GPU also the share of a measured
-matrix product ceiling (operations as `genre_model.flops_per_snippet` counts them, three times for a training step).
+matrix product ceiling (operations as `architecture.flops_per_snippet` counts them, three times for a training step).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from torch.utils.data import DataLoader
 
 from tagger.audio.decode import SNIPPET_SAMPLES
-from tagger.models.genre_model import DTYPES, choose_device, flops_per_snippet
+from tagger.models.architecture import flops_per_snippet
+from tagger.models.genre_model import choose_device
+from tagger.models.transformer import DTYPES
 from training.dataset.waveforms import Waveforms, shard_path
 from training.learning.config import configure
 from training.learning.loader import EpochSampler, SnippetDataset, as_they_are

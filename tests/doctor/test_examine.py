@@ -100,7 +100,9 @@ def test_without_being_installed_the_names_alone_are_known(monkeypatch: pytest.M
 def test_the_libraries_here_fit() -> None:
     found = list(doctor.libraries())
     assert not [check for check in found if check.state == "problem"]
-    assert re.search(r"torch 2\.\S+, torchaudio 2\.\S+, transformers 5\.\S+, av \S+, mutagen 1", found[-1].says)
+    assert re.search(
+        r"openvino 20\S+, torch 2\.\S+, torchaudio 2\.\S+, transformers 5\.\S+, av \S+, mutagen 1", found[-1].says
+    )
 
 
 def test_a_library_that_is_too_old_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +125,9 @@ def test_a_pair_fits_if_it_can_be_imported(
     break_library(tmp_path / "pair", "torchaudio", f"__version__ = '{torchaudio}'")
     monkeypatch.syspath_prepend(tmp_path / "pair")
     process = Machine("auto", "auto")
-    check = next(process.checks())
+    openvino, check, *_ = process.checks()
     process.close()
+    assert (openvino.state, openvino.name) == ("ok", "openvino")
     assert check == Check("ok", "torch", f"torch {torch} and torchaudio {torchaudio} fit together")
 
 
@@ -146,18 +149,57 @@ def test_a_broken_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: s
     monkeypatch.syspath_prepend(tmp_path / "broken")
     if "sleep" in code:
         monkeypatch.setattr(machine, "LIMIT_SECONDS", 3.0)
-    process = Machine("auto", "auto")
-    (check,) = process.checks()
+    process = Machine("cuda", "auto")
+    (check,) = (check for check in process.checks() if check.name == "torch")
     process.close()
     assert (check.state, check.name) == ("problem", "torch")
     assert words in check.says and check.remedy == machine.repair()
+
+
+def test_a_broken_torch_is_in_the_way_of_gpus_and_of_training_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    break_library(tmp_path / "broken", "torch", "raise OSError('libcudart.so.13: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    process = Machine("cpu", "fp32")
+    _, torch, *others = process.checks()
+    process.close()
+    assert torch.state == "warning" and torch.says.endswith("only training and GPUs need it")
+    assert states(others) == [("ok", "device"), ("ok", "precision")]
+
+
+@pytest.mark.parametrize(
+    ("device", "has_card", "state", "words"),
+    [
+        ("auto", False, "ok", "is not installed, and not needed"),
+        ("auto", True, "warning", "with it the NVIDIA card here would be used"),
+        ("cpu", True, "ok", "is not installed, and not needed"),
+        ("cuda", True, "problem", "--device cuda needs it"),
+        ("mps", False, "problem", "--device mps needs it"),
+    ],
+)
+def test_without_torch(monkeypatch: pytest.MonkeyPatch, device: str, has_card: bool, state: str, words: str) -> None:
+    monkeypatch.setattr(machine.shutil, "which", lambda _: "/usr/bin/nvidia-smi" if has_card else None)
+    check = machine.without_torch(device)
+    assert (check.state, check.name) == (state, "torch") and words in check.says
+    assert check.remedy == ("" if state == "ok" else "pip install 'genre-tag[torch]'")
+
+
+def test_a_broken_openvino(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    break_library(tmp_path / "broken", "openvino", "raise OSError('undefined symbol: _ZN2ov')")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    process = Machine("cpu", "fp32")
+    (check,) = process.checks()
+    process.close()
+    assert (check.state, check.name) == ("problem", "openvino") and "undefined symbol: _ZN2ov" in check.says
+    assert check.remedy.startswith("pip install --force-reinstall 'openvino")
 
 
 def test_a_broken_torchaudio_is_in_the_way_of_training_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     break_library(tmp_path / "broken", "torchaudio", "raise OSError('undefined symbol: _ZN3c10')")
     monkeypatch.syspath_prepend(tmp_path / "broken")
     process = Machine("cpu", "fp32")
-    torchaudio, *others = process.checks()
+    _, torchaudio, *others = process.checks()
     process.close()
     says = "cannot be imported: undefined symbol: _ZN3c10; only training needs it"
     assert torchaudio == Check("warning", "torchaudio", says, machine.repair())
@@ -180,7 +222,7 @@ def test_the_device_and_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     for backend in (torch.cuda, torch.backends.mps):
         monkeypatch.setattr(backend, "is_available", lambda: False)
     device, precision = machine.choice("auto", "fp32")
-    assert device == Check("ok", "device", f"cpu: 3 of {os.cpu_count()} cores usable")
+    assert device == Check("ok", "device", f"cpu: 3 of {os.cpu_count()} cores usable; OpenVINO computes on it")
     assert precision == Check("ok", "precision", "fp32: as asked for")
     assert states(machine.choice("cuda", "auto")) == [("problem", "device")]
     device, precision = machine.choice("cpu", "fp16")
@@ -198,13 +240,14 @@ def test_a_graphics_card(monkeypatch: pytest.MonkeyPatch) -> None:
     class Card:
         name, total_memory = "H200", 139 * 2**30
 
+    monkeypatch.setattr("tagger.models.genre_model.may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Card)
     device, precision = machine.choice("auto", "auto")
     assert device.says.startswith("cuda: H200, 139 GiB; ")
-    assert precision.says == "bf16: this cuda computes bf16 in hardware"
+    assert precision.says == "fp32 or bf16: whichever is timed to be faster with the model"
 
 
 # ---- decoders
@@ -342,7 +385,7 @@ def test_the_speed_is_that_of_the_songs_behind_the_first(
     measured = speed.measure(found, model, lambda: model, TagOptions(), ticking(step))
     assert (measured.n_songs, measured.n_snippets, measured.n_failed) == (n_songs, n_songs, 0)
     assert measured.seconds == pytest.approx(seconds) and measured.start_seconds == pytest.approx(step)
-    assert not list(nobody.iterdir())  # nothing is kept
+    assert [path.name for path in nobody.rglob("*.*")] == ["timings.json"]  # of the machine, not of songs
 
 
 def test_songs_are_taken_from_all_over_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,12 +414,12 @@ def test_all_is_well(
     rows = [line.split(maxsplit=2) for line in run.out.splitlines()]
     assert {row[0] for row in rows[:-1]} == {"ok"} and run.out.endswith("All is well.\n")
     assert [row[1] for row in rows[:-1]] == [
-        "settings", "genre-tag", "libraries", "decoders", "journal", "store", "model", "audioset", "torch", "speed",
-        "library",
+        "settings", "genre-tag", "libraries", "decoders", "journal", "store", "model", "audioset", "torch", "engine",
+        "speed", "library",
     ]  # fmt: skip
     assert re.fullmatch(r"\d\S* songs/s, after \d+ seconds? to start", rows[-3][2])
     assert re.fullmatch(r"2 songs: \d+ seconds? or so; .+", rows[-2][2])
-    assert not (nobody / "state").exists()
+    assert [path.name for path in (nobody / "state").rglob("*.*")] == ["timings.json"]
 
 
 def test_without_the_speed_test_nothing_is_classified(
@@ -493,8 +536,8 @@ def test_what_is_not_there_is_not_tested(
 def test_everything_is_broken_and_nothing_stumbles(tmp_path: Path, nobody: Path) -> None:
     """Whatever can be missing is missing: every line is a problem, none a traceback."""
     for name in (
-        "av", "huggingface_hub", "mutagen", "numpy", "packaging", "platformdirs", "rich", "torch", "torchaudio",
-        "tqdm", "transformers",
+        "av", "huggingface_hub", "mutagen", "numpy", "openvino", "packaging", "platformdirs", "rich", "torch",
+        "torchaudio", "tqdm", "transformers",
     ):  # fmt: skip
         break_library(tmp_path, name, f"raise ImportError('{name} is broken', name='{name}')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -505,7 +548,7 @@ def test_everything_is_broken_and_nothing_stumbles(tmp_path: Path, nobody: Path)
     assert done.returncode == 1 and done.stderr == ""
     problems = re.findall(r"^problem  (\S+) +(.*)$", done.stdout, re.MULTILINE)
     assert [name for name, _ in problems] == [
-        "settings", "libraries", "decoders", "journal", "store", "model", "torch"
+        "settings", "libraries", "decoders", "journal", "store", "model", "openvino"
     ]  # fmt: skip
     assert all("is broken" in says for _, says in problems)
     assert "pip install --force-reinstall 'av" in done.stdout
@@ -514,12 +557,15 @@ def test_everything_is_broken_and_nothing_stumbles(tmp_path: Path, nobody: Path)
 
 def test_a_machine_that_works() -> None:
     """Nothing is a fake but the number of songs."""
-    code = "from tagger import cli, speed; speed.LEAST_SONGS, speed.LEAST_SECONDS = 3, 0; cli.main()"
+    code = (
+        "from tagger.cli.main import main; from tagger.doctor import benchmark;"
+        " benchmark.LEAST_SONGS, benchmark.LEAST_SECONDS = 3, 0; main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, "doctor", str(ROOT / "tagger" / "samples")],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
-    for name in ("torch", "device", "precision", "speed", "library"):
+    for name in ("openvino", "torch", "device", "engine", "precision", "speed", "library"):
         assert re.search(rf"^(ok|warning) +{name} ", done.stdout, re.MULTILINE), name
     assert re.search(r"11 songs: \d+ (seconds?|minutes) or so", done.stdout)

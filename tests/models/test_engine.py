@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def test_the_fastest_wins(fp32: list[float], bf16: list[float], best: Choice) ->
     assert timing.choice == best
     assert timing.snippets_per_second == pytest.approx(4 / min(seconds[best]))
     assert timing.told.startswith("fp32 on 2 threads 4/s, bf16 on 2 threads ")
+
+
+def test_seconds_of_the_processor_are_those_of_all_threads_together() -> None:
+    clock, choices = Clock(), [Choice("fp32", 2), Choice("fp32", 4)]
+    seconds = dict(zip(choices, (2.0, 5.0), strict=True))  # as where two threads share a core
+    build = partial(lambda choice: Paced(clock, seconds[choice]))
+    timing = fastest(choices, build, lambda choice: np.zeros((choice.n_threads, 1)), clock, is_of_processor=True)
+    assert timing.choice.n_threads == 4 and timing.snippets_per_second == pytest.approx(4 / (5 / 4))
 
 
 def counted() -> Iterator[dict[str, int]]:

@@ -70,6 +70,17 @@ def test_several_callers_at_once_get_their_own_answers() -> None:
             np.testing.assert_array_equal(found, expected)
 
 
+def test_the_first_threads_of_a_process_do_not_wait_for_each_other_for_ever() -> None:
+    code = (
+        "import sys, numpy as np\nfrom tagger.models.genre_model import GenreModel\nsys.setswitchinterval(1e-6)\n"
+        "model = GenreModel.load(device='cpu', precision='fp32', n_threads=8)\n"
+        "print(model.logits(np.zeros((32, model.snippet_samples), np.int16)).shape)"
+    )
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        assert done.stdout == "(32, 15)\n"
+
+
 def test_the_weights_it_is_made_of_stay_as_they_were() -> None:
     ast = network()
     before = {name: weight.copy() for name, weight in weights_of(ast).items()}
