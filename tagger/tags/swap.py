@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
@@ -225,8 +226,9 @@ def _replace(temporary: str, real: str) -> None:
     sync_folder(os.path.dirname(real))
 
 
+@lru_cache(maxsize=1024)  # a run goes folder by folder; a scan for each song would take ever longer in a large one
 def _remove_stale(directory: str) -> None:
-    """Remove what a killed run left behind."""
+    """Remove what a killed run left behind, once in each folder."""
     with os.scandir(directory) as entries:
         for entry in entries:
             if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):

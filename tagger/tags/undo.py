@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from tagger.errors import JournalError, TagError
 from tagger.tags.genre import genres_in, naming, restore
@@ -26,6 +27,7 @@ Result = Literal["bytes", "tags", "nothing", "conflict", "missing", "failed"]
 _KEYS, _FILE_KEYS = {"n", "rel", "before", "after", "delta"}, {"sha256", "genres", "raw"}
 # How a record begins, and nothing within one: JSON writes a quotation mark in a text as \".
 _BEGINNING = b'{"v":'
+BLOCK_BYTES = 1 << 20  # of a journal, read at once
 _Write = tuple[str, int]  # the name of a journal, and a number in it
 _WRITE, _UNDO = re.compile(rb'\{"v":1,"op":"write","n":(\d+),'), b'{"v":1,"op":"undo",'
 
@@ -149,7 +151,7 @@ def undo(
     that was changed since. A damaged record is a failure that names its line. Raises JournalError.
     """
     wanted = [os.path.abspath(path) for path in paths]
-    for number, record in reversed(_writes(run.journal)):
+    for number, record in _writes(run.journal):
         if record is None:
             yield Undone(str(run.journal), "failed", f"line {number} is damaged: what it tells cannot be taken back")
             continue
@@ -219,28 +221,51 @@ def _old_bytes(data: bytes, suffix: str, record: dict[str, Any], force: bool) ->
     return "tags", "other tags were changed since", old
 
 
-def _writes(journal: Path) -> list[tuple[int, dict[str, Any] | None]]:
-    """The numbers of the lines that tell of songs written, oldest first, with their records; None for a damaged one.
+def _writes(journal: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The numbers of the lines that tell of songs written, newest first, with their records; None for a damaged one.
 
     A last line torn by a crash, which has no end, belongs to a song not yet replaced. Raises JournalError.
     """
     try:
-        lines = journal.read_bytes().split(b"\n")[:-1]
+        with journal.open("rb") as file:
+            number = sum(block.count(b"\n") for block in iter(partial(file.read, BLOCK_BYTES), b""))
+            for line in _lines_backwards(file):
+                for part in reversed(_records_in(line)):
+                    yield from ((number, record) for record in _write_in(part))
+                number -= 1
     except OSError as error:
         raise JournalError(journal, f"cannot be read: {error.strerror or error}") from error
-    found: list[tuple[int, dict[str, Any] | None]] = []
-    for number, part in ((number, part) for number, line in enumerate(lines, 1) for part in _records_in(line)):
-        try:
-            record = json.loads(part)
-            if record["op"] != "write":
-                continue
-            unpack(record["rel"])
-            if not (record.keys() >= _KEYS and all(record[when].keys() >= _FILE_KEYS for when in ("before", "after"))):
-                raise ValueError("incomplete")
-            found.append((number, record))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            found.append((number, None))
-    return found
+
+
+def _lines_backwards(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file without their ends, the last one first; without what follows the end of the last one."""
+    position, begun = file.seek(0, os.SEEK_END), b""
+    is_torn = True
+    while position:
+        size = min(BLOCK_BYTES, position)
+        position -= size
+        file.seek(position)
+        begun, *lines = (file.read(size) + begun).split(b"\n")
+        if lines and is_torn:
+            is_torn = False
+            lines.pop()
+        yield from reversed(lines)
+    if not is_torn:
+        yield begun
+
+
+def _write_in(part: bytes) -> Iterator[dict[str, Any] | None]:
+    """The record in a part of a line if it tells of a song written; None if it is damaged; no other one."""
+    try:
+        record = json.loads(part)
+        if record["op"] != "write":
+            return
+        unpack(record["rel"])
+        if not (record.keys() >= _KEYS and all(record[when].keys() >= _FILE_KEYS for when in ("before", "after"))):
+            raise ValueError("incomplete")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        record = None
+    yield record
 
 
 def _records_in(line: bytes) -> list[bytes]:

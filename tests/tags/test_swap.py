@@ -453,6 +453,7 @@ def test_leftovers_of_a_killed_run_go(song: Path, monkeypatch: pytest.MonkeyPatc
     assert left(song.parent) == sorted(["song.mp3", *names])
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + STALE_SECONDS + 9)
+    swap_module._remove_stale.cache_clear()  # as of another run
     swap(song, lambda old: b"newer")
     assert left(song.parent) == ["song.mp3", ".gtag-x.tmp"][::-1]
 
@@ -489,3 +490,13 @@ def test_any_file_name(tmp_path: Path, name: bytes) -> None:
         pytest.skip("this file system has its own idea of names")
     assert swap(path, to_new) and path.read_bytes() == b"new"
     assert os.listdir(os.fsencode(tmp_path)) == [name]
+
+
+def test_a_folder_is_searched_for_leftovers_once(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Songs of one large folder would each take as long as it is large."""
+    searched: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(swap_module.os, "scandir", lambda folder: searched.append(folder) or scandir(folder))
+    for number in range(3):
+        assert swap(song, lambda _, number=number: b"new %d" % number)  # type: ignore[misc]
+    assert searched.count(str(song.parent)) == 1

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import tracemalloc
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
@@ -408,3 +409,30 @@ def test_names_of_whatever_bytes(tmp_path: Path, state: Path) -> None:
     assert all(text.isprintable() for text in shown) and shown[-1].endswith("日本.mp3")
     assert {u.result for u in take_back(state).values()} == {"bytes"}
     assert all((tmp_path / os.fsdecode(name)).read_bytes() == build("none.mp3") for name in names)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 100, 1 << 20])
+def test_lines_are_read_backwards_whatever_a_block_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(undo_module, "BLOCK_BYTES", block_bytes)
+    for content in (b"", b"torn", b"\n", b"one\n", b"one\ntorn", b"one\n\nthree\n", b"x" * 250 + b"\ny\n" + b"z" * 150):
+        (tmp_path / "file").write_bytes(content)
+        with (tmp_path / "file").open("rb") as file:
+            assert list(undo_module._lines_backwards(file)) == content.split(b"\n")[-2::-1], content
+
+
+def test_a_long_journal_is_not_held_in_memory(library: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand songs took half a gigabyte before the first one was taken back."""
+    (run,) = list_runs(state)
+    line = run.journal.read_bytes().splitlines(keepends=True)[-1]
+    with run.journal.open("ab") as file:
+        for _ in range(3000):
+            file.write(line)
+    monkeypatch.setattr(undo_module, "BLOCK_BYTES", 1 << 14)
+    tracemalloc.start()
+    try:
+        assert sum(record is not None for _, record in undo_module._writes(run.journal)) == 3000 + len(NAMES)
+        assert tracemalloc.get_traced_memory()[1] < run.journal.stat().st_size / 10
+    finally:
+        tracemalloc.stop()
