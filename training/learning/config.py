@@ -45,7 +45,7 @@ class TrainConfig:
     lr: float = 5e-5  # the top of what is published for fine-tuning this family
     head_lr_factor: float = 1.0  # times lr, for the classifier, which begins from nothing
     layer_decay: float = 1.0  # each layer's lr is that share of the next one's: early layers know most already
-    optimizer: Optimizer = "adamw"  # muon learns faster from random weights: see the README
+    optimizer: Optimizer = "adamw"  # muon learns faster from random weights: see docs/training.md
     weight_decay: float = 0.0  # not for biases, norms, positions and tokens
     warmup_epochs: float = 1.0  # while the lr rises from 0
     schedule: Schedule = "linear"  # or cosine, to 1 % of lr
@@ -113,7 +113,7 @@ RECIPES: dict[str, TrainConfig] = {
 }
 #: What v2 does otherwise where there is nothing to be careful with.
 FROM_RANDOM_WEIGHTS: dict[str, Any] = {"lr": 5e-4, "head_lr_factor": 1.0, "layer_decay": 1.0}
-DEFAULT_RECIPE = "seed"  # v2 has not been shown to be better: see the README
+DEFAULT_RECIPE = "seed"  # v2 has not been shown to be better: see docs/training.md
 
 OPTION_NAMES = tuple(field.name for field in fields(TrainConfig) if field.name not in ("recipe", "soft_labels_sha256"))
 
