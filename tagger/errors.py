@@ -29,12 +29,15 @@ class AudioError(GenreTagError):
 
 
 class TagError(GenreTagError):
-    """A song that is left as it is. `refused`: damaged or not provably safe; otherwise skipped by a policy."""
+    """A song that is left as it is. `refused`: damaged or not provably safe; otherwise skipped by a policy.
 
-    def __init__(self, path: str | PathLike[str], reason: str, refused: bool = True) -> None:
+    `is_lasting`: it would be so again, while the file is the same; otherwise the system or another program is to blame.
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str, refused: bool = True, is_lasting: bool = True) -> None:
         super().__init__(path, reason)
-        self.args = (path, reason, refused)
-        self.refused = refused
+        self.args = (path, reason, refused, is_lasting)
+        self.refused, self.is_lasting = refused, is_lasting
 
 
 class JournalError(GenreTagError):

@@ -70,7 +70,7 @@ def report(
     The options from --model on are for libraries and as in genre-tag tag. No file of music is changed.
 
     \b
-    Exit codes: 0 fine, 1 some songs cannot be decoded, 2 wrong usage, 3 nothing could be done.
+    Exit codes: 0 fine, 1 new failures, 2 wrong usage, 3 nothing could be done.
     """
     from tagger.evaluation.run_folder import is_run
 
@@ -166,7 +166,7 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
     except KeyboardInterrupt:
         click.echo("Interrupted. What was predicted is cached; run the same command again for the others.", err=True)
         raise
-    return found, SOME_FAILED if screen.counts["failed"] else 0
+    return found, SOME_FAILED if screen.n_new_failures else 0
 
 
 def _write_playlists(found: Report, folder: Path) -> None:

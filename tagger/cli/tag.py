@@ -160,8 +160,13 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 )
 @click.option("--reanalyze", is_flag=True, help="Classify all songs again, also those that are cached.")
 @click.option("--retry-failed", is_flag=True, help="Try songs again that could not be decoded before.")
-@click.option("-q", "--quiet", is_flag=True, help="Only failures and the summary.")
-@click.option("-v", "--verbose", is_flag=True, help="Name the device and the three best genres of each song.")
+@click.option("-q", "--quiet", is_flag=True, help="Only new failures and the summary.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Name the device, the three best genres of each song, and songs that failed before too.",
+)
 @click.pass_context
 def tag(ctx: click.Context, paths: tuple[str, ...], **settings: Any) -> None:
     """Classify the songs at each PATH and show their genre; with --write-tags, write it.
@@ -170,7 +175,7 @@ def tag(ctx: click.Context, paths: tuple[str, ...], **settings: Any) -> None:
     with --engine ray also a manifest (.parquet, .csv with a column uri or path) or a URI.
 
     \b
-    Exit codes: 0 fine, 1 some files failed, 2 wrong usage, 3 nothing could be done, 130 interrupted.
+    Exit codes: 0 fine, 1 new failures, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
     _check_usage(ctx, paths, settings)
     ctx.exit(_run(paths, settings))
@@ -255,7 +260,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         return INTERRUPTED
     if songs and all(found.problem and found.failed for found in songs):
         return USAGE
-    return SOME_FAILED if screen.counts["failed"] or (settings["write_tags"] and empty) else 0
+    return SOME_FAILED if screen.n_new_failures or (settings["write_tags"] and empty) else 0
 
 
 def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Callable[[SongResult], None]]:

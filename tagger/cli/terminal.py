@@ -70,10 +70,16 @@ class Screen:
         self.threshold_reason = ""
         self._genres: Counter[str] = Counter()
         self._n_cached = 0
+        self._n_known_failures = 0
         self._n_below_threshold = 0
         self._bar: tqdm[Any] | None = None
         self._started = time.monotonic()
         self._said, self._n_said = 0.0, 0
+
+    @property
+    def n_new_failures(self) -> int:
+        """Songs that failed and are not known to: the exit code is to tell of these."""
+        return self.counts["failed"] - self._n_known_failures
 
     def __enter__(self) -> Screen:
         if self._progress and sys.stderr.isatty():
@@ -93,10 +99,14 @@ class Screen:
         if self.counts.total() == 1:
             self._said, self._n_said = time.monotonic(), 1
         self._n_cached += result.cached
+        is_old_news = result.status == "failed" and result.cached
+        self._n_known_failures += is_old_news
         self._n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
-        if self._rows:
+        if is_old_news and not self._verbose:
+            pass
+        elif self._rows:
             self._print(self._row(result), sys.stdout)
         elif result.status == "failed":
             self._print(f"{printable(str(result.path))}: {printable(result.reason)}", sys.stderr)
@@ -153,6 +163,8 @@ class Screen:
         counted = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
         heading = f"{done} of {self._total} songs" if interrupted else f"{done} song{'s' * (done != 1)}"
         known = f"; {self._n_cached} cached" if self._n_cached else ""
+        if self._n_known_failures:
+            known += f", {self._n_known_failures} of them failed (-v lists them)"
         lines.append(f"{heading}: {counted}{known}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
         if interrupted:
             lines.append("Interrupted. The songs above are done; run the same command again for the others.")

@@ -94,7 +94,7 @@ def _answers(row: Answer, plan: Plan) -> bool:
     options, result = plan.options, row.result
     if options.predict.reanalyze or row.asked != plan.asked:
         return False
-    if result.status == "failed" and (options.predict.retry_failed or not row.is_lasting):
+    if result.status == "failed" and (options.predict.retry_failed or not result.is_lasting):
         return False
     if isinstance(result.path, str):
         return True  # what a URI names is taken to stay as it is
@@ -115,8 +115,9 @@ def _as_it_is_now(result: SongResult, options: TagOptions) -> SongResult:
 
 def _cached_result(row: Answer) -> CachedResult:
     result = row.result
-    failed = result.status == "failed" and row.is_lasting
-    return CachedResult(row.identity, row.stamp, Failure(result.reason) if failed else result.prediction, result.old)
+    failed = result.status == "failed" and result.is_lasting
+    answer = result.prediction or (Failure(result.reason) if failed else None)
+    return CachedResult(row.identity, row.stamp, answer, result.old, refusal=result.reason if failed else "")
 
 
 #: Of a cluster that is started here: it says nothing to the terminal that its exceptions do not say, and nothing to

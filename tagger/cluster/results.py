@@ -187,7 +187,7 @@ def _as_row(answer: Answer) -> dict[str, Any]:
         "duration_seconds": prediction.duration_seconds if prediction else None,
         "unsure": prediction.unsure if prediction else None,
         "error": result.reason if result.status == "failed" else None,
-        "is_lasting": answer.is_lasting,
+        "is_lasting": result.is_lasting,
         "reason": result.reason,
         "old": list(result.old),
         "new": list(result.new),
@@ -216,10 +216,11 @@ def _as_answer(row: dict[str, Any]) -> Answer:
         row["reason"],
         row["written"],
         cached=True,
+        is_lasting=row["is_lasting"],
         duration_seconds=row["duration_seconds"],
         starts_seconds=tuple(row["starts_seconds"] or ()),
         scale=row["scale"],
         prediction=prediction,
     )
     identity = bytes.fromhex(row["identity"]) if row["identity"] else None
-    return Answer(row["path"], result, identity, row["stamp"], row["precision"], row["is_lasting"], row["asked"])
+    return Answer(row["path"], result, identity, row["stamp"], row["precision"], row["asked"])

@@ -75,6 +75,7 @@ class CachedResult:
     stamp: str = ""
     answer: Prediction | Failure | None = None
     old: tuple[str, ...] = ()  # genres in its tag then
+    refusal: str = ""  # why it could not be read or written then
 
     def look(self, path: Path) -> Seen:
         return see(path)
@@ -86,6 +87,9 @@ class CachedResult:
 
     def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
         pass
+
+    def note_refusal(self, seen: Seen, reason: str) -> bool:
+        return seen.stamp == self.stamp and reason == self.refusal
 
     def rewritten(self, seen: Seen) -> Seen | None:
         with suppress(OSError):
@@ -102,6 +106,7 @@ class WorkItem:
     cached_result: CachedResult = field(default_factory=CachedResult)
     precision: str = ""  # that it was classified in
     song: SongResult | Song | None = None
+    stamp: str = ""  # version of the file when it was looked at
     decoded: Snippets | Failure | None = None
     prediction: Prediction | Failure | None = None
 
@@ -124,7 +129,6 @@ class Answer:
     identity: bytes | None = None
     stamp: str = ""
     precision: str = ""  # that it was classified in
-    is_lasting: bool = False  # whether a failure would come again
     asked: str = ""  # see Plan.asked
 
 
@@ -152,19 +156,31 @@ def _decode_item(each: WorkItem, path: Path | Failure, plan: Plan, decoder: Work
         path if isinstance(path, Failure) else decoder.run(partial(_look, path, each.where, plan, each.cached_result))
     )
     if isinstance(looked, Failure):
-        looked = SongResult(each.where, "failed", reason=looked.reason)
-    each.song = looked
-    if isinstance(looked, Song) and looked.cached is None and isinstance(path, Path):
+        each.song = SongResult(each.where, "failed", reason=looked.reason, is_lasting=looked.is_lasting)
+    else:
+        each.song, each.stamp = looked.song, looked.stamp
+    if isinstance(each.song, Song) and each.song.cached is None and isinstance(path, Path):
         wanted = Wanted(path, plan.options.predict.n_snippets)
         each.decoded = decoder.run(partial(audio.decode_wanted, wanted, plan.description.snippet_samples))
 
 
-def _look(path: Path, where: Path | str, plan: Plan, cached_result: CachedResult) -> SongResult | Song:
+@dataclass(frozen=True)
+class Looked:
+    """What is known of a song, and the version of its file that this is of; "" for a URI."""
+
+    song: SongResult | Song
+    stamp: str
+
+
+def _look(path: Path, where: Path | str, plan: Plan, cached_result: CachedResult) -> Looked:
     """What is known of the song; of one that was fetched no more is asked than what is in it."""
+    stamp = ""
+    with suppress(OSError):  # is told of below
+        stamp = see(path).stamp if isinstance(where, Path) else ""
     looked = (plan if isinstance(where, Path) else replace(plan, run=None)).tagging(cached_result).look(Found(path))
     if isinstance(looked, Song):
         _ = looked.seen.identity  # here, where a file that kills its reader fails alone
-    return replace(looked, path=where)
+    return Looked(replace(looked, path=where), stamp)
 
 
 @contextmanager
@@ -238,14 +254,12 @@ def _answer(each: WorkItem, plan: Plan) -> Answer:
     result = plan.tagging(each.cached_result).finish(each.song, each.prediction)
     answer = Answer(name_of(each.where), result, precision=each.precision, asked=plan.asked)
     if not isinstance(each.song, Song):
-        return answer
+        return replace(answer, stamp=each.stamp if result.is_lasting else "")
     seen = each.song.seen
     if result.written:
         seen = each.cached_result.rewritten(seen) or seen
-    failure = each.prediction or each.song.cached
-    is_lasting = isinstance(failure, Failure) and failure.is_lasting
     stamp = seen.stamp if isinstance(each.where, Path) else ""
-    return replace(answer, identity=each.song.seen.identity, stamp=stamp, is_lasting=is_lasting)
+    return replace(answer, identity=each.song.seen.identity, stamp=stamp)
 
 
 # What a process of a node keeps from part to part.

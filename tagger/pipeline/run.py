@@ -50,8 +50,10 @@ class SongResult:
     reason: str = ""
     #: True when the file was changed.
     written: bool = False
-    #: True when the prediction, or that it cannot be decoded, was known from an earlier run.
+    #: True when the prediction, or that the song fails, was known from an earlier run.
     cached: bool = False
+    #: True when it failed, and would fail again as long as its file is the same.
+    is_lasting: bool = False
     duration_seconds: float | None = None
     starts_seconds: tuple[float, ...] = ()
     #: What the numbers in `decision` are: see aggregate.confidence_scale.
@@ -165,6 +167,9 @@ class Memory(Protocol):
     def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
         """Keep the genres that were read in the tag."""
 
+    def note_refusal(self, seen: Seen, reason: str) -> bool:
+        """Keep that the song cannot be read or written; whether an earlier run had the same to say of this file."""
+
     def rewritten(self, seen: Seen) -> Seen | None:
         """The song in the version this program made of it; None if it is another song."""
 
@@ -231,6 +236,7 @@ class Tagging:
         if found.problem:
             return SongResult(path, "failed" if found.failed else "skipped", reason=found.problem)
         old: tuple[str, ...] = ()
+        seen: Seen | None = None
         try:
             seen = self.store.look(path)
             values = self._read_genres(seen)
@@ -241,10 +247,19 @@ class Tagging:
             if self.open_journal is not None and cached is None:
                 check_writable(path, options.write.hardlinks)  # or it would be classified for nothing
         except tags.TagError as error:
-            return SongResult(path, _left_as(error), old, old, reason=error.reason)
+            return self._left(error, seen, partial(SongResult, path, old=old, new=old))
         except OSError as error:
             return SongResult(path, "failed", reason=error.strerror or str(error))
         return Song(path, seen, values, old, cached)
+
+    def _left(self, error: tags.TagError, seen: Seen | None, result: Callable[..., SongResult]) -> SongResult:
+        """The status of a song that is left as it is; of one that fails for good, whether that is known."""
+        if not error.refused:
+            return result(status="skipped", reason=error.reason)
+        if seen is None or not error.is_lasting:
+            return result(status="failed", reason=error.reason, cached=False)
+        cached = self.store.note_refusal(seen, error.reason) and not self.options.retry_failed
+        return result(status="failed", reason=error.reason, cached=cached, is_lasting=True)
 
     def finish(self, song: SongResult | Song, prediction: Prediction | Failure | None = None) -> SongResult:
         """Decide on a song by the prediction in it, now or before, and write it if that is asked for."""
@@ -252,8 +267,10 @@ class Tagging:
             return song
         is_cached, prediction = prediction is None, prediction or song.cached
         if not isinstance(prediction, Prediction):
-            reason = prediction.reason if prediction else "not classified"
-            return SongResult(song.path, "failed", song.old, song.old, reason=reason, cached=is_cached)
+            reason, is_lasting = (prediction.reason, prediction.is_lasting) if prediction else ("not classified", False)
+            return SongResult(
+                song.path, "failed", song.old, song.old, reason=reason, cached=is_cached, is_lasting=is_lasting
+            )
         decision = unsure(prediction.unsure) if prediction.unsure else self._decide(prediction.logits)
         shortfall = shortfall_of(prediction)
         result = partial(
@@ -286,7 +303,7 @@ class Tagging:
                 return result(status="tagged", new=new)
             written = self._write(song, new, self.open_journal())
         except tags.TagError as error:
-            return result(status=_left_as(error), new=song.old, reason=error.reason)
+            return self._left(error, song.seen, partial(result, new=song.old))
         return result(status="tagged" if written else "unchanged", new=new, written=written)
 
     def _recall(self, seen: Seen) -> Prediction | Failure | None:
@@ -343,8 +360,3 @@ def shortfall_of(prediction: Prediction) -> str:
     n_snippets = len(prediction.starts_seconds)
     snippets = f"{n_snippets} snippet{'s' * (n_snippets != 1)}"
     return f"decided on {snippets}, as the others failed: {prediction.failure.reason}"
-
-
-def _left_as(error: tags.TagError) -> str:
-    """The status of a song that was left as it was."""
-    return "failed" if error.refused else "skipped"

@@ -54,6 +54,8 @@ SCHEMA = (
     "CREATE TABLE failures (path BLOB, method BLOB, stamp TEXT NOT NULL, reason TEXT NOT NULL,"
     " PRIMARY KEY (path, method)) WITHOUT ROWID",
 )
+# Stands for a method in the failures of songs that cannot be read or written, by whatever model.
+REFUSED = b"refused"
 # What was learned of an older version of the file does not outlive an update; genres are sealed with their stamp.
 RECORD_FILE = """
     INSERT INTO files VALUES (:path, :stamp, :device, :identity, :genres) ON CONFLICT (path) DO UPDATE SET
@@ -273,8 +275,23 @@ class Store:
             self._write(
                 *both,
                 ("INSERT OR REPLACE INTO hearings VALUES (NULL, ?, ?, ?)", [row]),
-                ("DELETE FROM failures WHERE path = ?", [(path,)]),  # by whatever method: it can be decoded after all
+                # By whatever method: it can be decoded after all.
+                ("DELETE FROM failures WHERE path = ? AND method != ?", [(path, REFUSED)]),
             )
+
+    def note_refusal(self, seen: Seen, reason: str) -> bool:
+        """Keep that the song cannot be read or written; whether an earlier run had the same to say of this file."""
+        path, reason = os.fsencode(seen.path), reason.encode(errors="backslashreplace").decode()
+        known = "SELECT 1 FROM failures WHERE path = ? AND method = ? AND stamp = ? AND reason = ?"
+        if self._rows(known, path, REFUSED, seen.stamp, reason):
+            return True
+        if self._database is not None and seen.is_current():
+            refusal = (path, REFUSED, seen.stamp, reason)
+            self._write(
+                (RECORD_FILE, [_file_row(seen, seen.known_identity)]),
+                ("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", [refusal]),
+            )
+        return False
 
     def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
         """Keep the genres that were read in the tag, unless the file has changed since it was seen."""
@@ -302,8 +319,10 @@ class Store:
 
     def contents(self) -> Contents:
         """Sizes and counts."""
-        counts = "SELECT count(*), count(DISTINCT identity), (SELECT count(*) FROM failures) FROM files"
-        n_files, n_songs, n_failures = (self._rows(counts) or [(0, 0, 0)])[0]
+        counts = (
+            "SELECT count(*), count(DISTINCT identity), (SELECT count(*) FROM failures WHERE method != ?) FROM files"
+        )
+        n_files, n_songs, n_failures = (self._rows(counts, REFUSED) or [(0, 0, 0)])[0]
         methods = self._rows(
             "SELECT key, fields, (SELECT count(*) FROM hearings WHERE method = key), last_used FROM methods"
             " ORDER BY last_used DESC, key"
@@ -347,7 +366,7 @@ class Store:
             ("DELETE FROM hearings WHERE identity NOT IN (SELECT identity FROM files WHERE identity NOT NULL)", [()]),
             ("DELETE FROM hearings WHERE method NOT IN (SELECT key FROM methods)", [()]),
             ("DELETE FROM failures WHERE path NOT IN (SELECT path FROM files)", [()]),
-            ("DELETE FROM failures WHERE method NOT IN (SELECT key FROM methods)", [()]),
+            ("DELETE FROM failures WHERE method NOT IN (SELECT key FROM methods) AND method != ?", [(REFUSED,)]),
         )
 
         def shrink(database: sqlite3.Connection) -> None:

@@ -1,5 +1,6 @@
 """Which files are songs whose genre can be written, by what is in them; and what to say of all others."""
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,12 +57,22 @@ def naming(path: str | PathLike[str]) -> Iterator[None]:
     try:
         yield
     except TagError as error:
-        raise TagError(path, error.reason, error.refused) from error
+        is_lasting = error.is_lasting and not _is_passing(error.__cause__)
+        raise TagError(path, error.reason, error.refused, is_lasting) from error
     except Exception as error:
         reason = re.sub(r"^'(<unknown>)?' ", "", getattr(error, "strerror", None) or str(error))
         if not (isinstance(error, (MutagenError, OSError)) or type(error) is ValueError) or not reason:
             reason = f"damaged, or not what its name says ({type(error).__name__}{f': {reason}' if reason else ''})"
-        raise TagError(path, reason) from error
+        raise TagError(path, reason, is_lasting=not _is_passing(error)) from error
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether the system is to blame for an error, or one that mutagen has wrapped: not for what a file asks of it."""
+    wrapped = [each for each in getattr(error, "args", ()) if isinstance(each, BaseException)]
+    return any(
+        isinstance(each, MemoryError) or (isinstance(each, OSError) and each.errno not in (None, errno.EINVAL))
+        for each in (error, *wrapped)
+    )
 
 
 def layout_of(file: BinaryIO, suffix: str) -> tuple[str, Layout]:

@@ -73,7 +73,7 @@ def swap(
         directory = os.path.dirname(real)
         usage = shutil.disk_usage(directory)
         if usage.total and usage.free < len(new) + SPARE_BYTES:  # file systems of FUSE need not know either
-            raise TagError(path, "not enough free space beside it")
+            raise TagError(path, "not enough free space beside it", is_lasting=False)
         _remove_stale(directory)
         temporary = os.path.join(directory, temporary_name())
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -207,7 +207,7 @@ def _check_unchanged(real: str, status: os.stat_result) -> None:
     now = os.stat(real)
     # The time of change too: taggers can keep size and modification time. (On Windows it is the time of birth.)
     if any(getattr(now, name) != getattr(status, name) for name in ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")):
-        raise TagError(real, "changed by another program meanwhile")
+        raise TagError(real, "changed by another program meanwhile", is_lasting=False)
 
 
 def _replace(temporary: str, real: str) -> None:

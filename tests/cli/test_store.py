@@ -69,7 +69,7 @@ def test_a_song_that_failed_is_tried_again_when_asked(genre_tag: Callable[..., R
     data = (music / "blues.flac").read_bytes()
     (music / "blues.flac").write_bytes(data[:200] + bytes(len(data) - 200))
     runs = [genre_tag("--json", "-", *options, music) for options in ([], [], ["--retry-failed"])]
-    assert [run.code for run in runs] == [1, 1, 1]
+    assert [run.code for run in runs] == [1, 0, 1]  # known to fail, it is no news
     assert [(run.records[0]["status"], run.records[0]["cached"]) for run in runs] == [
         ("failed", False), ("failed", True), ("failed", False),
     ]  # fmt: skip

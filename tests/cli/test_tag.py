@@ -276,6 +276,31 @@ def test_a_song_that_fails_is_exit_code_1(genre_tag: Callable[..., Run], music: 
     assert run.code == 1 and "bad.mp3     failed: empty file" in run.out and "1 failed" in run.err
 
 
+@pytest.mark.parametrize("write", [[], ["--write-tags"]])
+def test_a_song_that_failed_before_is_counted_and_no_news(
+    genre_tag: Callable[..., Run], music: Path, write: list[str]
+) -> None:
+    (music / "bad.mp3").touch()
+    data = (music / "blues.flac").read_bytes()
+    (music / "cut.flac").write_bytes(data[:200] + bytes(len(data) - 200))  # its tag is whole, none of its frames is
+    assert genre_tag("-q", *write, music).code == 1
+    for options in ([], ["-q"], ["--json", "-"]):
+        run = genre_tag(*options, *write, music)
+        assert run.code == 0
+        assert ", 2 failed; " in run.err and "known from before, 2 of them failed (-v lists them)" in run.err
+        assert "empty file" not in run.err and ("empty file" in run.out) == (options == ["--json", "-"])
+    assert {r["path"][-8:]: (r["status"], r["cached"]) for r in run.records if r["status"] == "failed"} == {
+        "/bad.mp3": ("failed", True), "cut.flac": ("failed", True),
+    }  # fmt: skip
+    run = genre_tag("-v", *write, music)
+    assert run.code == 0 and "failed: empty file" in run.out and "cut.flac" in run.out
+    assert genre_tag("--retry-failed", *write, music).code == 1
+    (music / "new.mp3").touch()
+    run = genre_tag("-q", *write, music)
+    assert run.code == 1 and "new.mp3: empty file" in run.err and "bad.mp3" not in run.err
+    assert ", 3 failed; " in run.err and "2 of them failed" in run.err
+
+
 def test_no_model_is_exit_code_3_and_one_line(
     genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

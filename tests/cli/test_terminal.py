@@ -103,7 +103,12 @@ def test_summary_counts_every_status_and_says_that_nothing_was_written(capsys: p
 def test_summary_tells_how_many_were_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cached" not in shown(RESULTS, capsys)[2]
     known = [replace(result, cached=True) for result in RESULTS]
-    assert "1 failed; 3 cached; " in shown(known, capsys)[2]
+    out, err, summary = shown(known, capsys)
+    assert "1 failed; 3 cached, 1 of them failed (-v lists them); " in summary
+    assert "two" not in out + err and "one.mp3" in out
+    assert "two" not in shown(known, capsys, rows=False)[1]
+    assert "two" in shown(known, capsys, verbose=True)[0]
+    assert "two" in shown(known, capsys, verbose=True, rows=False)[1]
 
 
 def test_long_and_wide_names_line_up(capsys: pytest.CaptureFixture[str]) -> None:

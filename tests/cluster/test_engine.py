@@ -42,6 +42,7 @@ from tagger.tags import genre as tags  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
 from tagger.tags.journal import new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
+from tests.pipeline.test_run import refuse  # noqa: E402
 from tests.support.fakes import FakeModel, make_tone  # noqa: E402
 from tests.support.songs import make_song  # noqa: E402
 
@@ -248,6 +249,29 @@ def test_failures_that_last_are_retried_when_asked_for(tmp_path: Path) -> None:
     second = run(songs, plan_of(), results)
     assert second["broken.flac"].cached and second["gone.mp3"].new == ("Rock",)
     assert not run(songs, plan_of(retry_failed=True), results)["broken.flac"].cached
+
+
+@pytest.mark.usefixtures("one_process")
+def test_what_can_never_be_read_or_written_is_known_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tone(tmp_path / "odd.flac", "Rock")
+    monkeypatch.setattr("tagger.tags.journal.verify", refuse)
+    (tmp_path / "empty.mp3").touch()
+    songs = [Found(tmp_path / "odd.flac"), Found(tmp_path / "empty.mp3"), Found(tmp_path / "gone.mp3")]
+    plan = replace(plan_of(), run=new_run(), root=str(tmp_path))
+    first = run(songs, plan, tmp_path / "results")
+    assert {(each.status, each.cached) for each in first.values()} == {("failed", False)}
+    second = run(songs, plan, tmp_path / "results")
+    known = {"odd.flac": True, "empty.mp3": True, "gone.mp3": False}
+    assert {name: each.cached for name, each in second.items()} == known
+    # Other options try again: what fails as before is no news, and what can be decoded is not taken for a failure.
+    other = replace(plan_of(names={"Rock": "Beat"}), run=new_run(), root=str(tmp_path))
+    third = run(songs, other, tmp_path / "results")
+    assert {name: each.cached for name, each in third.items()} == known and third["odd.flac"].decision
+    assert run(songs[:1], plan_of(no_model), tmp_path / "results")["odd.flac"].new == ("Rock",)
+    again = replace(plan_of(retry_failed=True), run=new_run(), root=str(tmp_path))
+    assert not any(each.cached for each in run(songs, again, tmp_path / "results").values())
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:

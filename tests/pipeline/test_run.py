@@ -1,5 +1,6 @@
 """A whole run with a fake model over real files: what becomes of each song, and of its bytes."""
 
+import errno
 import os
 import shutil
 import struct
@@ -14,7 +15,7 @@ from tagger.audio import workers
 from tagger.audio.decode import Wanted
 from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
-from tagger.errors import JournalError
+from tagger.errors import JournalError, TagError
 from tagger.models.head import GenreHead
 from tagger.pipeline.rounds import RoundItem
 from tagger.pipeline.run import SongResult, default_workers, tag_songs
@@ -566,6 +567,68 @@ def test_a_failure_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
     make_tone(path, "Rock")
     fixed = run(path.parent)["bad.flac"]
     assert (fixed.new, fixed.cached) == (("Rock",), False)
+
+
+@pytest.mark.parametrize("write_tags", [False, True])
+def test_a_song_that_can_never_be_read_is_known_to_fail_from_then_on(tmp_path: Path, write_tags: bool) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "empty.mp3").touch()
+    (library / "text.flac").write_text("not music")
+    for known in (False, True, True):
+        results = run(library, load=no_model, write_tags=write_tags)
+        assert {(each.status, each.cached, each.is_lasting) for each in results.values()} == {("failed", known, True)}
+    again = run(library, load=no_model, write_tags=write_tags, retry_failed=True)
+    assert not any(each.cached for each in again.values())
+    (library / "empty.mp3").write_text("another thing")
+    assert {name: each.cached for name, each in run(library, load=no_model).items()} == {
+        "empty.mp3": False, "text.flac": True,
+    }  # fmt: skip
+
+
+def refuse(*_: object) -> None:
+    """In the place of `verify`: no song can be written safely."""
+    raise TagError("", "the audio would change")
+
+
+def test_a_song_that_can_never_be_written_is_known_to_fail_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "library" / "odd.flac"
+    path.parent.mkdir()
+    make_tone(path, "Rock")
+    monkeypatch.setattr("tagger.tags.journal.verify", refuse)
+    assert run(path.parent)["odd.flac"].status == "tagged"  # to look at it shows nothing
+    for known in (False, True):
+        result = run(path.parent, write_tags=True)["odd.flac"]
+        assert (result.status, result.cached, result.is_lasting) == ("failed", known, True)
+        assert result.reason == "the audio would change"
+    assert run(path.parent)["odd.flac"].status == "tagged"  # it is known to be no song to write, not to be no song
+    assert not run(path.parent, write_tags=True, retry_failed=True)["odd.flac"].cached
+    other = run(path.parent, write_tags=True, names={"Rock": "Stone"}, reanalyze=True)["odd.flac"]
+    assert other.cached  # classified again, and the old trouble again
+
+
+@pytest.mark.parametrize("function", ["tagger.tags.genre.Path.open", "tagger.tags.swap.os.replace"])
+def test_what_the_system_could_not_do_is_new_each_time(
+    library: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    run(library)
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(function, fail)
+            results = run(library, write_tags=True, reanalyze=True)
+        assert {(each.status, each.cached, each.is_lasting) for each in results.values()} == {("failed", False, False)}
+
+
+def test_a_full_disk_is_new_each_time(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 10**12 - 1, 1))
+    for _ in range(2):
+        results = run(library, write_tags=True)
+        assert {(each.reason, each.cached) for each in results.values()} == {("not enough free space beside it", False)}
 
 
 def test_giving_up_for_want_of_time_is_not_remembered(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -462,6 +462,24 @@ def test_a_later_failure_takes_the_place_of_a_success(store: Store, song: Path) 
     assert store.recall(store.look(song), METHOD) == FAILURE
 
 
+def test_a_refusal_is_known_of_this_version_of_the_file_for_this_reason(store: Store, song: Path, path: Path) -> None:
+    store.remember(store.look(song), METHOD, prediction())
+    assert not store.note_refusal(store.look(song), "the audio would change")
+    with Store(path, pytest.fail) as later:
+        assert later.note_refusal(later.look(song), "the audio would change")
+        assert same(later.recall(later.look(song), METHOD), prediction())  # it is no failure to classify it
+        later.remember(later.look(song), METHOD, prediction(1))
+        assert later.contents().n_failures == 0
+        later.prune_gone()
+        later.prune_methods([METHOD])
+        assert later.note_refusal(later.look(song), "the audio would change")
+        odd = "room for tags beyond the end of \udce9"  # as in the name of a file that is no UTF-8
+        assert [later.note_refusal(later.look(song), odd) for _ in range(2)] == [False, True]
+        wait_for_the_clock(song)
+        os.utime(song)
+        assert not later.note_refusal(later.look(song), odd)
+
+
 def test_a_file_without_audio_can_fail(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "empty.mp3"
     empty.touch()
@@ -858,6 +876,7 @@ def works_without(store: Store, song: Path) -> bool:
     store.remember(seen, METHOD, prediction())
     store.remember(seen, METHOD, FAILURE)
     store.rewritten(seen)
+    assert not any(store.note_refusal(seen, "the audio would change") for _ in range(2))
     known = [store.look(song).genres, store.recall(seen, METHOD), store.prune_gone(), store.prune_methods([METHOD])]
     contents = store.contents()
     assert not store.is_usable
