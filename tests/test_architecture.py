@@ -202,7 +202,7 @@ def test_files_of_our_own_are_replaced_as_a_whole(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     written = {call for call in calls if call.rpartition(".")[2] in ("write_bytes", "write_text")}
-    in_a_new_folder = {"train.py": "(part / 'training.json').write_text", "synthesize.py": "text.write_text"}
+    in_a_new_folder = {"train.py": "(folder / 'training.json').write_text", "synthesize.py": "text.write_text"}
     assert written <= {in_a_new_folder.get(path.name)}
 
 

@@ -206,8 +206,8 @@ def _read_playlist(playlist: Path) -> Iterator[Found]:
         yield found
         return
     try:
-        text = _in_utf8(playlist.read_bytes())
-        if b"\0" in text:
+        lines = _in_utf8(playlist.read_bytes()).splitlines()
+        if lines and 2 * sum(b"\0" in line for line in lines) >= len(lines):
             raise UnicodeError("binary, or UTF-16 without a mark")
     except (OSError, UnicodeError) as error:
         reason = (
@@ -215,7 +215,7 @@ def _read_playlist(playlist: Path) -> Iterator[Found]:
         )
         yield Found(playlist, f"playlist cannot be read: {reason}", failed=True)
         return
-    for line in text.splitlines():
+    for line in lines:
         entry = os.fsdecode(line.strip())
         if not entry or entry.startswith("#"):
             continue

@@ -198,6 +198,14 @@ def test_a_playlist_that_is_no_text_is_one_line(tmp_path: Path, data: bytes) -> 
     )
 
 
+def test_a_playlist_with_one_odd_entry_is_read_all_the_same(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp3")
+    (tmp_path / "x.m3u").write_bytes(b"a.mp3\nb\0c.mp3\ngone.mp3\n")
+    assert [(each.path.name, each.problem) for each in find_songs([str(tmp_path / "x.m3u")])] == [
+        ("a.mp3", ""), ("b\0c.mp3", "no such file or folder"), ("gone.mp3", "no such file or folder"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_list_on_standard_input_is_read_in_the_encoding_that_its_mark_names(tmp_path: Path, encoding: str) -> None:
     make(tmp_path, "a.mp3", "é 日本.mp3")
