@@ -104,7 +104,7 @@ class Screen:
         self._n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
-        if is_old_news and not self._verbose:
+        if is_old_news and not self.verbose:
             pass
         elif self._rows:
             self._print(self._row(result), sys.stdout)

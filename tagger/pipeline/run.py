@@ -258,7 +258,7 @@ class Tagging:
             return result(status="skipped", reason=error.reason)
         if seen is None or not error.is_lasting:
             return result(status="failed", reason=error.reason, cached=False)
-        cached = self.store.note_refusal(seen, error.reason) and not self.options.retry_failed
+        cached = self.store.note_refusal(seen, error.reason) and not self.options.predict.retry_failed
         return result(status="failed", reason=error.reason, cached=cached, is_lasting=True)
 
     def finish(self, song: SongResult | Song, prediction: Prediction | Failure | None = None) -> SongResult:
