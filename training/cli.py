@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import INTERRUPTED, USAGE, Fraction, command_line
+from tagger.cli.settings import USAGE, Fraction, command_line
+from tagger.cli.signals import exit_code
 from tagger.errors import OutputError, RunError
 from training.cli_prepare import make_dataset
 from training.dataset.options import PrepareOptions
@@ -133,7 +134,7 @@ def train(
     except KeyboardInterrupt as error:
         go_on = f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
         tell_once(f"Interrupted. To go on from the last whole epoch: {go_on}")
-        raise click.exceptions.Exit(INTERRUPTED) from error
+        raise click.exceptions.Exit(exit_code()) from error
 
 
 def _dataset(data: Path | None, model: str) -> Prepared:

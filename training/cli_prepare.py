@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import INTERRUPTED, CountOr, command_line, option
+from tagger.cli.settings import CountOr, command_line, option
+from tagger.cli.signals import exit_code
 from training.dataset.options import PrepareOptions
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def make_dataset(
         record = make(source, folder, options, argv=argv, n_workers=n_workers, force=force, watch=_watch, tell=tell)
     except KeyboardInterrupt as error:
         tell("Interrupted. Decoded songs are kept; the same command goes on from here.")
-        raise click.exceptions.Exit(INTERRUPTED) from error
+        raise click.exceptions.Exit(exit_code()) from error
     _show(record, folder)
 
 

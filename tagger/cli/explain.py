@@ -46,12 +46,14 @@ def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **se
     if png is not None and png.suffix.lower() != ".png":
         raise click.UsageError(f"--png {png}: name a file that ends in .png, no other is written over.")
     explanation = _explain(song, settings)
-    if as_json:
-        click.echo(json.dumps(explanation_record(explanation)))
-    else:
-        print_explanation(explanation, {name: source_of(ctx, name) for name in settings})
-    if png is not None:
-        _draw(explanation, png)
+    try:
+        if as_json:
+            click.echo(json.dumps(explanation_record(explanation)))
+        else:
+            print_explanation(explanation, {name: source_of(ctx, name) for name in settings})
+    finally:  # also where nobody reads what is printed
+        if png is not None:
+            _draw(explanation, png)
     if explanation.result.status == "failed":
         ctx.exit(USAGE if song.failed else SOME_FAILED)
 

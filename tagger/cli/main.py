@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
 from tagger import __version__
-from tagger.cli.settings import INTERRUPTED, NOTHING_DONE, USAGE
-from tagger.cli.signals import interrupt
+from tagger.cli.settings import NOTHING_DONE, UNREAD, USAGE
+from tagger.cli.signals import decode_part, exit_code, is_ended
 from tagger.errors import GenreTagError, SettingsError
 
 #: Where each command is; it is imported when it is asked for.
@@ -35,8 +35,33 @@ COMMANDS = {
 CONFIGURED = ("tag", "config", "explain", "report")
 
 
+class _NobodyReadsError(Exception):
+    """The output is a pipe whose reader has gone: no failure, but the end of a program that is about to print."""
+
+
+@contextmanager
+def _telling_that_nobody_reads() -> Iterator[None]:
+    """click and rich would both exit with 1, as if songs had failed."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _NobodyReadsError from error
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            raise _NobodyReadsError from error
+        raise
+
+
 class _Commands(click.Group):
     """A group whose first word may be left out: `genre-tag PATH` is `genre-tag tag PATH`."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _telling_that_nobody_reads():  # of --help
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _telling_that_nobody_reads():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -109,31 +134,48 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         if hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")  # a terminal may lack a character
-    for number in (signal.SIGINT, signal.SIGTERM):  # finished songs stay done
-        signal.signal(number, interrupt)
+    decode_part()  # finished songs stay done
     try:
-        typed = list(sys.argv[1:] if arguments is None else arguments)
-        code = commands.main(typed, prog_name="genre-tag", standalone_mode=False, obj=["genre-tag", *typed])
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except (_NobodyReadsError, BrokenPipeError):
+        code = UNREAD
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        with suppress(OSError):
+            click.echo(f"genre-tag: nothing more can be printed: {error.strerror}", err=True)
+        code = NOTHING_DONE
+    _drop_what_cannot_be_printed()
+    sys.exit(exit_code() if is_ended() else code)
+
+
+def _run(typed: Sequence[str]) -> int:
+    """Run the command line; the exit code. Raises what goes wrong with the streams."""
+    try:
+        return int(commands.main(typed, prog_name="genre-tag", standalone_mode=False, obj=["genre-tag", *typed]) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
-        code = USAGE
+        return USAGE
     except click.ClickException as error:
         from tagger.text import printable
 
         where = _named_source(error) if isinstance(error, click.BadParameter) else ""
         click.echo(printable(f"genre-tag: {error.format_message()}{where}"), err=True)
-        code = error.exit_code
+        return error.exit_code
     except GenreTagError as error:
         from tagger.text import printable
 
         click.echo(printable(f"genre-tag: {error}"), err=True)
-        code = USAGE if isinstance(error, SettingsError) else NOTHING_DONE
+        return USAGE if isinstance(error, SettingsError) else NOTHING_DONE
     except (KeyboardInterrupt, click.Abort):
-        code = INTERRUPTED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
-            raise
-        click.echo(f"genre-tag: nothing more can be printed: {error.strerror}", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries once more on exit, and exits with 120
-        code = NOTHING_DONE
-    sys.exit(code)
+        return exit_code()
+
+
+def _drop_what_cannot_be_printed() -> None:
+    """Or Python tries once more on exit, and exits with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -91,11 +91,13 @@ def report(
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"{paths[0]}: {_option(ctx, name)} is for a run, and that is no run folder.")
         found, code = _report_on_library(paths, settings)
-    _show(found, form, out)
-    if png is not None:
-        _write(png, _drawn(found))
-    if playlists is not None:
-        _write_playlists(found, playlists)
+    try:
+        _show(found, form, out)
+    finally:  # also where nobody reads what is printed
+        if png is not None:
+            _write(png, _drawn(found))
+        if playlists is not None:
+            _write_playlists(found, playlists)
     ctx.exit(code)
 
 

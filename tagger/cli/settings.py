@@ -14,7 +14,8 @@ from click.core import ParameterSource
 
 from tagger.errors import SettingsError
 
-SOME_FAILED, USAGE, NOTHING_DONE, INTERRUPTED = 1, 2, 3, 130  # exit codes; 0: all fine
+SOME_FAILED, USAGE, NOTHING_DONE = 1, 2, 3  # exit codes; 0: all fine; see also `signals.exit_code`
+UNREAD = 141  # as shells have it for a program that is ended by SIGPIPE: nobody reads what it prints
 
 
 class CountOr(click.ParamType):

@@ -2,29 +2,72 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
+
+#: What ends a run: Ctrl-C, the end of its service, and that of its terminal, which Windows does not tell.
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+AGAIN_SECONDS = 0.05
+
+_ended_by: list[int] = []  # the signal that this process was asked to end by, if it was
+_other_hook: Callable[[Any], object] = sys.unraisablehook
 
 
-def interrupt(*_: object) -> NoReturn:
+def decode_part() -> None:
+    """From now on, whatever of ENDING comes ends what is going on."""
+    global _other_hook
+    _ended_by.clear()
+    for number in ENDING:
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+            signal.signal(number, interrupt)
+    if sys.unraisablehook is not _raise_again:
+        _other_hook, sys.unraisablehook = sys.unraisablehook, _raise_again
+
+
+def interrupt(number: int = signal.SIGINT, _: object = None) -> NoReturn:
     """End what is going on as after Ctrl-C; a second one must not disturb the ending."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    _ended_by[:] = [number]
     raise KeyboardInterrupt
+
+
+def is_ended() -> bool:
+    """Whether this process was asked to end."""
+    return bool(_ended_by)
+
+
+def exit_code() -> int:
+    """Of a process that was asked to end: 128 and the number of the signal, as shells have it. Ctrl-C is 130."""
+    return 128 + (_ended_by or [signal.SIGINT])[0]
+
+
+def _raise_again(lost: Any) -> None:
+    """Interrupt once more, a moment later, where nobody could catch it: in a callback of an import, say."""
+    if not (isinstance(lost.exc_value, KeyboardInterrupt) and _ended_by):
+        _other_hook(lost)
+        return
+    signal.signal(_ended_by[0], interrupt)
+    timer = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, _ended_by)
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager
 def finish_first() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done, so that a song that is done is told everywhere or nowhere."""
+    """Hold ENDING back until the block is done, so that a song that is done is told everywhere or nowhere."""
     asked: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, lambda number, _: asked.append(number)) for number in signals]
+    held = [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    previous = [signal.signal(number, lambda number, _: asked.append(number)) for number in held]
     try:
         yield
     finally:
-        for number, handler in zip(signals, previous, strict=True):
+        for number, handler in zip(held, previous, strict=True):
             signal.signal(number, handler)
     if asked:
-        interrupt()
+        interrupt(asked[0])

@@ -18,8 +18,8 @@ import click
 from click.core import ParameterSource
 
 from tagger.cli.settings import (
-    INTERRUPTED,
     SOME_FAILED,
+    UNREAD,
     USAGE,
     CountOr,
     Fraction,
@@ -30,7 +30,7 @@ from tagger.cli.settings import (
     values_in_file,
     variable_of,
 )
-from tagger.cli.signals import finish_first
+from tagger.cli.signals import exit_code, finish_first
 from tagger.errors import GenreTagError, JournalError, OutputError, SettingsError
 from tagger.pipeline.aggregate import DecisionPolicy
 from tagger.pipeline.options import PredictOptions, TagOptions
@@ -231,7 +231,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         songs, rows=not quiet and "-" not in targets, progress=not quiet, verbose=settings["verbose"],
         write_tags=settings["write_tags"],
     )  # fmt: skip
-    interrupted = False
+    stopped, code = "", 0
     try:
         description, options = asked_for(settings)
         if options.decide.min_confidence is None:
@@ -243,24 +243,36 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
             results = tag_songs(songs, _library_root(paths, songs), description, options, settings, screen, stack)
             for result in stack.enter_context(closing(results)):
                 with finish_first():
-                    for write_record in records:
-                        write_record(result)
-                    screen.show(result)
+                    _tell(result, [*records, screen.show])
     except GenreTagError as error:
         if screen.counts:
-            click.echo(screen.summary(interrupted=True), err=True)
+            click.echo(screen.summary("Ended early"), err=True)
         if isinstance(error, JournalError):
             raise JournalError(error.path, f"{error.reason}: nothing is written without a record of it") from error
         raise
     except KeyboardInterrupt:
-        interrupted = True
-    if songs:
-        click.echo(screen.summary(interrupted), err=True)
-    if interrupted:
-        return INTERRUPTED
+        stopped, code = "Interrupted", exit_code()
+    except BrokenPipeError:
+        stopped, code = "Nobody reads the output any more", UNREAD
+    if songs and (code != UNREAD or settings["write_tags"]):  # else there is nothing left to be told of
+        click.echo(screen.summary(stopped), err=True)
+    if stopped:
+        return code
     if songs and all(found.problem and found.failed for found in songs):
         return USAGE
     return SOME_FAILED if screen.n_new_failures or (settings["write_tags"] and empty) else 0
+
+
+def _tell(result: SongResult, everywhere: Sequence[Callable[[SongResult], None]]) -> None:
+    """Tell of a song that is done, also where it cannot be told in some of the places; raises the first error."""
+    errors = []
+    for tell in everywhere:
+        try:
+            tell(result)
+        except (OSError, OutputError) as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Callable[[SongResult], None]]:

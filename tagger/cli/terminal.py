@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -91,7 +92,8 @@ class Screen:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):  # of a terminal that is gone
+                self._bar.close()
 
     def show(self, result: SongResult) -> None:
         """Count a song, print its row, move the progress on."""
@@ -149,8 +151,8 @@ class Screen:
             words = "".join(f", {count} {status}" for status, count in notes.items())
             click.echo(f"{done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
 
-    def summary(self, interrupted: bool = False) -> str:
-        """Genre histogram, counts of every status and the speed, as lines."""
+    def summary(self, stopped: str = "") -> str:
+        """Genre histogram, counts of every status and the speed, as lines; `stopped` says why it is not all songs."""
         lines = []
         most = max(self._genres.values(), default=1)
         width = max((cell_len(printable(genre)) for genre in self._genres), default=0)
@@ -161,16 +163,16 @@ class Screen:
         elapsed = time.monotonic() - self._started
         named = {"tagged": "tagged" if self._write_tags else "would be tagged"}
         counted = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
-        heading = f"{done} of {self._total} songs" if interrupted else f"{done} song{'s' * (done != 1)}"
+        heading = f"{done} of {self._total} songs" if stopped else f"{done} song{'s' * (done != 1)}"
         known = f"; {self._n_cached} cached" if self._n_cached else ""
         if self._n_known_failures:
             known += f", {self._n_known_failures} of them failed (-v lists them)"
         lines.append(f"{heading}: {counted}{known}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
-        if interrupted:
-            lines.append("Interrupted. The songs above are done; run the same command again for the others.")
+        if stopped:
+            lines.append(f"{stopped}. These songs are done; run the same command again for the others.")
         if self._n_below_threshold and self.threshold_reason:
             lines.append(f"Unsure: {printable(self.threshold_reason)}.")
-        if not interrupted and not self._write_tags and self.counts["tagged"]:
+        if not stopped and not self._write_tags and self.counts["tagged"]:
             lines.append("Nothing was written. Add --write-tags to write these genres into the files.")
         return "\n".join(lines)
 

@@ -62,13 +62,19 @@ def _undo(
     if not chosen:
         raise click.UsageError(f"no run {run_id!r}: see genre-tag undo --list")
     n_left = n_songs = 0
-    with ExitStack() as stack:
-        journal = None if dry_run else stack.enter_context(Journal.open(root or chosen[0].root, command_line()))
-        for undone in chain(*(take_back(run, journal, paths=paths, root=root, force=force) for run in chosen)):
-            with finish_first():
-                n_songs += 1
-                n_left += undone.result in ("conflict", "missing", "failed")
-                click.echo(undone_line(undone, dry_run))
+    try:
+        with ExitStack() as stack:
+            journal = None if dry_run else stack.enter_context(Journal.open(root or chosen[0].root, command_line()))
+            for undone in chain(*(take_back(run, journal, paths=paths, root=root, force=force) for run in chosen)):
+                with finish_first():
+                    n_songs += 1
+                    n_left += undone.result in ("conflict", "missing", "failed")
+                    click.echo(undone_line(undone, dry_run))
+    except (KeyboardInterrupt, BrokenPipeError):
+        if not dry_run:
+            songs = f"{n_songs} song{'s' * (n_songs != 1)}"
+            click.echo(f"Stopped after {songs}: the same command goes on with the others.", err=True)
+        raise
     if not n_songs:
         raise click.UsageError(f"run {chosen[0].id} wrote nothing there")
     return SOME_FAILED if n_left else 0

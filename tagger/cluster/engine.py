@@ -27,7 +27,7 @@ import ray.data
 import ray.exceptions
 
 from tagger.audio.library import Found
-from tagger.audio.workers import Failure, usable_cores
+from tagger.audio.workers import ENDING, Failure, usable_cores
 from tagger.cluster.manifest import name_of
 from tagger.cluster.results import Results
 from tagger.cluster.stages import Answer, CachedResult, Plan, Predictor, Stop, WorkItem, decode_part, finish
@@ -79,10 +79,11 @@ def tag_songs(
         return
     with _connected(address), _closing(_streamed(list(waiting.values()), plan)) as parts:
         try:
-            for answer in _answers_in(parts):
-                if waiting.pop(answer.name, None) is not None:
+            for part in _read(parts):
+                answers = [answer for answer in part if waiting.pop(answer.name, None) is not None]
+                for answer in answers:  # of the whole part, in which all is written, before the caller may stop
                     results.keep(answer)
-                    yield answer.result
+                yield from (answer.result for answer in answers)
         except ray.exceptions.RayError as error:
             raise ClusterError(address or "ray", f"cannot go on ({_one_line(error)}): {AGAIN}") from error
     if waiting:
@@ -136,7 +137,7 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     here = {"address": "local", "num_cpus": max(2, usable_cores()), "include_dashboard": False}
@@ -189,12 +190,15 @@ def _one_line(error: Exception) -> str:
     return (reason or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
 
 
-def _answers_in(parts: Iterable[bytes]) -> Iterator[Answer]:
+def _read(parts: Iterable[bytes]) -> Iterator[list[Answer]]:
+    """The answers to each part; raises what ended the run on a node, behind the answers that came before."""
     for data in parts:
-        part = pickle.loads(data)
-        if isinstance(part, Stop):
-            raise part.error(part.name, part.reason)
-        yield from part
+        part: list[Answer | Stop] | Stop = pickle.loads(data)
+        answers = [part] if isinstance(part, Stop) else part
+        yield [answer for answer in answers if isinstance(answer, Answer)]
+        for stop in answers:
+            if isinstance(stop, Stop):
+                raise stop.error(stop.name, stop.reason)
 
 
 def _streamed(songs: Sequence[WorkItem], plan: Plan) -> Generator[bytes, None, None]:

@@ -113,7 +113,7 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class Stop:
-    """Comes back in the place of a part where a node cannot go on, and ends the run."""
+    """Comes back in the place of a part, or of the rest of one, where a node cannot go on; ends the run."""
 
     error: type[ModelError] | type[JournalError]
     name: str
@@ -243,10 +243,13 @@ def finish(data: bytes, plan: Plan) -> bytes:
     part: list[WorkItem] | Stop = pickle.loads(data)
     if isinstance(part, Stop):
         return data
+    answers: list[Answer | Stop] = []
     try:
-        return pickle.dumps([_answer(each, plan) for each in part])
-    except JournalError as error:
-        return pickle.dumps(Stop(JournalError, os.fspath(error.path), error.reason))
+        for each in part:
+            answers.append(_answer(each, plan))
+    except JournalError as error:  # songs before this one are written
+        answers.append(Stop(JournalError, os.fspath(error.path), error.reason))
+    return pickle.dumps(answers)
 
 
 def _answer(each: WorkItem, plan: Plan) -> Answer:

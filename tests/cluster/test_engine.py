@@ -27,6 +27,7 @@ ray = pytest.importorskip("ray")
 from tagger.audio.decode import decode_song  # noqa: E402
 from tagger.audio.library import Found, find_songs  # noqa: E402
 from tagger.audio.workers import Worker  # noqa: E402
+from tagger.cli.signals import ENDING  # noqa: E402
 from tagger.cluster.engine import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
 from tagger.cluster.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.cluster.results import Results  # noqa: E402
@@ -40,7 +41,7 @@ from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
 from tagger.pipeline.store import Store, store_path  # noqa: E402
 from tagger.tags import genre as tags  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
-from tagger.tags.journal import new_run  # noqa: E402
+from tagger.tags.journal import Journal, new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
 from tests.pipeline.test_run import refuse  # noqa: E402
 from tests.support.fakes import FakeModel, make_tone  # noqa: E402
@@ -425,6 +426,42 @@ def test_a_journal_that_cannot_be_written_ends_the_run(music: Path, tmp_path: Pa
     assert tags.read_genres(music / "Rock0.ogg") == ()
 
 
+@pytest.mark.usefixtures("one_process")
+def test_who_stops_within_a_part_loses_no_row_of_what_is_written(music: Path, tmp_path: Path) -> None:
+    """As a closed pipe does, and Ctrl-C: songs come back in parts of five here."""
+    plan = replace(plan_of(), run=new_run(), root=str(music))
+    with Results(tmp_path / "results", plan.method) as results:
+        answers = tag_songs(list(find_songs([str(music)])), plan, results)
+        next(answers)
+        answers.close()
+    kept = rows(tmp_path / "results")
+    assert len(kept) == 5 and all(row["written"] for row in kept)
+    assert {row["path"] for row in kept} == {str(path) for path in music.iterdir() if tags.read_genres(path)}
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_journal_that_fails_within_a_part_loses_no_row_of_what_is_written(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, n_calls = Journal.append, 0
+
+    def fail(journal: Journal, record: dict[str, Any]) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 5:  # the head, and three songs
+            raise JournalError(journal.path, "full")
+        append(journal, record)
+
+    monkeypatch.setattr(Journal, "append", fail)
+    plan, told = replace(plan_of(), run=new_run(), root=str(music)), []
+    with Results(tmp_path / "results", plan.method) as results, pytest.raises(JournalError, match="full"):
+        for result in tag_songs(list(find_songs([str(music)])), plan, results):
+            told.append(str(result.path))
+    kept = [row["path"] for row in rows(tmp_path / "results")]
+    assert sorted(told) == sorted(kept) == sorted(str(path) for path in music.iterdir() if tags.read_genres(path))
+    assert len(told) == 3
+
+
 # --- songs from everywhere
 
 
@@ -509,7 +546,7 @@ def test_without_the_extra_one_line_says_what_to_install(
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     from tagger.cli.main import main
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     with pytest.raises(SystemExit) as exit_:
         main(["tag", "music", *arguments])
     for number, handler in handlers.items():

@@ -16,6 +16,7 @@ import torch
 
 from tagger.audio.decode import SAMPLE_RATE, decode
 from tagger.cli import main as cli
+from tagger.cli.signals import ENDING
 from tagger.models.transformer import TorchLogMel
 from tests.support.labelled import GENRES, add_song, contents, make_dataset, make_library
 from tests.support.songs import make_song, synthesize
@@ -536,7 +537,7 @@ def run(*arguments: object) -> int:
 @pytest.fixture(autouse=True)
 def signals():
     """The command line takes Ctrl-C for itself."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
