@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tagger.models.genre_model import GenreModel
 
+MEANWHILE = "tagged by another run or program meanwhile"
 #: The statuses of a song. "tagged": its genre is written, or would be with --write-tags.
 STATUSES = ("tagged", "unchanged", "kept", "unsure", "skipped", "failed")
 
@@ -297,14 +298,23 @@ class Tagging:
             return result(
                 status="skipped", new=song.old, reason=f"{predicted_as}: analysed, not written, as it is no file"
             )
+        return self._as_written(song, new, result)
+
+    def _as_written(self, song: Song, new: tuple[str, ...], result: Callable[..., SongResult]) -> SongResult:
+        """The `result` for a song that is to have these genres, which it has now if that is asked for."""
         try:
             if self.open_journal is None:
                 check_writable(song.path, self.options.write.hardlinks)
                 return result(status="tagged", new=new)
-            written = self._write(song, new, self.open_journal())
+            if self._write(song, new, self.open_journal()):
+                return result(status="tagged", new=new, written=True)
+            left = result(status="unchanged", new=new)
         except tags.TagError as error:
-            return self._left(error, song.seen, partial(result, new=song.old))
-        return result(status="tagged" if written else "unchanged", new=new, written=written)
+            left = self._left(error, song.seen, partial(result, new=song.old))
+        if theirs := self._done_by_another(song, new):
+            status, genres = theirs
+            return replace(left, status=status, old=genres, new=genres, reason=MEANWHILE)
+        return left
 
     def _recall(self, seen: Seen) -> Prediction | Failure | None:
         """The prediction of the song before, if it answers.
@@ -343,6 +353,25 @@ class Tagging:
             with suppress(tags.TagError):  # it was written all the same
                 self._read_genres(new)
         return written
+
+    def _done_by_another(self, song: Song, wanted: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+        """The status and the genres of a song that another run, or program, has tagged meanwhile.
+
+        None for one that has the genres it had, or such as were to be replaced or added to.
+        """
+        options, path = self.options.write, Path(song.path)
+        try:
+            data = path.read_bytes()
+            values = tags.real_genres(data, path.suffix)
+            new = tags.retag(data, path.suffix, tags.join_genres(wanted, options.separator), options.id3v23_multi)
+        except (OSError, tags.TagError):
+            return None
+        genres = tags.split_genres(values, options.separator)
+        if values == song.values or not genres:
+            return None
+        if new is data:
+            return "unchanged", genres
+        return ("kept", genres) if options.existing == "keep" else None
 
     def _read_genres(self, seen: Seen) -> tuple[str, ...]:
         """What the tag holds for a genre; the file is read only if the store does not know. Raises TagError."""

@@ -130,10 +130,10 @@ class Journal:
         suffix = Path(path).suffix
 
         def make(old: bytes) -> bytes:
-            if instead_of is not None and real_genres(old, suffix) not in (tuple(instead_of), tuple(genres)):
-                raise TagError(path, "its genre was changed by another program meanwhile", refused=False)
             new = retag(old, suffix, genres, id3v23_multi)
             if new is not old:
+                if instead_of is not None and real_genres(old, suffix) != tuple(instead_of):
+                    raise TagError(path, "its genre was changed by another program meanwhile", refused=False)
                 verify_genres(new, suffix, genres, id3v23_multi)
                 verify(old, new, suffix)
             return new

@@ -4,7 +4,6 @@
 
 import io
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -92,6 +91,8 @@ def test_a_run_that_is_ended_leaves_nothing_half_done(name: str, music: Path, tm
 @posix
 def test_a_terminal_that_is_closed_ends_the_run_on_it(music: Path, tmp_path: Path) -> None:
     """The system sends SIGHUP, and nothing can be printed any more."""
+    import pty
+
     old = {path: path.read_bytes() for path in music.iterdir()}
     ours, theirs = pty.openpty()
     take = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"

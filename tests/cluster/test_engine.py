@@ -427,6 +427,30 @@ def test_a_journal_that_cannot_be_written_ends_the_run(music: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("one_process")
+def test_a_song_that_another_run_has_tagged_meanwhile_is_done(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = {"Blues0.flac": "Blues", "Blues1.flac": "Jazz"}  # of the first part
+
+    predict = FakeModel.logits
+
+    def meanwhile(model: FakeModel, waveforms: np.ndarray) -> np.ndarray:
+        for name, genre in theirs.items():
+            path = music / name
+            path.write_bytes(tags.retag(path.read_bytes(), path.suffix, [genre]))
+        return predict(model, waveforms)
+
+    monkeypatch.setattr(FakeModel, "logits", meanwhile)
+    plan = replace(plan_of(), run=new_run(), root=str(music))
+    told = run(list(find_songs([str(music)])), plan, tmp_path / "results")
+    assert {name: told[name].status for name in theirs} == {"Blues0.flac": "unchanged", "Blues1.flac": "kept"}
+    assert all("another run" in told[name].reason and not told[name].written for name in theirs)
+    assert {each.status for name, each in told.items() if name not in theirs} == {"tagged"}
+    again = run(list(find_songs([str(music)])), replace(plan, load_model=no_model, run=new_run()), tmp_path / "results")
+    assert {each.status for each in again.values()} == {"kept"}
+
+
+@pytest.mark.usefixtures("one_process")
 def test_who_stops_within_a_part_loses_no_row_of_what_is_written(music: Path, tmp_path: Path) -> None:
     """As a closed pipe does, and Ctrl-C: songs come back in parts of five here."""
     plan = replace(plan_of(), run=new_run(), root=str(music))

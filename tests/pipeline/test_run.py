@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from tagger.pipeline.rounds import RoundItem
 from tagger.pipeline.run import SongResult, default_workers, tag_songs
 from tagger.pipeline.store import Store, store_path
 from tagger.tags import genre as tags
-from tagger.tags import layout
+from tagger.tags import layout, swap
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
 from tests.support.fakes import GENRES, FakeModel, make_options, make_tone
@@ -418,8 +419,112 @@ def test_a_genre_that_somebody_sets_while_the_song_is_classified_stays(library: 
             return super().logits(waveforms)
 
     result = run(library, Slow(), write_tags=True, existing=existing)["rock.ogg"]
-    assert result.status == "skipped" and "meanwhile" in result.reason
-    assert tags.read_genres(path) == ("Mine",)
+    assert result.status == ("kept" if existing == "keep" else "skipped") and "meanwhile" in result.reason
+    assert tags.read_genres(path) == ("Mine",) and not result.written
+
+
+def tag_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, when: str, path: Path, genres: tuple[str, ...], multi: str = "join"
+) -> type[FakeModel]:
+    """A model, and a moment at which another run tags that song as this one is about to."""
+    others = FakeModel()
+
+    def tag() -> None:
+        new = path.with_suffix(".new")
+        old = path.read_bytes()
+        new.write_bytes(tags.retag(old, path.suffix, genres, multi) if genres else old)  # type: ignore[arg-type]
+        os.replace(new, path)
+
+    class Slow(FakeModel):
+        def logits(self, waveforms: np.ndarray) -> np.ndarray:
+            if when == "while it is classified":
+                tag()
+            return others.logits(waveforms)
+
+    def look(real: str, status: os.stat_result) -> None:
+        if when == "while it is written" and real == str(path):
+            tag()
+        check(real, status)
+
+    check = swap._check_unchanged
+    monkeypatch.setattr(swap, "_check_unchanged", look)
+    return Slow
+
+
+MOMENTS = ["while it is classified", "while it is written"]
+
+
+@pytest.mark.parametrize("when", MOMENTS)
+@pytest.mark.parametrize(
+    ("existing", "old", "theirs", "status"),
+    [
+        ("keep", (), ("Rock",), "unchanged"),
+        ("keep", (), ("Jazz",), "kept"),
+        ("replace", ("Pop",), ("Rock",), "unchanged"),
+        ("append", ("Pop",), ("Pop", "Rock"), "unchanged"),
+    ],
+)
+def test_a_song_that_another_run_has_tagged_meanwhile_is_done(
+    library: Path, monkeypatch: pytest.MonkeyPatch, when: str, existing: str, old: tuple[str, ...],
+    theirs: tuple[str, ...], status: str,
+) -> None:  # fmt: skip
+    path = library / "rock.ogg"
+    if old:
+        path.write_bytes(tags.retag(path.read_bytes(), ".ogg", old))
+    model = tag_meanwhile(monkeypatch, when, path, theirs)
+    result = run(library, model(), write_tags=True, existing=existing)["rock.ogg"]
+    assert (result.status, result.old, result.new, result.written) == (status, theirs, theirs, False)
+    assert result.reason == "tagged by another run or program meanwhile"
+    assert tags.read_genres(path) == theirs
+
+
+@pytest.mark.parametrize("when", MOMENTS)
+def test_a_song_that_can_hold_a_part_of_it_only_is_done_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    make_tone(folder / "rock.mp3", "Rock")
+    path = folder / "rock.mp3"
+    path.write_bytes(id3v2(3, text(b"TIT2", "A title", 3)) + path.read_bytes())
+    options = {"max_genres": 2, "min_confidence": 0.0, "id3v23_multi": "first"}
+    model = tag_meanwhile(monkeypatch, when, path, ("Rock", "Blues"), "first")
+    result = run(folder, model(), write_tags=True, **options)["rock.mp3"]
+    assert (result.status, result.new) == ("unchanged", ("Rock",)) and "another run" in result.reason
+
+
+@pytest.mark.parametrize("existing", ["keep", "replace"])
+def test_other_tags_that_somebody_edits_while_a_song_is_written_are_no_other_run(
+    library: Path, monkeypatch: pytest.MonkeyPatch, existing: str
+) -> None:
+    path = library / "rock.ogg"
+    model = tag_meanwhile(monkeypatch, "while it is written", path, ())
+    result = run(library, model(), write_tags=True, existing=existing)["rock.ogg"]
+    assert (result.status, result.reason) == ("failed", "changed by another program meanwhile")
+
+
+def test_two_runs_at_once_are_done_with_all_songs(library: Path, tmp_path: Path) -> None:
+    """With all their moments, as they come."""
+    for number in range(20):
+        shutil.copy(library / "rock.ogg", library / f"rock {number}.ogg")
+    results: dict[int, list[SongResult]] = {0: [], 1: []}
+
+    def tag(number: int) -> None:
+        songs, state = list(find_songs([str(library)])), tmp_path / f"state {number}"
+        options = TagOptions(n_workers=1)
+        with Store(store_path(state), pytest.fail) as store, Journal.open(library, state=state) as journal:
+            results[number] += tag_songs(songs, FakeModel(), FakeModel, options, store, journal)  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=tag, args=(number,)) for number in results]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [result for each in results.values() for result in each]
+    assert len(done) == 2 * 23 and {result.status for result in done} <= {"tagged", "unchanged", "kept"}
+    for result in done:
+        path = Path(result.path)
+        assert result.new == tags.read_genres(path) == (path.stem.split()[0].capitalize(),)
 
 
 # --- what is cached
