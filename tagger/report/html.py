@@ -1,7 +1,8 @@
 """A report as one HTML file that needs nothing else: no network, no framework, not even its own script.
 
-All rows are in the page, so that it can be searched, printed and read aloud; the script only sorts and filters them.
-Here the report becomes plain data; what the page is made of stands in report.html.j2.
+The rows of tables are in the page, and so are the first songs of a list; all songs are there as data, which the script
+draws as they are scrolled to: a browser does not carry a hundred thousand rows. Here the report becomes plain data;
+report.html.j2 says what the page is made of.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import accumulate, product
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,6 +29,7 @@ from tagger.report.document import Column, Kind, Matrix, Report, Song, Songs, Ta
 from tagger.text import printable
 
 FEW_ROWS = 12  # are looked through without a filter
+N_AT_ONCE = 250  # songs of a list are there without the script
 MOST_GENRES = 100  # on a side of a heat map
 MOST_RANKED = 3  # genres of a song are named; its bar has all
 MOST_STARTS = 6  # of a song's snippets are told
@@ -37,12 +40,16 @@ N_STEPS = 10  # of colour: the classes h1 to h10 of report.css
 
 def render(report: Report) -> str:
     """The page. UTF-8 has all of its characters, whatever the names in the report hold."""
+    sections = [(section, _content(section, report)) for section in report.sections]
     return (
         _templates()
         .get_template("report.html.j2")
         .render(
             report=report,
-            sections=[(section, _content(section, report)) for section in report.sections],
+            sections=sections,
+            song_lists=[content for _, content in sections if isinstance(content, SongList)],
+            n_at_once=N_AT_ONCE,
+            blank_song=SongRow("", "", (), (), (), "", [0], "", "", ""),
             style=_asset("report.css"),
             script=_asset("report.js"),
             version=__version__,
@@ -69,6 +76,7 @@ def _templates() -> Environment:
         "song_list": lambda content: isinstance(content, SongList),
         "finite": lambda value: value is not None and math.isfinite(value),
     }
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     templates.globals |= {"few_rows": FEW_ROWS, "numbers": NUMBERS, "n_steps": N_STEPS}
     return templates
 
@@ -239,8 +247,7 @@ def _letter_width(letter: str) -> float:
 # Songs
 
 
-@dataclass(frozen=True)
-class SongRow:
+class SongRow(NamedTuple):
     """A song as it is shown."""
 
     folder: str  # with the separator behind it; "" in the folder that all songs are below
@@ -249,7 +256,7 @@ class SongRow:
     predicted: tuple[str, ...]
     ranking: tuple[tuple[str, str], ...]  # the best genres with their confidences
     confidence: str  # that the song is sorted by; "" where there is none
-    bar: tuple[tuple[float, float], ...]  # start and width of each confidence, in hundredths of the bar
+    bar: list[float]  # width of each confidence, in hundredths of the bar
     starts: str
     status: str
     reason: str
@@ -262,7 +269,14 @@ class SongList:
     root: str  # the folder that all are below, with the separator behind it, or ""
     reference: str  # what their reference is called
     choices: tuple[tuple[str, str, Counter[str]], ...]  # class of the cells, head, what is in them how often
-    rows: tuple[SongRow, ...]
+    n_songs: int
+    rows: tuple[SongRow, ...]  # of the first songs
+    data: dict[str, list[Any]]  # of all songs, see _song_data
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only the script can show them all."""
+        return len(self.rows) < self.n_songs
 
 
 def _song_list(songs: Sequence[Song], report: Report) -> SongList:
@@ -273,7 +287,35 @@ def _song_list(songs: Sequence[Song], report: Report) -> SongList:
         ("predicted", "Predicted", Counter(genre for song in songs for genre in song.predicted or (NONE,))),
         ("status", "Status", Counter(song.status for song in songs)),
     )
-    return SongList(root, reference, choices, tuple(_song_row(song, root) for song in songs))
+    rows = tuple(_song_row(song, root) for song in songs[:N_AT_ONCE])
+    return SongList(root, reference, choices, len(songs), rows, _song_data(_song_row(song, root) for song in songs))
+
+
+def _song_data(rows: Iterable[SongRow]) -> dict[str, list[Any]]:
+    """The rows for the script, {"texts": [...], "songs": [[...], ...]}: a song's values are those of SongRow in its
+    order; folder, genres, status and reason are places in `texts`, as many songs have the same ones.
+    """
+    places: dict[str, int] = {}
+
+    def place(text: str) -> int:
+        return places.setdefault(text, len(places))
+
+    songs = [
+        [
+            place(row.folder),
+            printable(row.name),
+            [place(genre) for genre in row.reference],
+            [place(genre) for genre in row.predicted],
+            [[place(genre), confidence] for genre, confidence in row.ranking],
+            row.confidence,
+            row.bar,
+            row.starts,
+            place(row.status),
+            place(row.reason),
+        ]
+        for row in rows
+    ]
+    return {"texts": [printable(text) for text in places], "songs": songs}
 
 
 def _song_row(song: Song, root: str) -> SongRow:
@@ -287,23 +329,22 @@ def _song_row(song: Song, root: str) -> SongRow:
         reference=song.reference,
         predicted=song.predicted,
         ranking=tuple((genre, f"{confidence:.2f}") for genre, confidence in song.ranking[:MOST_RANKED]),
-        confidence="" if song.confidence is None else f"{song.confidence:.6g}",
-        bar=_bar([confidence for _, confidence in song.ranking]),
+        confidence="" if song.confidence is None or not math.isfinite(song.confidence) else f"{song.confidence:.6g}",
+        bar=_bar([confidence for _, confidence in song.ranking if math.isfinite(confidence)]),
         starts=" ".join(starts),
         status=song.status,
         reason=song.reason,
     )
 
 
-def _bar(confidences: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Start and width of each, end to end; those that exceed 1 together fill the bar.
+def _bar(confidences: Sequence[float]) -> list[float]:
+    """The width of each, end to end; those that exceed 1 together fill the bar.
 
-    >>> _bar([0.5, 0.25])
-    ((0.0, 50.0), (50.0, 25.0))
+    >>> _bar([0.5, 0.25]), _bar([0.9, 0.6])
+    ([50.0, 25.0], [60.0, 40.0])
     """
     whole = max(1.0, sum(confidences))
-    widths = [100 * confidence / whole for confidence in confidences]
-    return tuple(zip(accumulate([0.0, *widths]), widths, strict=False))
+    return [round(100 * confidence / whole, 1) for confidence in confidences]
 
 
 def _root(paths: Sequence[str]) -> str:

@@ -27,8 +27,9 @@ PAINTED = "() => new Promise(done => requestAnimationFrame(() => setTimeout(done
 def measured(n_songs: int) -> dict[str, float]:
     """The figures of a report of so many songs; memory is that of all processes of the browser, shared pages once."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        report = example(20, n_songs)
         began = time.perf_counter()
-        text = render(example(20, n_songs))
+        text = render(report)
         figures = {"made s": time.perf_counter() - began}
         path = Path(folder, "report.html")
         path.write_text(text, encoding="utf-8")

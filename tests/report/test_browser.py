@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
-from tagger.report.html import render
+from tagger.report.html import N_AT_ONCE, render
 from tagger.text import printable
 from tests.support.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
 
@@ -91,10 +91,76 @@ def head(page: "Page", name: str) -> "Locator":
 def test_a_page_of_three_thousand_songs_opens_with_hostile_names_and_all(show: Open) -> None:
     page = show(example(20, 3000))
     assert page.title() == "Music in /home/anna/Music"
-    assert len(texts(page, ".songs tbody tr")) == 3000
-    assert page.locator("script, img, iframe, object, style").count() == 2
+    assert page.locator(".songs").get_attribute("aria-rowcount") == "3001"
+    assert page.locator("script, img, iframe, object, style").count() == 3
     shown = "".join(texts(page, "#kinds th bdi"))
     assert shown == "".join(map(printable, HOSTILE))
+    page.locator("#songs").evaluate("each => each.scrollIntoView()")
+    page.locator(".songs tbody tr").first.wait_for()
+    shown = "".join(texts(page, ".songs tbody .path bdi:last-child")[: len(HOSTILE)])
+    assert shown == "".join(printable(name.rpartition("/")[2]) for name in HOSTILE)
+
+
+def row_number(page: "Page", number: int) -> "Locator":
+    """The row of the song that stands at this place, from 1."""
+    return page.locator(f'.songs tbody [aria-rowindex="{number + 1}"]')
+
+
+def wait_until(page: "Page", condition: str) -> None:
+    """Wait for a condition in the page, whose policy forbids Playwright's own way."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never so: {condition}")
+
+
+def test_songs_are_drawn_as_they_are_scrolled_to(show: Open) -> None:
+    songs = songs_of(3000, genres_of(3))
+    page = show(library(Songs("s", "Songs", songs)), reduced_motion="reduce")
+    drawn = "document.querySelectorAll('.songs tbody tr').length"
+    for at in (3000, 1500, 1):  # a leap to the end, to the middle, and back
+        page.evaluate(f"scrollTo(0, {(at - 1) / 3000} * document.body.scrollHeight)")
+        row_number(page, at).wait_for()
+        assert row_number(page, at).locator("bdi").nth(1).text_content() == printable(
+            songs[at - 1].path.rpartition("/")[2]
+        )
+        assert page.evaluate(drawn) <= 1000
+    for _ in range(40):  # a screen after the other
+        page.keyboard.press("PageDown")
+        wait_until(
+            page,
+            "[...document.querySelectorAll('.songs tbody tr')].some((row) => {"
+            " const { top, bottom } = row.getBoundingClientRect(); return top < innerHeight / 2 && bottom > 0; })",
+        )
+    assert page.evaluate(drawn) <= 1000
+
+
+def test_the_script_draws_a_row_as_it_is_in_the_page(show: Open) -> None:
+    page = show(library(Songs("s", "Songs", songs_of(200, genres_of(3)))))
+    html = "all => all.map(each => each.outerHTML)"
+    written = page.eval_on_selector_all(".songs tbody tr", html)
+    for _ in range(3):
+        head(page, "Song").get_by_role("button").click()
+    drawn = page.eval_on_selector_all(".songs tbody tr", html)
+    assert len(drawn) == 200
+    assert drawn == written
+
+
+def test_all_songs_are_searched_and_sorted_whether_drawn_or_not(show: Open) -> None:
+    songs = songs_of(3000, genres_of(3))
+    page = show(library(Songs("s", "Songs", songs)))
+    page.get_by_role("searchbox").fill("2987.flac")
+    assert texts(page, "tbody .path bdi:last-child") == [songs[2987].path.rpartition("/")[2]]
+    assert page.locator("#s output").text_content() == "1 of 3,000 songs"
+    assert page.locator(".songs").get_attribute("aria-rowcount") == "2"
+    page.get_by_role("searchbox").fill("")
+    head(page, "Confidence").get_by_role("button").click()
+    best = max(song.confidence or 0 for song in songs)
+    assert f"{best:.2f}" in (row_number(page, 1).text_content() or "")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    row_number(page, 3000).wait_for()
+    assert "failed" in (row_number(page, 3000).text_content() or "")  # without a confidence
 
 
 def test_the_policy_stops_whatever_were_to_come_in(browser: "Browser", tmp_path: Path) -> None:
@@ -128,6 +194,12 @@ def test_all_is_there_without_the_script(show: Open) -> None:
     assert not page.get_by_role("search").first.is_visible()
     page.get_by_text("The same numbers as a table").click()
     assert page.locator("details table").is_visible()
+
+
+def test_of_very_many_songs_the_first_are_there_without_the_script(show: Open) -> None:
+    page = show(library(Songs("s", "Songs", songs_of(300, genres_of(3)))), java_script_enabled=False)
+    assert page.locator(".songs tbody tr").count() == N_AT_ONCE
+    assert f"first {N_AT_ONCE}" in page.locator("noscript p").inner_text()
 
 
 def test_with_the_script_nothing_is_said_to_be_missing(show: Open) -> None:
@@ -296,6 +368,14 @@ def test_axe_finds_nothing_that_keeps_people_out(show: Open, viewport: dict[str,
     assert found.violations_count == 0, found.generate_report()
 
 
+def test_axe_finds_nothing_in_songs_that_are_drawn_as_they_are_scrolled_to(show: Open) -> None:
+    page = show(library(Songs("s", "Songs", songs_of(1200, genres_of(3)))), reduced_motion="reduce")
+    page.evaluate("scrollTo(0, document.body.scrollHeight / 2)")
+    row_number(page, 600).wait_for()
+    found = axe.Axe().run(page, options={"rules": {"color-contrast": {"enabled": False}}})  # slow; seen to above
+    assert found.violations_count == 0, found.generate_report()
+
+
 CONTRASTS = """() => {
   const parse = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
   const light = (colour) => {
@@ -456,3 +536,19 @@ def test_on_paper_there_is_what_was_on_the_screen_without_its_controls(show: Ope
     assert page.evaluate(style.format(".songs thead button", "display")) == "contents"  # else the repeated are empty
     assert page.evaluate(style.format(".cells rect", "printColorAdjust")) == "exact"
     assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) >= 3
+
+
+def test_on_paper_are_the_first_of_very_many_songs_and_how_many_are_not(show: Open) -> None:
+    page = show(library(Songs("s", "Songs", songs_of(2600, genres_of(3)))))
+    for way in ("media", "event"):
+        page.emulate_media(media="print")
+        if way == "event":
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.locator(".more").wait_for()
+        assert len(texts(page, ".songs tbody tr")) == 2000
+        assert texts(page, ".more") == ["600 more are not printed: filter them first."]
+        page.emulate_media(media="screen")
+        if way == "event":
+            page.evaluate("dispatchEvent(new Event('afterprint'))")
+        wait_until(page, "document.querySelectorAll('.songs tbody tr').length <= 1000")
+        assert texts(page, ".more") == []

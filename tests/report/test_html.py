@@ -2,15 +2,17 @@
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
-from tagger.report.html import MOST_GENRES, MOST_STARTS, render
+from tagger.report.html import MOST_GENRES, MOST_STARTS, N_AT_ONCE, render
 from tagger.text import printable
 from tests.support.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
 
@@ -87,6 +89,18 @@ def cells_of(table: Element) -> list[list[Element]]:
     return [[cell for cell in row.children if isinstance(cell, Element)] for row in table.one("tbody").all("tr")]
 
 
+def script_of(page: Element) -> Element:
+    """The one script that runs: the others are data."""
+    (script,) = (each for each in page.all("script") if each.attributes != {"type": "application/json"})
+    return script
+
+
+def data_of(page: Element) -> dict[str, list[Any]]:
+    """The songs of the one list of a page, as its script reads them."""
+    data: dict[str, list[Any]] = json.loads(page.one("script", type="application/json").text)
+    return data
+
+
 # A page of its own
 
 
@@ -94,8 +108,8 @@ def test_the_policy_allows_the_one_style_and_the_one_script_only() -> None:
     page = page_of(example(3, 20))
     policy = page.one("meta", **{"http-equiv": "Content-Security-Policy"}).attributes["content"]
     allowed = dict(part.strip().split(" ", 1) for part in policy.split(";"))
-    for kind, tag in (("style-src", "style"), ("script-src", "script")):
-        digest = base64.b64encode(hashlib.sha256(page.one(tag).text.encode()).digest()).decode()
+    for kind, element in (("style-src", page.one("style")), ("script-src", script_of(page))):
+        digest = base64.b64encode(hashlib.sha256(element.text.encode()).digest()).decode()
         assert allowed.pop(kind) == f"'sha256-{digest}'"
     assert allowed == dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
     assert not [element for element in page.all() if "style" in element.attributes]
@@ -139,7 +153,7 @@ def test_names_are_nothing_but_text() -> None:
         sections=tuple(replace(section, title=HOSTILE[0], note=HOSTILE[1]) for section in report.sections),
     )
     page, plain = page_of(hostile), page_of(report)
-    assert len(page.all("script")) == len(page.all("style")) == 1
+    assert len(page.all("script")) == 2 and script_of(page) and len(page.all("style")) == 1
     assert {each.tag for each in page.all()} == {each.tag for each in plain.all()}
     assert {name for each in page.all() for name in each.attributes} == {
         name for each in plain.all() for name in each.attributes
@@ -379,15 +393,61 @@ def test_every_song_is_a_row_with_all_that_is_told_of_it() -> None:
         assert predicted.text == ("; ".join(song.predicted) or "–")
         ranked = " · ".join(f"{genre}\u00a0{confidence:.2f}" for genre, confidence in song.ranking[:3])
         assert ranking.text == (ranked or "–")
-        assert ranking.attributes["data-value"] == ("" if song.confidence is None else f"{song.confidence:.6g}")
         times = " ".join(f"{int(start) // 60}:{int(start) % 60:02}" for start in song.starts_seconds)
         assert starts.text == (times or "–")
         assert status.text == song.status + f" {song.reason}" * bool(song.reason)
+    assert table.attributes["aria-rowcount"] == "201"
+    assert [row.attributes["aria-rowindex"] for row in table.all("tr")] == [str(at) for at in range(1, 202)]
     roles = [cell.attributes["role"] for cell in rows[0]]
     assert roles == ["rowheader", *["cell"] * 5]
     assert {row.attributes["role"] for row in table.all("tr")} == {"row"}
     assert {each.attributes["role"] for each in (table.one("thead"), table.one("tbody"))} == {"rowgroup"}
     assert {each.attributes["role"] for each in table.one("thead").all("th")} == {"columnheader"}
+
+
+def test_all_songs_are_there_as_data_and_the_first_as_rows() -> None:
+    songs = songs_of(N_AT_ONCE + 50, genres_of(20))
+    page = page_with(Songs("s", "Songs", songs))
+    table, data = page.one("table"), data_of(page)
+    assert len(cells_of(table)) == N_AT_ONCE and len(data["songs"]) == len(songs)
+    assert table.attributes["aria-rowcount"] == str(len(songs) + 1)
+    texts = data["texts"]
+    assert len(set(texts)) == len(texts)
+    for song, values in zip(songs, data["songs"], strict=True):
+        folder, name, reference, predicted, ranking, confidence, bar, starts, status, reason = values
+        assert "/home/anna/Music/" + texts[folder] + name == printable(song.path)
+        assert [texts[genre] for genre in reference] == [*song.reference]
+        assert [texts[genre] for genre in predicted] == [*song.predicted]
+        assert [(texts[genre], shown) for genre, shown in ranking] == [(g, f"{x:.2f}") for g, x in song.ranking[:3]]
+        assert confidence == ("" if song.confidence is None else f"{song.confidence:.6g}")
+        assert len(bar) == len(song.ranking)
+        assert len(starts.split()) == len(song.starts_seconds)
+        assert (texts[status], texts[reason]) == (song.status, song.reason)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "a\u2028b\u2029c", "]]>", "--></script >"])
+def test_a_name_cannot_end_the_data_that_it_is_in(name: str) -> None:
+    songs = (Song(f"/m/{name}/{name}", (name,), (name,), 0.5, ((name, 0.5),), (), name, name),)
+    page = page_with(Songs("s", "s", songs))
+    text = page.one("script", type="application/json").text
+    assert text.isascii() and not set(text) & set("<>&'")
+    data = data_of(page)
+    assert printable(name) in data["texts"]
+    assert data["songs"][0][1] == printable(name.rpartition("/")[2])
+
+
+def test_a_confidence_that_is_no_number_is_none() -> None:
+    songs = (Song("a", (), (), float("nan"), (("Rock", float("nan")), ("Pop", 0.5)), (), "unsure"),)
+    ((*_, confidence, bar, _, _, _),) = data_of(page_with(Songs("s", "s", songs)))["songs"]
+    assert (confidence, bar) == ("", [50.0])
+
+
+def test_without_the_script_it_is_said_what_is_missing() -> None:
+    def note(n_songs: int) -> str:
+        return page_with(Songs("s", "s", songs_of(n_songs, genres_of(3)))).one("noscript").text
+
+    assert note(N_AT_ONCE) == "JavaScript is off, which sorts and filters."
+    assert note(N_AT_ONCE + 1).endswith(f"and shows the other songs of a list than its first {N_AT_ONCE}.")
 
 
 @pytest.mark.parametrize("confidences", [(0.6, 0.3, 0.1), (0.5, 0.2), (0.9, 0.8, 0.3), (1.0, 0.0), (0.0,)])
