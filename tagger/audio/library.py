@@ -160,9 +160,9 @@ def _walk(root: Path, exclude: Sequence[str]) -> Iterator[Found]:
                 if not entry.name.casefold().startswith(SYSTEM_FOLDERS):
                     folders.append(path)
             elif path.suffix.lower() in SONG_SUFFIXES or path.suffix.lower() in UNSUPPORTED_SUFFIXES:
-                found = _look_at(path, asked_for=False)
-                if found.problem != "a folder":  # a linked folder whose name ends like a song's
-                    yield found
+                is_folder = entry.is_symlink() and os.path.isdir(path)  # a linked one that is named like a song
+                if not is_folder:
+                    yield _look_at(path, asked_for=False)
         pending.extend(reversed(folders))
 
 
@@ -201,9 +201,8 @@ def _in_utf8(text: bytes) -> bytes:
 
 def _read_playlist(playlist: Path) -> Iterator[Found]:
     """Entries of an M3U playlist, relative ones from the playlist's folder; links to streams are passed over."""
-    found = _look_at(playlist, asked_for=True)
-    if found.problem == "not a regular file":  # a FIFO would be waited for
-        yield found
+    if os.path.exists(playlist) and not os.path.isfile(playlist):  # a FIFO would be waited for
+        yield _look_at(playlist, asked_for=True)
         return
     try:
         lines = _in_utf8(playlist.read_bytes()).splitlines()
