@@ -5,8 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from rich.cells import cell_len, set_cell_size
-
 #: Joiners that words of Persian and Indic scripts and emoji need; every other invisible character is escaped.
 _JOINERS = "\u200c\u200d"
 
@@ -38,6 +36,8 @@ def shown(name: str, cells: int | None = None) -> str:
     >>> shown("\u05d0\u05d1") == "\u05d0\u05d1\u200e", shown("Jazz\x1b[2J")
     (True, 'Jazz\\x1b[2J')
     """
+    from rich.cells import cell_len, set_cell_size  # here: the others are for processes that have no terminal
+
     name = printable(name)
     if cells is not None and cell_len(name) > cells:
         name = set_cell_size(name, max(0, cells - 1)).rstrip() + "…"
@@ -47,3 +47,30 @@ def shown(name: str, cells: int | None = None) -> str:
 def genres_text(genres: Sequence[str]) -> str:
     """Genres as people read them: `Jazz; Blues`, or a dash."""
     return printable("; ".join(genres)) or "–"
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    r"""What an exception says, which may be a page, in a line of at most so many characters; what it is if it is mute.
+
+    >>> one_line(ValueError("bad\nworse")), one_line(OSError(2, "No such file", "a.mp3")), one_line(KeyError())
+    ('bad', 'No such file', 'KeyError')
+    """
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0][:most]
+
+
+def first_sentence(error: BaseException) -> str:
+    """What an exception says, without the advice behind it."""
+    return one_line(error).partition(". ")[0]
+
+
+def duration_text(seconds: float) -> str:
+    """A length of time to plan by.
+
+    >>> duration_text(1), duration_text(40), duration_text(1000), duration_text(20_000), duration_text(500_000)
+    ('1 second', '40 seconds', '17 minutes', '5.6 hours', '5.8 days')
+    """
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.{0 if unit == 'minutes' else 1}f} {unit}"
+    return f"{max(1, seconds):.0f} second{'s' * (seconds >= 1.5)}"

@@ -15,6 +15,7 @@ import click
 from tagger.cli.settings import SOME_FAILED, source_of
 from tagger.cli.tag import settings_in_file, settings_of_tag, tag, tag_options
 from tagger.errors import SettingsError
+from tagger.text import printable
 
 if TYPE_CHECKING:
     from tagger.doctor.checks import Check
@@ -91,19 +92,10 @@ def _settings() -> tuple[dict[str, Any], Check]:
 
 def _print(check: Check) -> None:
     state = click.style(f"{check.state:<8}", fg=_COLOURS[check.state])
-    text = _printable(check.says)
+    text = printable(check.says)
     if check.remedy:
-        text += f"\n→ {_printable(check.remedy)}"
+        text += f"\n→ {printable(check.remedy)}"
     width = max(40, shutil.get_terminal_size().columns - len(_INDENT)) if sys.stdout.isatty() else 10_000
     wrap = partial(textwrap.wrap, width=width, break_long_words=False, break_on_hyphens=False)  # paths stay whole
     lines = [wrapped for line in text.split("\n") for wrapped in wrap(line)]
     click.echo(f"{state} {check.name:<13} {f'{chr(10)}{_INDENT}'.join(lines)}")
-
-
-def _printable(text: str) -> str:
-    """Text made harmless, also where that takes a library which is broken."""
-    try:
-        from tagger.text import printable
-    except Exception:
-        return repr(text)[1:-1]
-    return printable(text)

@@ -37,6 +37,7 @@ from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import see
+from tagger.text import first_sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ def tag_songs(
                     results.keep(answer)
                 yield from (answer.result for answer in answers)
         except ray.exceptions.RayError as error:
-            raise ClusterError(address or "ray", f"cannot go on ({_one_line(error)}): {AGAIN}") from error
+            raise ClusterError(address or "ray", f"cannot go on ({first_sentence(error)}): {AGAIN}") from error
     if waiting:
         raise ClusterError(address or "ray", f"{len(waiting)} songs did not come back: {AGAIN}")
 
@@ -146,7 +147,7 @@ def _connected(address: str | None) -> Iterator[None]:
         with _silence():
             ray.init(**({"address": address} if address else here), log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ClusterError(address or "ray", f"cannot be reached ({_one_line(error)})") from error
+        raise ClusterError(address or "ray", f"cannot be reached ({first_sentence(error)})") from error
     try:
         for number, handler in handlers.items():  # Ray has taken them
             signal.signal(number, handler)
@@ -183,11 +184,6 @@ def _silence() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-
-
-def _one_line(error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or str(error).strip()
-    return (reason or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
 
 
 def _read(parts: Iterable[bytes]) -> Iterator[list[Answer]]:

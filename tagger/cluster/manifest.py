@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from tagger.audio.library import SONG_SUFFIXES, Found, find_songs, noticing
 from tagger.errors import AudioError
+from tagger.text import one_line
 
 MANIFEST_SUFFIXES = frozenset({".parquet", ".csv"})
 COLUMNS = ("uri", "path")
@@ -135,5 +136,4 @@ def _reason(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, (FileNotFoundError, KeyError)):  # those of fsspec say only where; an archive's are KeyErrors
         return "no such file"
-    text = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
-    return text.splitlines()[0][:200]
+    return one_line(error)

@@ -73,15 +73,3 @@ def measure(
     if first is None or now is None:
         raise ValueError("no songs")
     return Speed(first - began, max(now - first, 1e-3), n_songs, n_snippets, n_failed, reason)
-
-
-def in_words(seconds: float) -> str:
-    """A length of time to plan by.
-
-    >>> in_words(40), in_words(1000), in_words(20_000), in_words(500_000)
-    ('40 seconds', '17 minutes', '5.6 hours', '5.8 days')
-    """
-    for unit, length, least in (("days", 86_400, 2), ("hours", 3600, 2), ("minutes", 60, 2)):
-        if seconds >= least * length:
-            return f"{seconds / length:.{0 if unit == 'minutes' else 1}f} {unit}"
-    return f"{max(1, seconds):.0f} second{'s' * (seconds >= 1.5)}"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tagger import __version__
 from tagger.doctor.checks import Check, State, guarded, reinstall, requirements
 from tagger.doctor.torch_probe import Machine
+from tagger.text import duration_text
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
@@ -200,7 +201,7 @@ def library(asked: Asked, is_able: bool) -> Iterator[Check]:
 def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
     from tagger.audio.decode import SAMPLE_RATE
     from tagger.audio.library import find_songs
-    from tagger.doctor.benchmark import in_words, measure
+    from tagger.doctor.benchmark import measure
     from tagger.models.description import describe
     from tagger.pipeline.run import load_model, machine_line
 
@@ -221,11 +222,11 @@ def _speed(asked: Asked, songs: list[Found], counted: str) -> Iterator[Check]:
         if state == "problem":
             return
     yield from (Check("ok", "engine", machine_line(model, predict)) for model in loaded)
-    start = f"after {in_words(speed.start_seconds)} to start"
+    start = f"after {duration_text(speed.start_seconds)} to start"
     if songs:
         rate = speed.n_songs / speed.seconds
         yield Check("ok", "speed", f"{rate:.2g} songs/s, {start}")
-        needed = in_words(speed.start_seconds + len(songs) / rate)
+        needed = duration_text(speed.start_seconds + len(songs) / rate)
         yield Check("ok", "library", f"{counted}: {needed} or so; those that are cached take no time")
     else:
         usual = asked.options.predict.n_snippets or math.ceil(SONG_SECONDS * SAMPLE_RATE / description.snippet_samples)

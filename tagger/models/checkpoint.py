@@ -12,8 +12,9 @@ import numpy as np
 
 from tagger.errors import ModelError
 from tagger.models.architecture import Architecture, weight_shapes
-from tagger.models.description import WEIGHTS, Description, one_line, read_table
+from tagger.models.description import WEIGHTS, Description, read_table
 from tagger.models.features import LogMel
+from tagger.text import one_line
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 

@@ -20,6 +20,7 @@ from typing import Any
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import ModelError
 from tagger.models.head import GenreHead, audioset_head
+from tagger.text import one_line
 
 STARTER = "starter"  # embedded: tagger/models/starter
 HUB_IDS = {"audioset": "MIT/ast-finetuned-audioset-10-10-0.4593"}
@@ -259,9 +260,3 @@ def read_training(name: str, file: Path, head: GenreHead, n_outputs: int) -> Gen
 def is_number(value: object) -> bool:
     """Whether JSON gave a finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def one_line(error: Exception) -> str:
-    """The first line of what a library says, which may be a page."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]

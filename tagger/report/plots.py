@@ -15,6 +15,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from tagger.report.document import Matrix, Report
+from tagger.text import printable
 
 DPI = 150
 LONGEST_NAME = 24  # characters of a genre
@@ -44,7 +45,7 @@ def confusion_figure(matrix: Matrix) -> Figure:
     with style.context("default"):  # not the user's: the same picture everywhere
         figure = Figure(figsize=(width + 1.3, height), layout="constrained")
         axes = figure.add_subplot(xlabel="predicted", ylabel="reference (songs)", aspect="equal")
-        axes.set_title(textwrap.fill(_printable(matrix.title), 60), parse_math=False)
+        axes.set_title(textwrap.fill(printable(matrix.title), 60), parse_math=False)
         axes.set_facecolor("0.85")
         # The root brings out what is rare, which is what is looked for.
         mesh = axes.pcolormesh(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), edgecolors="0.85", linewidth=0.5)
@@ -67,12 +68,8 @@ def confusion_figure(matrix: Matrix) -> Figure:
 
 def _shortened(names: Sequence[str]) -> list[str]:
     """Names that fit into a picture."""
-    shown = map(_printable, names)
+    shown = map(printable, names)
     return [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in shown]
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def png(figure: Figure) -> bytes:

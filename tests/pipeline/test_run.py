@@ -511,7 +511,7 @@ def test_two_runs_at_once_are_done_with_all_songs(library: Path, tmp_path: Path)
 
     def tag(number: int) -> None:
         songs, state = list(find_songs([str(library)])), tmp_path / f"state {number}"
-        options = TagOptions(n_workers=1)
+        options = make_options(n_workers=1)
         with Store(store_path(state), pytest.fail) as store, Journal.open(library, state=state) as journal:
             results[number] += tag_songs(songs, FakeModel(), FakeModel, options, store, journal)  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tagger.text import one_line
 from training.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ def _read(path: Path) -> Table:
             return parquet.read_table(path)
         return csv.read_csv(path, convert_options=as_text)
     except (OSError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise DatasetError(path, f"no table of soft labels, .parquet or .csv ({reason})") from error
+        raise DatasetError(path, f"no table of soft labels, .parquet or .csv ({one_line(error)})") from error
 
 
 def _numbers(path: Path, table: Table, name: str) -> np.ndarray:

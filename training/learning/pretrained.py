@@ -12,8 +12,9 @@ import torch
 
 from tagger.errors import ModelError
 from tagger.models.checkpoint import read_architecture, read_weights
-from tagger.models.description import check_features, one_line, read_table
+from tagger.models.description import check_features, read_table
 from tagger.models.transformer import TorchLogMel
+from tagger.text import one_line
 
 if TYPE_CHECKING:
     from transformers import ASTConfig, ASTForAudioClassification

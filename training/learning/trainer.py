@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tagger.audio.workers import rss_bytes, usable_cores
 from tagger.models.torch_engine import computes_bf16
+from tagger.text import duration_text
 from training.errors import TrainingError
 from training.learning.config import TrainConfig
 from training.learning.loader import EpochSampler, SnippetDataset, as_they_are, sqrt_weights
@@ -197,9 +198,8 @@ class Watch(TrainerCallback):
         if self.slow and self.n_steps == 3:
             each = (time.perf_counter() - self.estimated_from) / 2
             remaining = each * (state.max_steps - state.global_step)
-            self.tell(
-                f"about {spoken(remaining)} to go, {self.batch_size / each:.1f} snippets/s, evaluation not counted"
-            )
+            speed = f"{self.batch_size / each:.1f} snippets/s"
+            self.tell(f"about {duration_text(remaining)} to go, {speed}, evaluation not counted")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Watch the loss."""
@@ -233,18 +233,6 @@ class Watch(TrainerCallback):
         """Take the bar away, also where training ends otherwise."""
         if self.bar is not None:
             self.bar.close()
-
-
-def spoken(seconds: float) -> str:
-    """A duration as one says it.
-
-    >>> spoken(50), spoken(600), spoken(9000), spoken(400_000)
-    ('50 seconds', '10 minutes', '2.5 hours', '4.6 days')
-    """
-    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.{0 if unit == 'minutes' else 1}f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def peak_memory_gb() -> float:
