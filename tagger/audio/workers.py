@@ -70,18 +70,6 @@ def decode_ahead(
     taken ahead. A song whose decoding raises, takes longer than `time_limit_seconds` or kills its process comes back
     as a Failure.
     """
-    workers: queue.SimpleQueue[Worker[Task, Result]] = queue.SimpleQueue()
-    all_workers = [Worker(decode, time_limit_seconds) for _ in range(n_workers)]
-    for worker in all_workers:
-        workers.put(worker)
-
-    def run(task: Task) -> Result | Failure:
-        worker = workers.get()
-        try:
-            return worker.run(task)
-        finally:
-            workers.put(worker)
-
     pending: deque[tuple[Item, Future | None]] = deque()
     n_ahead = 0  # of the pending, those with a task
 
@@ -96,18 +84,41 @@ def decode_ahead(
         return item, future.result() if future else None
 
     threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ending)
+    workers = Workers(decode, n_workers, time_limit_seconds)
     try:
         for item, task in songs:
-            pending.append((item, None if task is None else threads.submit(run, task)))
+            pending.append((item, None if task is None else threads.submit(workers.run, task)))
             n_ahead += task is not None
             while pending and is_due():
                 yield oldest()
         while pending:
             yield oldest()
     finally:
-        for worker in all_workers:
-            worker.close()
+        workers.close()
         threads.shutdown(cancel_futures=True)
+
+
+class Workers(Generic[Task, Result]):
+    """Several workers, of which one that is free does a task: for as many threads."""
+
+    def __init__(self, decode: Callable[[Task], Result], n_workers: int, time_limit_seconds: float) -> None:
+        self._all = [Worker(decode, time_limit_seconds) for _ in range(n_workers)]
+        self._free: queue.SimpleQueue[Worker[Task, Result]] = queue.SimpleQueue()
+        for worker in self._all:
+            self._free.put(worker)
+
+    def run(self, task: Task) -> Result | Failure:
+        """What the task comes to; waits for a free worker."""
+        worker = self._free.get()
+        try:
+            return worker.run(task)
+        finally:
+            self._free.put(worker)
+
+    def close(self) -> None:
+        """Stop all of them, whatever they are at."""
+        for worker in self._all:
+            worker.close()
 
 
 class Worker(Generic[Task, Result]):

@@ -25,7 +25,7 @@ from training.dataset import cache
 from training.dataset.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
 from training.dataset.duplicates import find_duplicates
 from training.dataset.options import PrepareOptions
-from training.dataset.songs import LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
+from training.dataset.songs import Labelled, LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
 from training.dataset.splits import (
     SPLITS,
     Audit,
@@ -92,13 +92,8 @@ def prepare(
     """
     source = Path(os.path.abspath(source))
     old = _look_at(folder, force)
-    labelled = find_labelled(source, options.labels, options.names, options.exclude, watch)
-    tell(f"{len(labelled.songs)} songs, labelled {labelled.reason}.")
+    labelled, songs = _found(source, options, watch, tell)
     left_out = labelled.left_out
-    for line in (*labelled.overruled, *left_out.unlabelled()):
-        tell(line)
-    songs = identify_songs(_limited(labelled.songs, options), left_out, watch)
-    songs = _with_enough_groups(source, songs, [], options, left_out)
     given = {**options.as_dict(), "source": str(source)}
     inputs = _digest([VERSION, given, [[song, *map(str, vars(each).values())] for song, each in songs.items()]])
     if old is not None and old.inputs == inputs:
@@ -109,13 +104,7 @@ def prepare(
     with WaveformStore(folder) as store:
         _check_space(folder, songs, store, options)
         prediction = _predict(store, songs, options, left_out, n_workers or usable_cores(), watch)
-        tell("Looking for recordings that are there twice.")
-        duplicates = _find_duplicates(store, prediction)
-        songs = _without_crossing(prediction.songs, duplicates, left_out, tell)
-        songs = _with_enough_groups(source, songs, duplicates, options, left_out)
-        entries, audit = _share_out(source, songs, duplicates, options)
-        if not any(entry.split == "test" for entry in entries):
-            tell("No songs are in test: a training will be judged by validate, which chose its epoch, alone.")
+        entries, audit = _split(source, store, prediction, options, left_out, tell)
         kept = _balanced(entries, options)
         record = Record(
             version=VERSION,
@@ -132,6 +121,35 @@ def prepare(
         )
         write_record(folder, record)
     return record
+
+
+def _found(source: Path, options: PrepareOptions, watch: Watch, tell: Callable[[str], None]) -> tuple[Labelled, Songs]:
+    """The labelled songs of a source, and those of them that can be in the dataset."""
+    labelled = find_labelled(source, options.labels, options.names, options.exclude, watch)
+    tell(f"{len(labelled.songs)} songs, labelled {labelled.reason}.")
+    for line in (*labelled.overruled, *labelled.left_out.unlabelled()):
+        tell(line)
+    songs = identify_songs(_limited(labelled.songs, options), labelled.left_out, watch)
+    return labelled, _with_enough_groups(source, songs, [], options, labelled.left_out)
+
+
+def _split(
+    source: Path,
+    store: WaveformStore,
+    prediction: Prediction,
+    options: PrepareOptions,
+    left_out: LeftOut,
+    tell: Callable[[str], None],
+) -> tuple[list[Entry], Audit]:
+    """The songs that were classified with their splits: none is in two of them, under whatever name."""
+    tell("Looking for recordings that are there twice.")
+    duplicates = _find_duplicates(store, prediction)
+    songs = _without_crossing(prediction.songs, duplicates, left_out, tell)
+    songs = _with_enough_groups(source, songs, duplicates, options, left_out)
+    entries, audit = _share_out(source, songs, duplicates, options)
+    if not any(entry.split == "test" for entry in entries):
+        tell("No songs are in test: a training will be judged by validate, which chose its epoch, alone.")
+    return entries, audit
 
 
 def snippet_samples(options: PrepareOptions) -> int:

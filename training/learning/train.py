@@ -23,10 +23,11 @@ from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import ModelError, OutputError
 from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
-from tagger.models.description import one_line, snippet_seconds
+from tagger.models.description import snippet_seconds
 from tagger.models.genre_model import choose_device
 from tagger.models.torch_engine import is_out_of_memory
 from tagger.models.transformer import TorchLogMel
+from tagger.text import first_sentence, one_line
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
 from training.errors import DatasetError, TrainingError
 from training.learning.config import TrainConfig
@@ -192,7 +193,7 @@ def save_checkpoint(run: Run, ast: Any, log_mel: TorchLogMel, outcome: Outcome, 
         shutil.rmtree(run.checkpoint, ignore_errors=True)
         part.rename(run.checkpoint)
     except Exception as error:  # a full disk is an error of its own to safetensors
-        raise OutputError(run.checkpoint, getattr(error, "strerror", None) or one_line(error)) from error
+        raise OutputError(run.checkpoint, one_line(error)) from error
 
 
 def _save_into(folder: Path, ast: Any, log_mel: TorchLogMel, outcome: Outcome, prepared: Prepared) -> None:
@@ -225,17 +226,12 @@ def _trained(
     """The trainer after its work, with the weights of the best epoch."""
     config, genres = run.config, prepared.genres
     n_devices = n_processes()
-    if config.batch_size % n_devices:
-        raise TrainingError(
-            "", f"--batch-size {config.batch_size} cannot be shared by {n_devices} devices: take a multiple"
-        )
+    share = _share(config.batch_size, n_devices)
     soft_labels = _soft_labels(config, prepared)
     n_classes = soft_labels.classes.shape[1] if soft_labels else 0
     last = get_last_checkpoint(run.trainer) if resume and run.trainer.is_dir() else None
     labels = np.asarray(prepared.splits["train"]["label"][:])
-    weights = None
-    if config.class_weights:
-        weights = torch.tensor(balanced_class_weights(labels, len(genres)), dtype=torch.float32)
+    weights = _class_weights(config, labels, len(genres))
     at_once = 0
     while True:  # until a batch fits the memory
         ast, log_mel, knows = begin(config, genres, prepared.snippet_samples)
@@ -245,7 +241,7 @@ def _trained(
                 config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate"
             )
         run.begin()  # now that nothing is known to be in the way
-        at_once = at_once or device_batch(ast, config.batch_size // n_devices, device)
+        at_once = at_once or device_batch(ast, share, device)
         network = Network(ast, log_mel, config, weights, n_classes)
         arguments = training_arguments(
             run, len(labels), device=device, n_devices=n_devices, device_batch=at_once, wandb=wandb
@@ -266,18 +262,37 @@ def _trained(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            if at_once == 1:
-                raise TrainingError(
-                    "", f"one snippet does not fit into the memory of {device}: take a smaller --model"
-                ) from error
+            at_once = _fewer_at_once(at_once, share, device, error)
         finally:
             watch.close()
-        at_once = next(n for n in range(at_once // 2, 0, -1) if config.batch_size // n_devices % n == 0)
         tell(f"out of memory: {at_once} snippets at a time from here on, gathered to steps of {config.batch_size}")
         last = get_last_checkpoint(run.trainer) if run.trainer.is_dir() else None
         del trainer, network, ast
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def _share(batch_size: int, n_devices: int) -> int:
+    """Snippets of a step for each device; TrainingError where they cannot have equally many."""
+    if batch_size % n_devices:
+        raise TrainingError("", f"--batch-size {batch_size} cannot be shared by {n_devices} devices: take a multiple")
+    return batch_size // n_devices
+
+
+def _class_weights(config: TrainConfig, labels: np.ndarray, n_genres: int) -> torch.Tensor | None:
+    """The weight of each genre in the loss, (n_genres,); None where all weigh the same."""
+    if not config.class_weights:
+        return None
+    return torch.tensor(balanced_class_weights(labels, n_genres), dtype=torch.float32)
+
+
+def _fewer_at_once(at_once: int, share: int, device: str, error: Exception) -> int:
+    """How many snippets of a device's share to try at a time after so many were too many; TrainingError below one."""
+    if at_once == 1:
+        raise TrainingError(
+            "", f"one snippet does not fit into the memory of {device}: take a smaller --model"
+        ) from error
+    return next(n for n in range(at_once // 2, 0, -1) if share % n == 0)
 
 
 def check_snippets(config: TrainConfig, log_mel: TorchLogMel, prepared: Prepared) -> None:
@@ -301,7 +316,7 @@ def _begin_wandb(run: Run) -> None:
     try:
         wandb.init(name=run.folder.name, dir=run.folder, config=run.config.as_dict())
     except Exception as error:  # no key, no network, no space: each has a class of its own
-        why = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0].rstrip(".")
+        why = first_sentence(error).rstrip(".")
         raise TrainingError(
             "", f"wandb: {why}: log in by `wandb login`, or keep the log here by WANDB_MODE=offline"
         ) from error
