@@ -7,6 +7,7 @@ ones are made, and how a tag is put together again. Whether anybody can parse th
 import re
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -103,7 +104,7 @@ def _synchronised(body: bytes) -> tuple[bytes, Callable[[int], int]]:
     removed = [match.start() + 1 - i for i, match in enumerate(re.finditer(b"\xff\0", body))]
 
     def raw(position: int) -> int:
-        return position + sum(each <= position for each in removed)
+        return position + bisect_right(removed, position)
 
     return body.replace(b"\xff\0", b"\xff"), raw
 
@@ -120,8 +121,9 @@ def _follow(body: bytes, start: int, version: int) -> _Frames:
     edges, n_odd, is_whole = [start], 0, True
     while (position := edges[-1]) < len(body):
         if body[position] == 0:
-            edges.append(len(body) - len(body[position:].lstrip(b"\0")))
-            n_odd += edges[-1] < len(body)
+            following = _NOT_ZERO.search(body, position)
+            edges.append(following.start() if following else len(body))
+            n_odd += following is not None
             continue
         size = _frame_size(body[position : position + 10], version)
         n_odd += not _ID3_NAMES[version].match(body[position : position + 4])
@@ -139,6 +141,7 @@ def _frame_size(header: bytes, version: int) -> int:
     return 10 + (from_synchsafe(header[4:8]) if version == 4 else int.from_bytes(header[4:8], "big"))
 
 
+_NOT_ZERO = re.compile(rb"[^\0]")
 _ID3_NAMES = {2: re.compile(rb"[A-Z0-9]{3}"), 3: re.compile(rb"[A-Z0-9]{3}[A-Z0-9\0]"), 4: re.compile(rb"[A-Z0-9]{4}")}
 _ID3_GENRES = {2: (b"TCO",), 3: (b"TCON", b"TCO\0"), 4: (b"TCON", b"TCO\0")}
 
@@ -500,8 +503,8 @@ def _ape_join(cut: Cut, pieces: Sequence[bytes]) -> bytes:
 
 
 def _cut_info(tag: bytes, _: Any = None) -> Cut:
-    position, pieces = 4, []
-    while tag[position:].strip(b"\0"):
+    position, pieces, stop = 4, [], len(tag.rstrip(b"\0"))
+    while position < stop:
         end = position + 8 + int.from_bytes(tag[position + 4 : position + 8], "little")
         if end > len(tag) or len(tag) < position + 8:
             raise ValueError("INFO list whose items do not add up")

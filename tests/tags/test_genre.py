@@ -376,6 +376,11 @@ def test_one_spelling_of_the_vorbis_key_is_left(name: str) -> None:
     assert b"GENRE=Techno" in new
 
 
+def test_one_spelling_of_the_ape_key_is_left() -> None:
+    new = retag(build("full.mpc"), ".mpc", ONE)
+    assert new.lower().count(b"genre\0") == 1
+
+
 @pytest.mark.parametrize("name", ["gnre.m4a", "bad gnre.m4a"])
 def test_a_numeric_mp4_genre_goes(name: str) -> None:
     new = retag(build(name), ".m4a", ONE)
