@@ -195,8 +195,8 @@ def _id3_join(cut: Cut, pieces: Sequence[bytes]) -> bytes:
     room = sum(map(len, cut.pieces)) + len(cut.tail) - len(frames)
     if cut.context and not cut.context.is_whole:
         room = 0  # zeros would become part of a frame that is cut short
-    elif room < 0 or not cut.pieces:
-        room = max(room, ROOM_BYTES)
+    elif room < 0:
+        room = ROOM_BYTES
     body = _extended(cut, frames, room) + frames + bytes(room)
     if len(body) >= 1 << 28:
         raise ValueError("an ID3v2 tag cannot be that large")
