@@ -252,6 +252,12 @@ def test_what_is_lost_beside_the_genre_is_named(name: str) -> None:
         verify(build(name), change(retag(build(name), suffix, GENRES)), suffix)
 
 
+def test_the_order_of_the_parts_is_compared() -> None:
+    parts = [files.chunk(b"bext", b"desc".ljust(603, b"\0")), files.chunk(b"cue ", bytes(28))]
+    with pytest.raises(TagError, match="order"):
+        verify(files.wav(b"".join(parts)), retag(files.wav(b"".join(parts[::-1])), ".wav", GENRES), ".wav")
+
+
 def test_an_object_nobody_knows_stays_in_a_wma() -> None:
     data, thing = build("full.wma"), bytes(range(16)) + struct.pack("<Q", 24 + 8) + b"markers!"
     size, number = struct.unpack_from("<QI", data, 16)
