@@ -46,8 +46,7 @@ def verify(old: bytes, new: bytes, suffix: str) -> None:
         raise TagError("", f"cannot be written without new parts ({more[0]})")
     if max(map(len, before.values()), default=0) < MANY_PIECES and not _is_subset(old, new, suffix):
         raise TagError("", "cannot be written without changing other tags, as mutagen sees them")
-    is_woven = len(old) != len(new) and (old[:4] == b"OggS" or old[4:8] == b"ftyp")
-    if is_woven and (packets := _packets(old)) is not None and _packets(new) != packets:
+    if _is_laid_anew(old, new) and (packets := _packets(old)) is not None and _packets(new) != packets:
         raise TagError("", "the audio would change")
 
 
@@ -55,6 +54,13 @@ def verify_genres(new: bytes, suffix: str, genres: Sequence[str], id3v23_multi: 
     """Return if the song reads as having these genres: writing them again changes nothing. TagError if not."""
     if genre.retag(new, suffix, genres, id3v23_multi) is not new:
         raise TagError("", "the genre would not read back as written")
+
+
+def _is_laid_anew(old: bytes, new: bytes) -> bool:
+    """Whether pages of Ogg were numbered again, or the audio of an MP4 has moved."""
+    if old[:4] == b"OggS":
+        return not new.endswith(old[len(old) // 2 :])
+    return old[4:8] == b"ftyp" and old.find(b"mdat") != new.find(b"mdat")
 
 
 def _is_subset(old: bytes, new: bytes, suffix: str) -> bool:
