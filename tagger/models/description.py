@@ -19,7 +19,7 @@ from typing import Any
 
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import ModelError
-from tagger.models.head import GenreHead, audioset_head
+from tagger.models.head import N_AUDIOSET_LABELS, GenreHead, audioset_head
 from tagger.text import one_line
 
 STARTER = "starter"  # embedded: tagger/models/starter
@@ -32,7 +32,6 @@ TRAINING = "training.json"
 WEIGHTS = "model*.safetensors"  # one file, or the shards that model.safetensors.index.json names
 
 # A checkpoint with this many labels, these among them, has the outputs of AudioSet.
-N_AUDIOSET_LABELS = 527
 AUDIOSET_LABELS = {0: "Speech", 137: "Music", 216: "Pop music", 265: "Independent music"}
 
 N_MELS, N_FRAMES = 128, 1024  # where config.json does not say, as in transformers' ASTConfig
@@ -221,9 +220,10 @@ def read_training(name: str, file: Path, head: GenreHead, n_outputs: int) -> Gen
     by default), `min_confidence_reason`, and `bias` (mean logit of each output over unlabelled music). Its other keys
     are for other readers.
     """
-    guess = DEFAULT_CONFIDENCE[head.scale]
-    reason = f"not fitted: the checkpoint names no min_confidence, so {guess} is a guess"
-    head = replace(head, thresholds=(guess,) * len(head.genres), threshold_reason=reason)
+    if not head.thresholds:
+        guess = DEFAULT_CONFIDENCE[head.scale]
+        reason = f"not fitted: the checkpoint names no min_confidence, so {guess} is a guess"
+        head = replace(head, thresholds=(guess,) * len(head.genres), threshold_reason=reason)
     if not file.exists():
         return head
     try:

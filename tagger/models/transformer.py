@@ -101,6 +101,11 @@ class Transformer(nn.Module):
 
     def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
         """(batch, n_frames, n_mels) to (batch, n_outputs)."""
+        logits: torch.Tensor = self.head(self.embed(log_mels))
+        return logits
+
+    def embed(self, log_mels: torch.Tensor) -> torch.Tensor:
+        """(batch, n_frames, n_mels) to the embeddings that the logits are linear in, (batch, width) float32."""
         images = log_mels.transpose(1, 2)[:, None].to(self.patches.weight.dtype)
         patches = self.patches(images).flatten(2).transpose(1, 2)
         special = torch.cat([self.class_token, self.distillation_token], dim=1).expand(len(images), -1, -1)
@@ -108,9 +113,8 @@ class Transformer(nn.Module):
         *layers, last = self.layers
         for layer in layers:
             hidden = layer(hidden, hidden.shape[1])
-        pooled = self.norm(last(hidden, N_SPECIAL)).mean(dim=1)
-        logits: torch.Tensor = self.head(self.head_norm(pooled))
-        return logits
+        embeddings: torch.Tensor = self.head_norm(self.norm(last(hidden, N_SPECIAL)).mean(dim=1))
+        return embeddings
 
 
 class Layer(nn.Module):

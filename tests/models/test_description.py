@@ -231,7 +231,15 @@ def test_without_training_json_the_threshold_is_called_a_guess(tmp_path: Path, m
 def test_the_labels_of_audioset_are_read_through_its_table(tmp_path: Path) -> None:
     head = describe(str(make_checkpoint(tmp_path / "c", AUDIOSET))).head
     assert head.scale == "margin" and head.members is not None and "Hip-Hop" in head.genres
-    assert set(head.thresholds) == {0.8} and head.threshold_reason.startswith("not fitted: ")
+    assert set(head.thresholds) == {0.89} and head.threshold_reason.startswith("fitted ")
+    assert head.bias is not None and len(head.bias) == 527
+
+
+def test_thresholds_of_a_checkpoint_go_before_those_of_the_table_of_audioset(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", AUDIOSET)
+    (folder / "training.json").write_text('{"min_confidence": {"Jazz": 0.7}}', encoding="utf-8")
+    head = describe(str(folder)).head
+    assert head.thresholds[head.genres.index("Jazz")] == 0.7 and math.inf in head.thresholds
 
 
 def test_527_other_labels_are_genres(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class Song:
     artist: str
     album: str
     split: str
+    source: str = ""  # as in `corpus.Recording`, and so is the licence; "" where a table does not say
+    licence: str = ""
 
 
 def read_songs(tables: Iterable[Path]) -> Iterator[Song]:
@@ -81,6 +83,8 @@ def read_songs(tables: Iterable[Path]) -> Iterator[Song]:
                     artist := row.get("artist") or "",
                     row.get("album") or ("" if artist else row.get("source") or ""),
                     row.get("split") or "train",
+                    row.get("source") or "",
+                    row.get("licence") or "",
                 )
                 yield Song(table.parent.absolute() / row["path"], row["genre"], *others)
 
