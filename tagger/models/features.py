@@ -79,8 +79,8 @@ class LogMel:
         frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_SAMPLES)[::FRAME_HOP_SAMPLES][: self.n_frames]
         energies = self._mel_energies(frames)
         log_mel = np.full((self.n_frames, self.n_mels), -self.mean / (2 * self.std), np.float32)  # zero, normalised
-        prediction = np.log(np.maximum(energies, np.float32(FLOOR)))
-        log_mel[: len(prediction)] = (prediction - np.float32(self.mean)) / np.float32(2 * self.std)
+        log_energies = np.log(np.maximum(energies, np.float32(FLOOR)))
+        log_mel[: len(log_energies)] = (log_energies - np.float32(self.mean)) / np.float32(2 * self.std)
         return log_mel
 
     def _mel_energies(self, frames: np.ndarray) -> np.ndarray:

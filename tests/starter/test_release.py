@@ -1,6 +1,7 @@
 """When a genre is written, and what is told of it, by recordings that are made up."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from training.starter.corpus import NO_MUSIC
+from training.starter.head import Head
 from training.starter.labels import Song
 from training.starter.release import Decision, Prediction, decide, report, score, ship, without_its_source, written
 
@@ -15,11 +17,11 @@ GENRES = ("Blues", "Jazz", "Rock")
 
 
 def prediction(*answers: tuple[str, str, float], split: str = "test") -> Prediction:
-    """Songs that are of one genre and are classified as one, by so many logits more than the others; each of its own
-    artist."""
+    """Songs that are of one genre and are predicted as one, by so many logits more than the others; each of its own
+    source, of games and others in turn."""
     songs, logits = [], []
     for i, (genre, named, margin) in enumerate(answers):
-        songs.append(Song(Path(f"{i}.ogg"), genre, f"artist {i}", "", split))
+        songs.append(Song(Path(f"{i}.ogg"), genre, "", "", split, f"{('debian', 'github')[i % 2]}:{i}"))
         logits.append([margin * (named == each) for each in GENRES])
     return Prediction(tuple(songs), np.array(logits))
 
@@ -52,6 +54,22 @@ def test_what_is_no_music_counts_as_named_wrongly() -> None:
     assert decide(with_noises, GENRES).min_confidence == {}
 
 
+def test_a_genre_that_one_kind_of_source_speaks_for_stays_silent() -> None:
+    songs = prediction(*[("Blues", "Blues", 6.0)] * 20)
+    assert list(decide(songs, GENRES).min_confidence) == ["Blues"]
+    games = Prediction(tuple(replace(song, source=f"debian:{i}") for i, song in enumerate(songs.songs)), songs.logits)
+    assert decide(games, GENRES).min_confidence == {}
+
+
+def test_a_genre_is_as_sure_as_if_all_were_as_frequent() -> None:
+    """Nine of ten Country songs may come out as Rock where Rock is what was collected."""
+    answers = [("Rock", "Rock", 6.0)] * 40 + [("Jazz", "Rock", 6.0)] * 4
+    few = prediction(*answers, *[("Blues", "Blues", 6.0)] * 40)
+    many = prediction(*answers, *[("Jazz", "Jazz", 6.0)] * 40, *[("Blues", "Blues", 6.0)] * 40)
+    assert list(decide(few, GENRES).min_confidence) == ["Blues"]
+    assert list(decide(many, GENRES).min_confidence) == ["Blues", "Jazz", "Rock"]
+
+
 def test_nothing_is_written_by_what_guesses() -> None:
     rng = np.random.default_rng(5)
     songs = prediction(*[(GENRES[rng.integers(3)], GENRES[rng.integers(3)], 5.0) for _ in range(60)])
@@ -65,7 +83,7 @@ def test_no_song_judges_a_threshold_that_it_chose() -> None:
     songs = prediction(*answers)
     together = Prediction(
         tuple(
-            Song(song.path, song.genre, "the trio" if song.genre == "Jazz" else song.artist, "", "test")
+            replace(song, source=f"{song.source.partition(':')[0]}:trio" if song.genre == "Jazz" else song.source)
             for song in songs.songs
         ),
         songs.logits,
@@ -110,16 +128,20 @@ def test_a_split_without_recordings_is_not_told_of() -> None:
 
 
 def test_what_is_shipped_is_half_as_large_and_decides_as_was_decided(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run" / "checkpoint"
-    checkpoint.mkdir(parents=True)
-    weights = {"a": np.linspace(-1, 1, 50, dtype=np.float32)}
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    dense = {"classifier.dense.weight": np.zeros((3, 2), np.float32), "classifier.dense.bias": np.zeros(3, np.float32)}
+    weights = {"a": np.linspace(-1, 1, 50, dtype=np.float32)} | dense
     save_file(weights, checkpoint / "model.safetensors")
     for name in ("config.json", "preprocessor_config.json"):
         (checkpoint / name).write_text("{}", encoding="utf-8")
-    ship(tmp_path / "run", tmp_path / "model", Decision(2.0, {"Blues": 0.7, "Rock": 0.8}, "of 30, 28 were right"))
+    head = Head(np.arange(6.0).reshape(3, 2), np.array([0.5, 1.0, 2.0]))
+    ship(checkpoint, tmp_path / "model", head, Decision(2.0, {"Blues": 0.7, "Rock": 0.8}, "of 30, 28 were right"))
     shipped = load_file(tmp_path / "model" / "model.safetensors")
     assert shipped["a"].dtype == np.float16
     assert np.allclose(shipped["a"], weights["a"], atol=1e-3)
+    assert shipped["classifier.dense.weight"].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert shipped["classifier.dense.bias"].tolist() == [0.5, 1, 2]
     training = json.loads((tmp_path / "model" / "training.json").read_text(encoding="utf-8"))
     assert training == {
         "temperature": 2.0,

@@ -25,8 +25,8 @@ from tagger.audio.decode import decode
 from tagger.errors import AudioError
 from tagger.evaluation.metrics import interval, macro_recall, paired_interval
 from tagger.models.head import GenreHead, audioset_head
-from tagger.pipeline.aggregate import Decision, decide, sigmoid, song_scores
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.aggregate import Decision, DecisionPolicy, decide, sigmoid, song_scores
+from tagger.pipeline.options import PredictOptions
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind, source_weights
 from training.starter.labels import Song, read_songs
@@ -59,7 +59,7 @@ def ask(songs: Sequence[Song], network: Mn04) -> Iterator[Answered]:
     and left out."""
     for song in tqdm(songs, unit="song", disable=None):
         try:
-            snippets = decode(song.path, TagOptions().n_snippets, SNIPPET_SAMPLES)
+            snippets = decode(song.path, PredictOptions.n_snippets, SNIPPET_SAMPLES)
         except AudioError as error:
             click.echo(str(error), err=True)
             continue
@@ -85,7 +85,7 @@ def fit_biases(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> n
         total.backward()
         return total
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     found: np.ndarray = bias.detach().numpy()
     return found
 
@@ -132,7 +132,7 @@ class Evidence:
     def decisions(self, heads: dict[str, GenreHead], min_confidence: float) -> list[Decision]:
         """What the product decides of each song, by the head of its source."""
         return [
-            decide(each.logits, heads[source], min_confidence=min_confidence)
+            decide(each.logits, heads[source], DecisionPolicy(min_confidence=min_confidence))
             for each, source in zip(self.answers, self.sources, strict=True)
         ]
 
@@ -196,7 +196,7 @@ def report(evidence: Evidence, heads: dict[str, GenreHead], min_confidence: floa
 @click.option("--teachers", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--table", default=TABLE, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def audioset(recordings: Path, folder: Path, table: Path) -> None:
-    """Fit the AudioSet head on the labelled songs of RECORDINGS, the songs.csv of `corpus`, and write it into the table."""
+    """Fit the AudioSet head on the labelled songs of RECORDINGS, the songs.csv of `corpus`; write the table."""
     head = audioset_head()
     songs = [song for song in read_songs([recordings]) if song.genre in {*head.genres, NO_MUSIC}]
     songs = [song for song in songs if song.genre != NO_MUSIC or song.split == "test"]
@@ -223,8 +223,8 @@ def fit_table(answers: Sequence[Answered], table: Path) -> list[str]:
         "bias": dict(zip(evidence.head.genres, np.round(bias, 2).tolist(), strict=True)),
         "min_confidence": min_confidence,
         "min_music": min_music,
-        "reason": f"fitted with a smaller network that answers the same labels: of {len(answers)} recordings {n_written}"
-        f" would be written, {n_right} of them rightly",
+        "reason": f"fitted with a smaller network of the same labels: of {len(answers)} recordings"
+        f" {n_written} would be written, {n_right} of them rightly",
     }
     values = json.loads(table.read_text(encoding="utf-8"))
     table.write_text(json.dumps(values | {"fitted": fitted}, indent=1) + "\n", encoding="utf-8")

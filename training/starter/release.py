@@ -4,7 +4,8 @@
 
 What is written has to be right, so the thresholds are fitted on recordings that people labelled and training did not
 use, music and what is none; and judged on them too, for want of more, once as they are and once without the
-recordings of each one's source.
+recordings of each one's source. On the same recordings the last layer is corrected (`head`), and no song is judged by
+one that was corrected with a song of its source.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ from pathlib import Path
 import click
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
-from tagger.audio.decode import decode
-from tagger.errors import AudioError
 from tagger.evaluation.metrics import Interval, confusion, interval, macro_recall
-from tagger.models.genre_model import GenreModel
-from tagger.pipeline.aggregate import AGGREGATORS, softmax
-from tagger.pipeline.options import PredictOptions
+from tagger.models.description import describe
+from tagger.models.head import GenreHead
+from tagger.pipeline import aggregate
+from tagger.pipeline.aggregate import softmax
 from training.outcome.calibrate import fit_temperature
 from training.outcome.card import markdown_templates
 from training.starter.corpus import NO_MUSIC
+from training.starter.evidence import genre_weights, kind
+from training.starter.head import Embedded, Head, corrected, distilled_head, embed, logits_without_source
 from training.starter.labels import Song, read_songs
 
 PRECISION = 0.8  # of what is written, at least
 FEWEST_RIGHT = 5  # recordings of a genre that have to be written rightly before it is written at all
+FEWEST_KINDS = 2  # of sources (`evidence.kind`) that some of them have to be of
 JUDGED = ("validate", "test")
 COVERAGES = (0.1, 0.2, 0.4)  # shares of all recordings that are told of, the surest first
 SCORES = "SCORES.md"
@@ -62,39 +64,29 @@ class Decision:
     reason: str
 
 
-def predict(model: GenreModel, songs: Sequence[Song], n_snippets: int) -> Prediction:
-    """What the model answers to songs as the product classifies them; those without sound are left out."""
-    prediction, logits = [], []
-    for song in tqdm(songs, unit="song", disable=None):
-        try:
-            snippets = decode(song.path, n_snippets, model.snippet_samples)
-        except AudioError as error:
-            click.echo(str(error), err=True)
-            continue
-        if not snippets.unsure:
-            prediction.append(song)
-            logits.append(AGGREGATORS["mean"](model.logits(snippets.samples)))
-    return Prediction(tuple(prediction), np.array(logits))
-
-
 def decide(prediction: Prediction, genres: Sequence[str]) -> Decision:
     """When to write a genre so that `PRECISION` of what is written is right, by recordings that people labelled.
 
     A genre's threshold is the least, in steps of .01, above which the next one can be expected to be right that often:
     by the rule of succession (n_right + 1) / (n_named + 2), since the share itself would be that of the luckiest of
-    many thresholds. What is no music counts as named wrongly. Genres of which fewer than `FEWEST_RIGHT` are right stay
-    silent. The temperature is fitted on the music.
+    many thresholds; of the songs as they are, and as if each genre were as frequent (`evidence.genre_weights`). What is
+    no music counts as named wrongly. A genre of which fewer than `FEWEST_RIGHT` are right, or those of one kind of
+    source alone, stays silent. The temperature is fitted on the music.
     """
     labels = labels_of(prediction, genres)
     temperature = fit_temperature(prediction.logits[labels >= 0], labels[labels >= 0])
     probabilities = softmax(prediction.logits / temperature)
     predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    kinds, weights = np.array([kind(song) for song in prediction.songs]), genre_weights(labels)
     least, told = {}, []
     for label, genre in enumerate(genres):
         for value in np.unique(np.floor(confidences[predicted == label] * 100) / 100).tolist():
             is_named = (predicted == label) & (confidences >= value)
-            n_named, n_right = int(is_named.sum()), int((labels[is_named] == label).sum())
-            if n_right >= FEWEST_RIGHT and (n_right + 1) / (n_named + 2) >= PRECISION:
+            is_right = is_named & (labels == label)
+            n_named, n_right = int(is_named.sum()), int(is_right.sum())
+            if n_right < FEWEST_RIGHT or len(set(kinds[is_right])) < FEWEST_KINDS:
+                continue
+            if min(expected(n_right, n_named), expected(weights[is_right].sum(), weights[is_named].sum())) >= PRECISION:
                 least[genre] = round(float(value), 2)
                 told.append(f"{genre} was right {n_right} of {n_named} times")
                 break
@@ -107,6 +99,11 @@ def decide(prediction: Prediction, genres: Sequence[str]) -> Decision:
     return Decision(temperature, least, reason)
 
 
+def expected(n_right: float, n_named: float) -> float:
+    """The chance that the next one is right, by the rule of succession."""
+    return float((n_right + 1) / (n_named + 2))
+
+
 def labels_of(prediction: Prediction, genres: Sequence[str]) -> np.ndarray:
     """The label that people gave each song, (n_songs,); -1 for what is no music."""
     return np.array([-1 if song.genre == NO_MUSIC else genres.index(song.genre) for song in prediction.songs])
@@ -114,10 +111,10 @@ def labels_of(prediction: Prediction, genres: Sequence[str]) -> np.ndarray:
 
 def written(prediction: Prediction, genres: Sequence[str], decision: Decision) -> np.ndarray:
     """The label that each song would get, (n_songs,); -1 for one that the model is unsure of."""
-    probabilities = softmax(prediction.logits / decision.temperature)
-    labels = probabilities.argmax(axis=1)
-    least = np.array([decision.min_confidence.get(genre, np.inf) for genre in genres])
-    return np.where(probabilities.max(axis=1) >= least[labels], labels, -1)
+    thresholds = tuple(decision.min_confidence.get(genre, math.inf) for genre in genres)
+    head = GenreHead(tuple(genres), "softmax", temperature=decision.temperature, thresholds=thresholds)
+    decided = (aggregate.decide(logits[None], head).genres for logits in prediction.logits)
+    return np.array([head.genres.index(named[0]) if named else -1 for named in decided])
 
 
 def without_its_source(prediction: Prediction, genres: Sequence[str]) -> np.ndarray:
@@ -136,16 +133,17 @@ def without_its_source(prediction: Prediction, genres: Sequence[str]) -> np.ndar
 
 
 def _source(song: Song) -> str:
-    return song.artist or song.album
+    return song.source or song.artist or song.album
 
 
-def ship(run: Path, folder: Path, decision: Decision) -> None:
-    """Write the checkpoint of a run to a folder, in float16 and with the decision; the card is another matter."""
+def ship(checkpoint: Path, folder: Path, head: Head, decision: Decision) -> None:
+    """Write a checkpoint to a folder, in float16, with another head and the decision; the card is another matter."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in ("config.json", "preprocessor_config.json"):
-        shutil.copy(run / "checkpoint" / name, folder)
-    weights = load_file(run / "checkpoint" / "model.safetensors")
+        shutil.copy(checkpoint / name, folder)
+    weights = load_file(checkpoint / "model.safetensors")
+    weights |= {"classifier.dense.weight": head.weight, "classifier.dense.bias": head.bias}
     half = {name: values.astype(np.float16) for name, values in weights.items()}
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
     training = {
@@ -242,14 +240,17 @@ def _tally(named: np.ndarray, labels: np.ndarray) -> Tally:
 def release(run: Path, recordings: Path, out: Path) -> None:
     """Judge the checkpoint of RUN on the songs of a table that people labelled and training never used; write it to
     FOLDER, and beside it SCORES.md."""
-    model = GenreModel.load(str(run), "cpu", "fp32")
-    genres = model.head.genres
+    checkpoint = describe(str(run)).folder
+    genres = describe(str(run)).head.genres
     songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre in {*genres, NO_MUSIC}]
     if not songs:
         raise click.ClickException(f"{recordings}: no song that is held out and labelled with a genre of the model")
-    prediction = predict(model, songs, PredictOptions.n_snippets or 1)
+    kept, rows = zip(*embed(str(run), songs), strict=True)
+    labels = np.array([-1 if song.genre == NO_MUSIC else genres.index(song.genre) for song in kept])
+    embedded, distilled = Embedded(kept, np.stack(rows), labels), distilled_head(run)
+    prediction = Prediction(kept, logits_without_source(embedded, distilled))
     decision = decide(prediction, genres)
-    ship(run, out, decision)
+    ship(checkpoint, out, corrected(embedded, distilled, np.ones(len(kept), bool)), decision)
     text = report(prediction, genres, decision)
     (out / SCORES).write_text(text + "\n", encoding="utf-8")
     click.echo(text)
