@@ -158,5 +158,5 @@ def test_songs_of_several_tables_lie_beside_them(tmp_path: Path) -> None:
     (tmp_path / "songs.csv").write_text("path,genre,source,split\ny.ogg,,debian:x,validate\n", encoding="utf-8")
     assert list(read_songs([tmp_path / "a" / "songs.csv", tmp_path / "songs.csv"])) == [
         Song(tmp_path / "a" / "x.ogg", "Jazz", "Ann", "First", "train"),
-        Song(tmp_path / "y.ogg", "", "", "debian:x", "validate"),
+        Song(tmp_path / "y.ogg", "", "", "debian:x", "validate", "debian:x"),
     ]
