@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tagger.audio.decode import SAMPLE_RATE, decode
-from training.dataset.waveforms import FULL_SCALE, Waveforms
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE, decode
+from training.dataset.waveforms import Waveforms
 from training.starter import mixes as module
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import read_songs

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tagger.audio.decode import FULL_SCALE
 from tagger.models.transformer import TorchLogMel
 from training.dataset.songs import Watch, unwatched
-from training.dataset.waveforms import FULL_SCALE, Waveforms
+from training.dataset.waveforms import Waveforms
 from training.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tagger.audio.decode import SAMPLE_RATE
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.models.transformer import TorchLogMel
-from training.dataset.waveforms import FULL_SCALE
 from training.learning.augment import Mixup, Patchout, augmentation
 from training.learning.config import NEW_MODELS, Shape, TrainConfig
 from training.learning.pretrained import quiet_transformers, read_config, read_features, read_network

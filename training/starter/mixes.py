@@ -19,9 +19,9 @@ import torch
 from torchaudio.functional import highpass_biquad, lowpass_biquad, resample
 from tqdm import tqdm
 
-from tagger.audio.decode import SAMPLE_RATE
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from training.dataset.data import Prepared, load_prepared
-from training.dataset.waveforms import FULL_SCALE, Waveforms
+from training.dataset.waveforms import Waveforms
 from training.starter.corpus import NO_MUSIC
 from training.starter.sounds import save_sounds
 

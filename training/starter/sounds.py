@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.audio.decode import SAMPLE_RATE
-from training.dataset.waveforms import FULL_SCALE
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from training.starter.corpus import TABLE
 
 
