@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 
 import numpy as np
 
@@ -101,10 +102,12 @@ def confidences(scores: np.ndarray, groups: Sequence[Sequence[int]], head: Genre
 
     A group is as sure as its genres together where genres exclude each other, else as its surest genre.
     """
+    columns = list(chain.from_iterable(groups))
+    firsts = [0, *accumulate(map(len, groups))][:-1]
     if aggregate == "vote" or head.scale == "softmax":
         shares = scores if aggregate == "vote" else softmax(scores)
-        return np.array([shares[list(group)].sum() for group in groups])
-    return SCALES[head.scale](np.array([scores[list(group)].max() for group in groups]))
+        return np.add.reduceat(shares[columns], firsts)
+    return SCALES[head.scale](np.maximum.reduceat(scores[columns], firsts))
 
 
 def lead(song: np.ndarray) -> np.ndarray:

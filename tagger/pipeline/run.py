@@ -212,6 +212,11 @@ class Tagging:
         """How songs are to be classified, in the precision that is asked for."""
         return Method.of(self.description, self.options.predict)
 
+    @cached_property
+    def methods(self) -> tuple[Method, ...]:
+        """The same in each of `rounds`; one for all songs, as it is told by a digest of all that it says."""
+        return tuple(replace(self.method, n_snippets=n_snippets) for n_snippets in self.rounds)
+
     @property
     def rounds(self) -> tuple[int | None, ...]:
         """Snippets that are classified of a song, and of one that this leaves unclear."""
@@ -322,12 +327,11 @@ class Tagging:
         That is the prediction in all rounds, or in the first if that leaves it clear, or the others failed for good.
         """
         failure: Failure | None = None
-        for n_snippets in reversed(self.rounds):
-            method = replace(self.method, n_snippets=n_snippets)
+        for method in reversed(self.methods):
             cached = self.store.recall(seen, method, self.options.predict.retry_failed)
             if isinstance(cached, Failure):
                 failure = failure or cached
-            elif cached is not None and self.want_more(Wanted(Path(seen.path), n_snippets), cached) is None:
+            elif cached is not None and self.want_more(Wanted(Path(seen.path), method.n_snippets), cached) is None:
                 return cached
             elif cached is not None and failure is not None:
                 return replace(cached, failure=failure)

@@ -20,7 +20,7 @@ from tagger.errors import JournalError, TagError
 from tagger.models.head import GenreHead
 from tagger.pipeline.rounds import RoundItem
 from tagger.pipeline.run import SongResult, default_workers, tag_songs
-from tagger.pipeline.store import Store, store_path
+from tagger.pipeline.store import Method, Seen, Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags import layout, swap
 from tagger.tags.journal import Journal
@@ -378,8 +378,8 @@ def test_there_are_as_many_decoders_as_keep_the_model_fed(
 ) -> None:
     model = FakeModel()
     model.device, model.snippets_per_second = device, speed  # on one thread
-    monkeypatch.setattr("tagger.run.usable_cores", lambda: n_cores)
-    monkeypatch.setattr("tagger.run.decode_seconds", lambda _: 0.01)
+    monkeypatch.setattr("tagger.pipeline.run.usable_cores", lambda: n_cores)
+    monkeypatch.setattr("tagger.pipeline.run.decode_seconds", lambda _: 0.01)
     assert default_workers(model) == expected  # type: ignore[arg-type]
 
 
@@ -849,3 +849,17 @@ def test_a_genre_is_added_to_the_value_that_holds_the_others(library: Path) -> N
     result = run(library, write_tags=True, existing="append", separator=", ")["rock.ogg"]
     assert (result.old, result.new) == (("Polka", "Folk"), ("Polka", "Folk", "Rock"))
     assert tags.read_genres(library / "rock.ogg") == ("Polka, Folk, Rock",)
+
+
+def test_a_run_asks_for_all_songs_by_one_method(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of what it says takes longer than to look a song up."""
+    asked: list[Method] = []
+    recall = Store.recall
+
+    def spy(store: Store, seen: Seen, method: Method, retry_failed: bool = False) -> object:
+        asked.append(method)
+        return recall(store, seen, method, retry_failed)
+
+    monkeypatch.setattr(Store, "recall", spy)
+    n_songs = len(run(library, FakeModel()))
+    assert len(asked) == n_songs > 1 and len({id(method) for method in asked}) == 1
