@@ -78,13 +78,13 @@ class Method:
 
     The precision is part of it: bf16 logits are some 0.01 off those of fp32, and who asks for fp32 is to get it. Who
     asks for "auto" wants the fastest that is safe, and nothing is faster than what is cached, in whatever
-    safe precision: so a song is looked up under all of them, without knowing (and loading torch to know) which one this
-    machine would take. The device and the batch size are no part of it: they change the sixth digit.
+    safe precision: so a song is looked up under all of them, without knowing (and loading the model to know) which one
+    this machine would take. The device and the batch size are no part of it: they change the sixth digit.
     """
 
     #: Fingerprint of the model's files: weights, config, features.
     model: str
-    #: As `model.choose_precision` names it; or "auto", to ask and never to remember by.
+    #: One of `genre_model.PRECISIONS`; or "auto", to ask and never to remember by.
     precision: str
     n_snippets: int | None
     snippet_samples: int
