@@ -42,7 +42,7 @@ from tagger.text import first_sentence
 if TYPE_CHECKING:
     import numpy as np
 
-PART_BYTES = 64 << 20  # of snippets in a part: 40 songs of five snippets of 5 s
+PART_BYTES = 64 << 20  # of snippets in a part: 80 songs of five snippets of 5 s
 PARTS_PER_DECODER = 16  # at least, where there are songs enough: so that none waits long for the first and the last
 MODEL_BATCHES = 4  # that a GPU is given parts for at once: only the last of them is not full
 # A decoder leaves a place for who finishes its songs; and differs from a model, or Ray would put both in one process.
@@ -209,7 +209,7 @@ def _streamed(songs: Sequence[WorkItem], plan: Plan) -> Generator[bytes, None, N
         raise ClusterError("ray", "has too few cores: one is to decode, and one to classify where there is no GPU")
     n_decoders = plan.options.predict.n_workers or max(1, n_cores - n_gpus if on_gpus else n_cores // 2)
     n_models = n_gpus if on_gpus else max(1, n_cores - n_decoders)
-    n_most = max(1, PART_BYTES // (4 * plan.description.snippet_samples * (plan.options.predict.n_snippets or 1)))
+    n_most = max(1, PART_BYTES // (2 * plan.description.snippet_samples * (plan.options.predict.n_snippets or 1)))
     n_part = min(n_most, math.ceil(len(songs) / (n_decoders * PARTS_PER_DECODER)))
     n_snippets = n_part * (plan.options.predict.n_snippets or 1)
     n_at_once = (
