@@ -248,10 +248,18 @@ def converted(network: torch.nn.Module, example: torch.Tensor) -> Any:
     """A network of torch as OpenVINO's own tools make it, at their defaults; without their telemetry."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
+    import torch
     from openvino.tools.ovc import convert_model
 
-    network.config.return_dict = False  # type: ignore[assignment, union-attr]
-    return openvino.compile_model(convert_model(network.eval(), example_input=example), "CPU")
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network.requires_grad_(False)
+
+        def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
+            return self.network(log_mels).logits
+
+    return openvino.compile_model(convert_model(Logits().eval(), example_input=example), "CPU")
 
 
 def products(
