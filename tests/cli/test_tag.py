@@ -401,7 +401,7 @@ def test_quiet_prints_failures_and_the_summary_only(genre_tag: Callable[..., Run
 
 def test_verbose_names_device_and_runners_up(genre_tag: Callable[..., Run], music: Path) -> None:
     run = genre_tag("-v", music)
-    assert "model fake on cpu in fp32 (it is a fake), batches of 4" in run.err
+    assert "model fake on cpu by no engine in fp32 (it is a fake), 1 thread, batches of 4" in run.err
     assert "– → Rock (Rock 1.00, Blues 0.00, Classical 0.00)" in run.out
 
 
