@@ -9,7 +9,7 @@ import torch
 
 from tagger.models.features import LogMel
 from tagger.models.openvino_engine import OpenVinoEngine, out_of_memory, precisions, version
-from tests.support.networks import CONFIGS, architecture_of, log_mels, network, weights_of
+from tests.models.networks import CONFIGS, architecture_of, log_mels, network, weights_of
 
 needs_bf16 = pytest.mark.skipif("bf16" not in precisions(), reason="needs a CPU that multiplies bf16")
 

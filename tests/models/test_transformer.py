@@ -7,7 +7,7 @@ import torch
 from tagger.models.architecture import ACTIVATIONS, Architecture, weight_shapes
 from tagger.models.transformer import ACTIVATIONS as FUNCTIONS
 from tagger.models.transformer import Transformer
-from tests.support.networks import CONFIGS, architecture_of, log_mels, network, weights_of
+from tests.models.networks import CONFIGS, architecture_of, log_mels, network, weights_of
 
 PRECISIONS = ["fp32", "bf16"]
 
