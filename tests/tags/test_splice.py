@@ -14,8 +14,8 @@ from tagger.errors import TagError
 from tagger.tags.genre import Song, merge, real_genres, retag
 from tagger.tags.verify import verify
 from tests.campaigns.foreign import Views, genres, missing, readers
-from tests.support.odd_tags import ODD, REFUSED, comments, flac_with
 from tests.support.tag_files import atom, build, decoded
+from tests.tags.odd_tags import ODD, REFUSED, comments, flac_with
 from tests.tags.test_genre import other_lines
 
 ONE, THREE = ["Acid Jazz"], ["Acid Jazz", "R&B/Soul", "Psy-Trance"]

@@ -20,8 +20,8 @@ from tagger.tags.journal import delta
 from tagger.tags.splice import Cut, Kind
 from tagger.tags.verify import dissect, verify, verify_genres
 from tests.support import tag_files as files
-from tests.support.odd_tags import ODD
 from tests.support.tag_files import FILES, build
+from tests.tags.odd_tags import ODD
 
 GENRES = ["Techno", "R&B/Soul"]
 LARGE = ["Techno " * 3000 + "end"]
