@@ -174,6 +174,22 @@ def test_what_has_begun_is_finished_first(name: str) -> None:
     assert not [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
+@posix
+def test_ctrl_c_while_the_libraries_are_loaded_needs_no_traceback() -> None:
+    code = (
+        "import builtins, os, signal\n"
+        "real = builtins.__import__\n"
+        "def load(name, *rest):\n"
+        "    if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *rest)\n"
+        "from tagger.__main__ import main\n"
+        "builtins.__import__ = load\n"
+        "main(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 # ---- nobody reads
 
 
