@@ -7,11 +7,15 @@ MUSIC ?= samples
 
 .PHONY: tag test lint type bench bench-train campaigns starter constraints clean
 
-# An environment that is made once and again when the dependencies change, of the versions that the tests ran with.
+# An environment that is made once and again when the dependencies change, of the versions that the tests ran with:
+# at first what tagging needs, and on top of it, for all but `make tag`, all that there is.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --editable .
+	touch $@
+$(VENV)/installed: $(VENV)/core
 	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@
 
@@ -21,7 +25,7 @@ constraints: $(VENV)/installed
 
 # Shows the genre of each song, writes nothing. `make tag MUSIC=~/Music` hears your own songs,
 # `make tag MUSIC=~/Music OPTIONS=--write-tags` writes their genres.
-tag: $(VENV)/installed samples
+tag: $(VENV)/core samples
 	@$(BIN)/genre-tag $(OPTIONS) "$(patsubst ~%,$(HOME)%,$(MUSIC))"
 
 # A copy of the bundled clips, to try everything on.

@@ -56,5 +56,9 @@ class OutputError(GenreTagError):
     """A file of ours (record, report, playlist, results) that cannot be written or read again."""
 
 
+class MissingExtraError(GenreTagError):
+    """A command that needs libraries which are not installed; the reason names what to install."""
+
+
 class ClusterError(GenreTagError):
     """A cluster that cannot be reached, or does not go on."""

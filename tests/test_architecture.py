@@ -15,6 +15,7 @@ MODULES = sorted(path for half in ("tagger", "training") for path in (ROOT / hal
 #: Rooms by level: a module imports from its own room and from lower levels, never from another room of its level.
 LEVELS = (
     ("tagger/__init__.py", "tagger/errors.py", "tagger/text.py", "tagger/atomic.py"),
+    ("tagger/extras.py",),
     ("tagger/audio", "tagger/tags"),
     ("tagger/models",),
     ("tagger/pipeline",),

@@ -12,7 +12,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support import make_constraints
+from tagger.doctor.checks import DISTRIBUTIONS
+from tagger.extras import EXTRAS
+from tests.campaigns import constraints as make_constraints
+from tests.test_architecture import MODULES, half_of, imports
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,6 +40,58 @@ def test_the_wheel_holds_model_samples_and_table(tmp_path: Path) -> None:
     assert "tagger/models/starter/model.safetensors" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "build/")) for name in names)
+
+
+def declared(extra: str = "") -> set[str]:
+    """Distributions that pyproject.toml names for tagging, or for an extra."""
+    project = make_constraints.pyproject()["project"]
+    return {
+        canonicalize_name(Requirement(text).name)
+        for text in (project["optional-dependencies"][extra] if extra else project["dependencies"])
+    }
+
+
+def imported(half: str) -> set[str]:
+    """Distributions whose modules are imported anywhere in `tagger` or `training`."""
+    modules = {name.partition(".")[0] for path in MODULES if half_of(path) == half for name in imports(path)}
+    foreign = modules - sys.stdlib_module_names - {"tagger", "training", "tests"}
+    return {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in foreign - {"tomli"}}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What only comes with something else goes when that does without it."""
+    assert imported("tagger") <= declared() | declared("train") | declared("ray")
+    assert imported("training") <= declared() | declared("train") | declared("starter")
+
+
+def test_the_core_is_what_tagging_imports() -> None:
+    for extra, libraries in EXTRAS.items():
+        assert {canonicalize_name(DISTRIBUTIONS.get(each, each)) for each in libraries} <= declared(extra) - declared()
+    assert declared() - {"tomli"} == imported("tagger") - declared("ray") - (declared("train") - declared())
+
+
+def test_dev_brings_all() -> None:
+    project = make_constraints.pyproject()["project"]
+    (brought,) = (Requirement(text).extras for text in project["optional-dependencies"]["dev"] if "genre-tag" in text)
+    assert brought == set(EXTRAS)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize(
+    ("target", "installed"),
+    [("tag", ["."]), ("test", [".", "'.[dev]'"]), ("starter", [".", "'.[dev]'", "'.[starter]'"])],
+)
+def test_a_command_of_make_installs_what_it_needs(target: str, installed: list[str]) -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "--always-make", target, "VENV=nosuch"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    lines = [line for line in told.splitlines() if "pip install" in line]
+    assert all(" --constraint constraints.txt " in line for line in lines)
+    assert [line.split(" --editable ")[1] for line in lines if "--editable" in line] == installed
 
 
 def pins() -> dict[str, list[Requirement]]:

@@ -11,6 +11,7 @@ import click
 from tagger.cli.settings import USAGE, Fraction, command_line
 from tagger.cli.signals import exit_code
 from tagger.errors import OutputError, RunError
+from tagger.extras import hide_if_broken, need
 from training.cli_prepare import make_dataset
 from training.dataset.options import PrepareOptions
 from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
@@ -102,6 +103,9 @@ def train(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
+    need("genre-tag train", "train")
+    if wandb:
+        need("--wandb", "train", "wandb")
     from tagger.cli.terminal import tell
     from training.learning.config import configure
     from training.learning.runs import Run, is_first_process, new_folder, resumed
@@ -122,6 +126,7 @@ def train(
         run = resumed(out, given, prepared.fingerprint)
     else:
         run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
+    hide_if_broken("torchaudio")  # transformers imports it wherever it is installed; training uses nothing of it
     from training.learning.train import train_run
 
     try:

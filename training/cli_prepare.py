@@ -11,6 +11,7 @@ import click
 
 from tagger.cli.settings import CountOr, command_line, option
 from tagger.cli.signals import exit_code
+from tagger.extras import need
 from training.dataset.options import PrepareOptions
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def prepare(
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
+    need("genre-tag prepare", "train")
     from tagger.pipeline.genres import read_map
 
     names = read_map(map_file) if map_file else {}

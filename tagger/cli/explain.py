@@ -12,6 +12,7 @@ import click
 from tagger.cli.settings import SOME_FAILED, USAGE, source_of
 from tagger.cli.tag import asked_for, options_of_tag
 from tagger.errors import OutputError
+from tagger.extras import need
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
@@ -45,6 +46,8 @@ def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **se
     song = _one_song(path)
     if png is not None and png.suffix.lower() != ".png":
         raise click.UsageError(f"--png {png}: name a file that ends in .png, no other is written over.")
+    if png is not None:
+        need("--png", "train", "matplotlib")
     explanation = _explain(song, settings)
     try:
         if as_json:
@@ -84,7 +87,7 @@ def _draw(explanation: Explanation, file: Path) -> None:
     if not explanation.aggregates:
         raise OutputError(file, "is not drawn, as nothing was classified")
     from tagger.atomic import replacing
-    from tagger.report.explanation import explanation_png
+    from tagger.report.plots import explanation_png
 
     picture = explanation_png(explanation)
     try:

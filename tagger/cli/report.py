@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from tagger.cli.settings import SOME_FAILED
 from tagger.cli.tag import asked_for, limited, options_of_tag
 from tagger.errors import GenreTagError, OutputError
+from tagger.extras import need
 
 if TYPE_CHECKING:
     from tagger.pipeline.run import SongResult
@@ -107,7 +108,7 @@ def _option(ctx: click.Context, name: str) -> str:
 
 
 def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
-    """The format; raises UsageError for one that cannot go where it is to go."""
+    """The format; raises UsageError for one that cannot go where it is to go, MissingExtraError."""
     from tagger.pipeline.records import check_target
 
     form = form or (SUFFIXES.get(out.suffix.lower(), "text") if out else "text")
@@ -120,6 +121,8 @@ def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
         raise click.UsageError(f"--out {out}: a picture is drawn by --png {out}.")
     if png is not None and png.suffix.lower() != ".png":
         raise click.UsageError(f"--png {png}: name a file that ends in .png, no other is written over.")
+    if png is not None:
+        need("--png", "train", "matplotlib")
     if form == "html" and out is None and sys.stdout.isatty():
         raise click.UsageError("--format html is for a browser: give it a place by --out report.html")
     return form

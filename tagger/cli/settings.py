@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import platformdirs
 from click.core import ParameterSource
 
 from tagger.errors import SettingsError
@@ -132,7 +131,11 @@ else:
 def config_path() -> Path:
     """Where the settings are: GENRE_TAG_CONFIG, else config.toml in the system's place for settings."""
     given = os.path.expanduser(os.environ.get("GENRE_TAG_CONFIG", ""))
-    return Path(given or platformdirs.user_config_path("genre-tag") / "config.toml")
+    if given:
+        return Path(given)
+    from platformdirs import user_config_path  # not at the head: doctor looks also where it is broken
+
+    return user_config_path("genre-tag") / "config.toml"
 
 
 def read_config(path: Path, known: Collection[str], typed_only: Collection[str] = ()) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from contextlib import ExitStack, closing
 from dataclasses import fields, replace
 from datetime import date, time
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from tagger.cli.settings import (
 )
 from tagger.cli.signals import exit_code, finish_first
 from tagger.errors import GenreTagError, JournalError, OutputError, SettingsError
+from tagger.extras import need
 from tagger.pipeline.aggregate import DecisionPolicy
 from tagger.pipeline.options import PredictOptions, TagOptions
 from tagger.tags.policies import WriteOptions
@@ -205,9 +205,8 @@ def _check_usage(ctx: click.Context, paths: Sequence[str], settings: dict[str, A
 
 
 def _check_ray(settings: Mapping[str, Any]) -> None:
-    """Raise UsageError where Ray is not there, or for what it cannot do."""
-    if find_spec("ray") is None:
-        raise click.UsageError("--engine ray needs Ray: pip install 'genre-tag[ray]'")
+    """Raise UsageError for what Ray cannot do, MissingExtraError where it is not there."""
+    need("--engine ray", "ray")
     if isinstance(settings["snippets"], str):
         raise click.UsageError(f"--engine ray takes a number of snippets of each song, not {settings['snippets']}.")
     if settings["device"] == "mps":

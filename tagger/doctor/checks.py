@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
+#: Library -> the distribution that it comes in, where their names differ.
+DISTRIBUTIONS = {"huggingface_hub": "huggingface-hub", "sklearn": "scikit-learn"}
 State = Literal["ok", "warning", "problem"]  # it works; it works, but; it does not work
 
 
@@ -43,17 +45,21 @@ def in_a_line(error: object) -> str:
     return text.splitlines()[0][:300]
 
 
-def requirements() -> dict[str, str]:
-    """Name of each library that genre-tag needs -> as it is required, `torch==2.11.*`; {} where it is not installed."""
+def requirements(extra: str = "") -> dict[str, str]:
+    """Name of each library that tagging, or an extra, needs -> as it is required, `torch>=2.11`.
+
+    {} where genre-tag is not installed.
+    """
     try:
         required = metadata.requires("genre-tag") or []
     except metadata.PackageNotFoundError:
         return {}
-    return {re.split(r"[^\w.-]", text)[0]: text for text in required if "extra ==" not in text}
+    asked = (text for text in required if (re.findall(r"extra == .([\w-]+)", text) or [""]) == [extra])
+    return {re.split(r"[^\w.-]", text)[0]: text for text in asked}
 
 
 def reinstall(*libraries: str) -> str:
-    """The command that fixes these libraries."""
-    needed = requirements()
-    names = (needed.get(name, name).partition(";")[0].strip() for name in libraries)
-    return "pip install --force-reinstall " + " ".join(f"'{name}'" for name in names)
+    """The command that fixes these libraries, by the names they are imported by."""
+    needed = requirements("dev") | requirements("ray") | requirements("train") | requirements()
+    names = (DISTRIBUTIONS.get(name, name) for name in libraries)
+    return "pip install --force-reinstall " + " ".join(f"'{needed.get(n, n).partition(';')[0].strip()}'" for n in names)

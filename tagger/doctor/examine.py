@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from tagger import __version__
 from tagger.doctor.checks import Check, State, guarded, reinstall, requirements
 from tagger.doctor.torch_probe import Machine
+from tagger.extras import EXTRAS, missing
 from tagger.text import duration_text
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
     from tagger.pipeline.options import TagOptions
 
+SHOWN = ("openvino", "torch", "av", "mutagen", "numpy")  # of the libraries of tagging, those whose versions matter most
 LEAST_FREE_BYTES = 100 * 2**20
 AUDIOSET_MB = 350
 SONG_SECONDS = 240.0  # of a usual song
@@ -72,23 +74,26 @@ def program() -> Iterator[Check]:
 
 
 def libraries() -> Iterator[Check]:
-    """Whether the libraries genre-tag needs are there in versions that it can use."""
+    """Whether the libraries that tagging needs are there, and all that are there in versions that it can use."""
     from packaging.requirements import Requirement
 
-    shown = ("openvino", "torch", "torchaudio", "transformers", "av", "mutagen", "numpy")
     versions = {}
-    for needed in map(Requirement, requirements().values() or shown):
-        if needed.marker is not None and not needed.marker.evaluate():
-            continue
-        try:
-            versions[needed.name] = version = metadata.version(needed.name)
-        except metadata.PackageNotFoundError:
-            yield Check("problem", "libraries", f"{needed.name} is not installed", reinstall(needed.name))
-            continue
-        if not needed.specifier.contains(version, prereleases=True):
-            says = f"{needed.name} {version} is installed, needed is {needed.name}{needed.specifier}"
-            yield Check("warning", "libraries", says, reinstall(needed.name))
-    yield Check("ok", "libraries", ", ".join(f"{name} {versions[name]}" for name in shown if name in versions))
+    for extra in ("", *(extra for extra in EXTRAS if not missing(*EXTRAS[extra]))):
+        for needed in map(Requirement, requirements(extra).values() or (() if extra else SHOWN)):
+            if needed.marker is not None and not needed.marker.evaluate({"extra": extra}):
+                continue
+            try:
+                versions[needed.name] = version = metadata.version(needed.name)
+            except metadata.PackageNotFoundError:
+                if not extra:
+                    yield Check("problem", "libraries", f"{needed.name} is not installed", reinstall(needed.name))
+                continue
+            if not needed.specifier.contains(version, prereleases=True):
+                wanted = f"{needed.name}{needed.specifier}"
+                says = f"{needed.name} {version} is installed, needed is {wanted}"
+                yield Check("warning", "libraries", says, f"pip install --force-reinstall '{wanted}'")
+    found = (name for name in (*SHOWN, "transformers", "ray") if name in versions)
+    yield Check("ok", "libraries", ", ".join(f"{name} {versions[name]}" for name in found))
 
 
 def decoders() -> Iterator[Check]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,14 +18,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import astuple
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from traceback import walk_tb
 
 from tagger.audio.workers import usable_cores
 from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
+from tagger.extras import EXTRAS, hide_if_broken, install, missing
 
+#: Extra -> the module that its commands are made of.
+USERS = {"train": "training.learning.train", "ray": "tagger.cluster.engine"}
+#: First and last torch, and the torchaudio that fits them, as tried on Linux with what PyPI has.
+TORCHAUDIOS = (((2, 11), (2, 12), "2.11.0"), ((2, 13), (2, 15), "2.11.1"))
 LIMIT_SECONDS = 180.0  # torch may come from a slow disk
-MARK = "check: "  # begins a line that is meant for `Machine`: libraries print too
+#: Begin the lines that are meant for `Machine`, for libraries print too: a check; what is about to be imported.
+MARK, BEGUN = "check: ", "begun: "
 
 
 class Machine:
@@ -47,15 +56,21 @@ class Machine:
             return
         try:
             out, errors = self._process.communicate(timeout=LIMIT_SECONDS)
+            code = self._process.returncode
+            last = (errors.strip().splitlines() or ["it said nothing"])[-1]
+            end = f"its import ends the process (code {code}): {last[:300]}" if code else ""
         except subprocess.TimeoutExpired:
-            yield Check("problem", "torch", f"its import takes longer than {LIMIT_SECONDS:g} s", repair())
-            return
+            self._process.kill()
+            out, _ = self._process.communicate()
+            end = f"its import takes longer than {LIMIT_SECONDS:g} s"
+        begun, remedy = "torch", repair()
         for line in out.splitlines():
             if line.startswith(MARK):
                 yield Check(*json.loads(line.removeprefix(MARK)))
-        if code := self._process.returncode:
-            last = (errors.strip().splitlines() or ["it said nothing"])[-1]
-            yield Check("problem", "torch", f"its import ends the process (code {code}): {last[:300]}", repair())
+            elif line.startswith(BEGUN):
+                begun, remedy = json.loads(line.removeprefix(BEGUN))
+        if end:
+            yield Check("problem", begun, end, remedy)
 
     def close(self) -> None:
         """End the process, if it is not at its end."""
@@ -65,12 +80,18 @@ class Machine:
 
 
 def repair() -> str:
-    """The command that makes torch and torchaudio fit together."""
-    return f"{reinstall('torch', 'torchaudio')}, both from one place"
+    """The command that brings a torch that works."""
+    return reinstall("torch")
+
+
+def begin(name: str, remedy: str) -> None:
+    """Say what is imported next, for the case that nothing more can be said, and what is to be done then."""
+    print(BEGUN + json.dumps([name, remedy]), flush=True)
 
 
 def checks(device: str, precision: str) -> Iterator[Check]:
-    """Whether the engines work, OpenVINO on the CPU and torch on GPUs, and what a run would take."""
+    """Whether the engines and the extras work, and what a run would take: OpenVINO on CPUs, torch on GPUs."""
+    begin("openvino", reinstall("openvino"))
     try:
         from tagger.models.openvino_engine import processor, version
 
@@ -78,20 +99,22 @@ def checks(device: str, precision: str) -> Iterator[Check]:
     except Exception as error:
         yield Check("problem", "openvino", f"cannot be imported: {in_a_line(error)}", reinstall("openvino"))
         return
-    if find_spec("torch") is None:
+    if missing("torch"):
         yield without_torch(device)
     else:
         yield from torch_checks(device)
     yield from guarded("device", lambda: choice(device, precision))
+    for extra in EXTRAS:
+        yield from guarded(extra, partial(works, extra))
 
 
 def without_torch(device: str) -> Check:
     """Whether torch, which is not installed, would be of use."""
-    install = "pip install 'genre-tag[torch]'"
     if device in ("cuda", "mps"):
-        return Check("problem", "torch", f"is not installed; --device {device} needs it", install)
+        return Check("problem", "torch", f"is not installed; --device {device} needs it", install("torch"))
     if shutil.which("nvidia-smi") and device == "auto":
-        return Check("warning", "torch", "is not installed; with it the NVIDIA card here would be used", install)
+        says = "is not installed; with it the NVIDIA card here would be used"
+        return Check("warning", "torch", says, install("torch"))
     return Check("ok", "torch", "is not installed, and not needed: OpenVINO computes on this machine's processor")
 
 
@@ -100,6 +123,7 @@ def torch_checks(device: str) -> Iterator[Check]:
     from tagger.models.genre_model import may_have_gpu
 
     is_needed = device in ("cuda", "mps") or (device == "auto" and may_have_gpu())
+    begin("torch", repair())
     try:
         torch = str(import_module("torch").__version__)
     except Exception as error:
@@ -112,12 +136,64 @@ def torch_checks(device: str) -> Iterator[Check]:
     if find_spec("torchaudio") is None:
         yield Check("ok", "torch", f"torch {torch}; training needs torchaudio too")
         return
+    yield from guarded("torch", lambda: beside(torch))
+
+
+def beside(torch: str) -> Iterator[Check]:
+    """Whether torchaudio, if there is one, fits this torch. Only its import tells: 2.11.1 fits torch 2.14.1."""
+    if missing("torchaudio"):
+        yield Check("ok", "torch", torch)
+        return
+    begin("torchaudio", mend_torchaudio(torch))
+    if error := hide_if_broken("torchaudio"):
+        yield Check("ok", "torch", torch)
+        says = f"cannot be imported beside torch {torch}: {in_a_line(error)}; no command needs it"
+        yield Check("warning", "torchaudio", says, mend_torchaudio(torch))
+    else:
+        yield Check("ok", "torch", f"{torch}, with torchaudio {import_module('torchaudio').__version__}")
+
+
+def mend_torchaudio(torch: str) -> str:
+    """What to do about a torchaudio that cannot be imported beside this version of torch.
+
+    >>> mend_torchaudio("2.12.0+cu130")
+    "pip install --force-reinstall --no-deps 'torchaudio==2.11.0', or pip uninstall torchaudio"
+    >>> mend_torchaudio("2.14.1+cpu")
+    'pip uninstall torchaudio'
+    """
+    number, _, build = torch.partition("+")
+    release = tuple(int(part) for part in re.findall(r"\d+", number)[:2])
+    fitting = next((fits for least, most, fits in TORCHAUDIOS if least <= release <= most), None)
+    if fitting is None or build == "cpu":  # those of PyPI are built for CUDA
+        return "pip uninstall torchaudio"
+    return f"pip install --force-reinstall --no-deps 'torchaudio=={fitting}', or pip uninstall torchaudio"
+
+
+def works(extra: str) -> Iterator[Check]:
+    """Whether what an extra is for can be imported; where it is not installed, nothing is wrong."""
+    if absent := missing(*EXTRAS[extra]):
+        yield Check("ok", extra, f"not installed (no {', '.join(absent)}); {install(extra)} brings it")
+        return
+    begin(extra, install(extra).replace("install", "install --force-reinstall"))
     try:
-        both = f"torch {torch} and torchaudio {import_module('torchaudio').__version__}"
-        yield Check("ok", "torch", f"{both} fit together")  # their numbers do not tell: 2.14.1 fits 2.11.1
+        for module in (*EXTRAS[extra], USERS[extra]):
+            import_module(module)
     except Exception as error:
-        says = f"cannot be imported: {in_a_line(error)}; only training needs it"
-        yield Check("warning", "torchaudio", says, repair())
+        yield Check(
+            "problem", extra, f"is installed, and cannot be used: {in_a_line(error)}", reinstall(culprit(error))
+        )
+    else:
+        yield Check("ok", extra, "installed")
+
+
+def culprit(error: BaseException) -> str:
+    """The library that an import failed in: the one it names, or the one whose code raised it."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, ImportError) and error.name:
+        return error.name.partition(".")[0]
+    modules = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
+    return next(module for module in reversed(modules) if module != "importlib")
 
 
 def choice(device: str, precision: str) -> Iterator[Check]:

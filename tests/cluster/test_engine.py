@@ -560,13 +560,6 @@ def test_what_does_not_go_together(arguments: list[str], message: str, capsys: p
     assert message in refused(arguments, capsys)
 
 
-def test_without_the_extra_one_line_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("tagger.cli.tag.find_spec", lambda name: None)
-    assert refused(["--engine", "ray"], capsys) == "genre-tag: --engine ray needs Ray: pip install 'genre-tag[ray]'\n"
-
-
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     from tagger.cli.main import main
 

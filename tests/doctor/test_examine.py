@@ -78,11 +78,14 @@ def test_a_library_that_cannot_be_imported_is_named_with_the_command_that_mends_
 
 
 def test_the_command_asks_for_the_versions_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = ["torch==2.11.*", "torchaudio==2.11.*", 'tomli>=2.0; python_version < "3.11"', 'ruff; extra == "dev"']
+    needed = [
+        "torch<2.16,>=2.11", 'tomli>=2.0; python_version < "3.11"', 'ruff>=0.9; extra == "dev"',
+        'scikit-learn>=1.4; extra == "train"', 'torch>=2.13; extra == "train"', 'ray[data]>=2.60; extra == "ray"',
+    ]  # fmt: skip
     monkeypatch.setattr(checks.metadata, "requires", lambda _: needed)
-    command = "pip install --force-reinstall 'torch==2.11.*' 'torchaudio==2.11.*' 'tomli>=2.0' 'ruff'"
-    assert reinstall("torch", "torchaudio", "tomli", "ruff") == command
-    assert machine.repair() == "pip install --force-reinstall 'torch==2.11.*' 'torchaudio==2.11.*', both from one place"
+    command = "pip install --force-reinstall 'tomli>=2.0' 'ruff>=0.9' 'scikit-learn>=1.4' 'ray[data]>=2.60' 'other'"
+    assert reinstall("tomli", "ruff", "sklearn", "ray", "other") == command
+    assert machine.repair() == "pip install --force-reinstall 'torch<2.16,>=2.11'"
 
 
 def test_without_being_installed_the_names_alone_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,16 +103,21 @@ def test_without_being_installed_the_names_alone_are_known(monkeypatch: pytest.M
 def test_the_libraries_here_fit() -> None:
     found = list(doctor.libraries())
     assert not [check for check in found if check.state == "problem"]
-    assert re.search(
-        r"openvino 20\S+, torch 2\.\S+, torchaudio 2\.\S+, transformers 5\.\S+, av \S+, mutagen 1", found[-1].says
-    )
+    pattern = r"openvino 20\S+, torch 2\.\S+, av \S+, mutagen 1\.\S+, numpy \S+, transformers 5\.\S+, ray 2"
+    assert re.search(pattern, found[-1].says)
 
 
 def test_a_library_that_is_too_old_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = ["numpy>=99", "nosuch-library>=1", 'gone; python_version < "3"', "mutagen"]
-    monkeypatch.setattr(doctor, "requirements", lambda: {re.split(r"\W", text)[0]: text for text in needed})
-    old, absent, fine = doctor.libraries()
-    assert (old.state, absent.state, fine.state) == ("warning", "problem", "ok")
+    needed = {
+        "": ["numpy>=99", "nosuch-library>=1", 'gone; python_version < "3"', "mutagen"],
+        "train": ['transformers<5; extra == "train"', 'nosuch-extra>=1; extra == "train"'],
+    }
+    monkeypatch.setattr(
+        doctor, "requirements", lambda extra: {re.split(r"\W", text)[0]: text for text in needed.get(extra, ())}
+    )
+    old, absent, new, fine = doctor.libraries()
+    assert (old.state, absent.state, new.state, fine.state) == ("warning", "problem", "warning", "ok")
+    assert re.fullmatch(r"transformers \S+ is installed, needed is transformers<5", new.says)
     assert re.fullmatch(r"numpy \S+ is installed, needed is numpy>=99", old.says)
     assert absent.says == "nosuch-library is not installed" and "nosuch-library" in absent.remedy
 
@@ -117,18 +125,50 @@ def test_a_library_that_is_too_old_or_absent(monkeypatch: pytest.MonkeyPatch) ->
 # ---- torch, in a process of its own
 
 
-@pytest.mark.parametrize(("torch", "torchaudio"), [("2.14.1+cu130", "2.11.1"), ("2.11.0", "2.11.0+cpu")])
-def test_a_pair_fits_if_it_can_be_imported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, torch: str, torchaudio: str
-) -> None:
-    break_library(tmp_path / "pair", "torch", f"__version__ = '{torch}'")
-    break_library(tmp_path / "pair", "torchaudio", f"__version__ = '{torchaudio}'")
+@pytest.fixture
+def fresh_torchaudio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torchaudio that was not imported yet; what the test imports or hides is forgotten behind it."""
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    monkeypatch.delitem(sys.modules, "torchaudio")
+
+
+@pytest.mark.usefixtures("fresh_torchaudio")
+def test_a_pair_fits_if_it_can_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The numbers do not tell: torchaudio 2.11.1 fits torch 2.14, and not 2.11."""
+    break_library(tmp_path / "pair", "torchaudio", "__version__ = '2.11.1+cu132'")
     monkeypatch.syspath_prepend(tmp_path / "pair")
-    process = Machine("auto", "auto")
-    openvino, check, *_ = process.checks()
-    process.close()
-    assert (openvino.state, openvino.name) == ("ok", "openvino")
-    assert check == Check("ok", "torch", f"torch {torch} and torchaudio {torchaudio} fit together")
+    assert list(machine.beside("2.14.1")) == [Check("ok", "torch", "2.14.1, with torchaudio 2.11.1+cu132")]
+
+
+@pytest.mark.usefixtures("fresh_torchaudio")
+@pytest.mark.parametrize(
+    ("torch", "remedy"),
+    [
+        ("2.11.0+cu130", "pip install --force-reinstall --no-deps 'torchaudio==2.11.0', or pip uninstall torchaudio"),
+        ("2.12.1", "pip install --force-reinstall --no-deps 'torchaudio==2.11.0', or pip uninstall torchaudio"),
+        ("2.13.0", "pip install --force-reinstall --no-deps 'torchaudio==2.11.1', or pip uninstall torchaudio"),
+        ("2.15.0+cu132", "pip install --force-reinstall --no-deps 'torchaudio==2.11.1', or pip uninstall torchaudio"),
+        ("2.14.1+cpu", "pip uninstall torchaudio"),
+        ("2.16.0", "pip uninstall torchaudio"),
+        ("2.10.0", "pip uninstall torchaudio"),
+        ("3.0a1", "pip uninstall torchaudio"),
+    ],
+)
+def test_a_torchaudio_for_another_torch_is_fixed_by_the_one_that_fits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, torch: str, remedy: str
+) -> None:
+    break_library(tmp_path / "broken", "torchaudio", "raise OSError('undefined symbol: _ZN3c10')")
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    found, broken = machine.beside(torch)
+    assert found == Check("ok", "torch", torch)
+    says = f"cannot be imported beside torch {torch}: undefined symbol: _ZN3c10; no command needs it"
+    assert broken == Check("warning", "torchaudio", says, remedy)
+    assert machine.missing("torchaudio") == ["torchaudio"]  # hidden from whom it would break
+
+
+def test_without_torchaudio_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    assert list(machine.beside("2.14.1")) == [Check("ok", "torch", "2.14.1")]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +205,7 @@ def test_a_broken_torch_is_in_the_way_of_gpus_and_of_training_only(
     _, torch, *others = process.checks()
     process.close()
     assert torch.state == "warning" and torch.says.endswith("only training and GPUs need it")
-    assert states(others) == [("ok", "device"), ("ok", "precision")]
+    assert states(others)[:2] == [("ok", "device"), ("ok", "precision")]
 
 
 @pytest.mark.parametrize(
@@ -195,15 +235,44 @@ def test_a_broken_openvino(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert check.remedy.startswith("pip install --force-reinstall 'openvino")
 
 
-def test_a_broken_torchaudio_is_in_the_way_of_training_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    break_library(tmp_path / "broken", "torchaudio", "raise OSError('undefined symbol: _ZN3c10')")
+def test_a_library_that_ends_the_process_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    break_library(tmp_path / "broken", "torchaudio", "import os; os.abort()")
     monkeypatch.syspath_prepend(tmp_path / "broken")
     process = Machine("cpu", "fp32")
-    _, torchaudio, *others = process.checks()
+    *_, check = process.checks()
     process.close()
-    says = "cannot be imported: undefined symbol: _ZN3c10; only training needs it"
-    assert torchaudio == Check("warning", "torchaudio", says, machine.repair())
-    assert states(others) == [("ok", "device"), ("ok", "precision")]
+    assert (check.state, check.name) == ("problem", "torchaudio") and "(code -6)" in check.says
+    assert check.remedy.endswith("pip uninstall torchaudio")
+
+
+# ---- the extras
+
+
+def test_an_extra_that_is_not_installed_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    says = "not installed (no datasets); pip install 'genre-tag[train]' brings it"
+    assert list(machine.works("train")) == [Check("ok", "train", says)]
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("import nosuch_part", "pip install --force-reinstall 'nosuch_part'"),
+        ("raise RuntimeError('built for another numpy')", "pip install --force-reinstall 'datasets>=3.0'"),
+        ("import torch.nosuch_part", "pip install --force-reinstall 'torch<2.16,>=2.11'"),
+    ],
+)
+def test_training_that_is_installed_and_does_not_work_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, remedy: str
+) -> None:
+    monkeypatch.setattr(machine, "EXTRAS", {"train": ("datasets",)})
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.delitem(sys.modules, "datasets")
+    break_library(tmp_path / "broken", "datasets", code)
+    monkeypatch.syspath_prepend(tmp_path / "broken")
+    (check,) = machine.works("train")
+    assert (check.state, check.name, check.remedy) == ("problem", "train", remedy)
+    assert check.says.startswith("is installed, and cannot be used: ")
 
 
 def test_a_python_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_what_only_training_reads_is_checked_too(folder: Path) -> None:
 
 def test_transformers_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match="torch and torchaudio must be built for each other"), quiet_transformers():
+    with pytest.raises(ModelError, match=r"cannot be imported \(.+\): see genre-tag doctor"), quiet_transformers():
         pass
 
 

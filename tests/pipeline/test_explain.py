@@ -381,7 +381,7 @@ def test_nothing_classified_is_nothing_drawn(genre_tag: Callable[..., Run], tmp_
 
 
 def test_what_is_in_the_picture(explained: Callable[..., Explanation], medley: Path) -> None:
-    from tagger.report.explanation import explanation_figure, explanation_png
+    from tagger.report.plots import explanation_figure, explanation_png
 
     explanation = explained(medley)
     (axes,) = explanation_figure(explanation).axes
@@ -399,7 +399,7 @@ def test_what_is_in_the_picture(explained: Callable[..., Explanation], medley: P
 def test_a_picture_of_names_that_mean_something_to_matplotlib(
     explained: Callable[..., Explanation], medley: Path
 ) -> None:
-    from tagger.report.explanation import explanation_figure, explanation_png
+    from tagger.report.plots import explanation_figure, explanation_png
 
     explanation = explained(medley, FakeModel(2.0, GenreHead(("_Blues", "$x^{$", "R\n" * 200), "softmax")))
     long = replace(explanation.moments[0], start_seconds=0.0)

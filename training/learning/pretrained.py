@@ -30,8 +30,7 @@ def quiet_transformers() -> Iterator[None]:
         from transformers import ASTConfig, ASTForAudioClassification  # noqa: F401 (imports all that may fail)
         from transformers.utils import logging
     except (ImportError, OSError, RuntimeError) as error:
-        pair = "torch and torchaudio must be built for each other: reinstall genre-tag"
-        raise ModelError("transformers", f"cannot be imported ({one_line(error)}); {pair}") from error
+        raise ModelError("transformers", f"cannot be imported ({one_line(error)}): see genre-tag doctor") from error
     verbosity, progress_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
