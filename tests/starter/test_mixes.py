@@ -14,6 +14,7 @@ from training.starter.corpus import NO_MUSIC
 from training.starter.labels import read_songs
 from training.starter.mixes import LEVEL, SECONDS, SPEEDS, Sources, mix, mixes
 
+pytest.importorskip("torchaudio", reason="needs torchaudio")
 HERTZ = {"music": 400, "more music": 1000, "speech": 2500}
 N = 60 * SAMPLE_RATE
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from torchaudio.functional import highpass_biquad, lowpass_biquad, resample
 from tqdm import tqdm
 
 from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
@@ -55,6 +54,8 @@ class Sources:
         return voice
 
     def _voice(self, song: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+        from torchaudio.functional import resample
+
         shard, first, n_samples = song
         speed = rng.choice(SPEEDS)
         n_wanted = SECONDS * SAMPLE_RATE
@@ -89,6 +90,8 @@ def find_sources(prepared: Prepared, recordings: Path) -> Sources:
 def mix(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     """A song at another speed, half of the time over another one, sometimes with speech; now and then loud, dull or
     thin. float32 (n_samples,) within -1 to 1."""
+    from torchaudio.functional import highpass_biquad, lowpass_biquad
+
     samples = sources.music_voice(rng)
     if rng.random() < 0.5:
         samples = samples + sources.music_voice(rng) * _amplitude(rng.uniform(-15, 0))

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchaudio
 
 SAMPLE_RATE = 16_000
 N_FRAMES = 187  # of 16 ms: a patch of 3 s
@@ -31,9 +30,11 @@ class Musicnn:
     """Patches of log-mels to logits of 50 tags; their names are TAGS."""
 
     def __init__(self, variables: Path) -> None:
+        from torchaudio.transforms import MelSpectrogram
+
         with np.load(variables) as arrays:
             self._v = {name.replace("|", "/"): torch.tensor(arrays[name]) for name in arrays.files}
-        self._mel = torchaudio.transforms.MelSpectrogram(
+        self._mel = MelSpectrogram(
             SAMPLE_RATE, 512, hop_length=256, n_mels=N_MELS, norm="slaney", mel_scale="slaney", power=2.0
         )
 
