@@ -9,11 +9,13 @@ MUSIC ?= samples
 
 # An environment that is made once and again when the dependencies change, of the versions that the tests ran with:
 # at first what tagging needs, and on top of it, for all but `make tag`, all that there is.
+# Where there is an NVIDIA card, torch is worth its size.
+CORE_EXTRAS := $(if $(shell command -v nvidia-smi),[torch])
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --upgrade pip
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --editable '.$(CORE_EXTRAS)'
 	touch $@
 $(VENV)/installed: $(VENV)/core
 	$(PIP_INSTALL) --editable '.[dev]'
@@ -23,7 +25,7 @@ $(VENV)/installed: $(VENV)/core
 constraints: $(VENV)/installed
 	$(BIN)/python -m tests.campaigns.constraints
 
-# Shows the genre of each song, writes nothing. `make tag MUSIC=~/Music` hears your own songs,
+# Shows the genre of each song, writes nothing. `make tag MUSIC=~/Music` classifies your own songs,
 # `make tag MUSIC=~/Music OPTIONS=--write-tags` writes their genres.
 tag: $(VENV)/core samples
 	@$(BIN)/genre-tag $(OPTIONS) "$(patsubst ~%,$(HOME)%,$(MUSIC))"

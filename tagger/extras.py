@@ -11,7 +11,7 @@ from tagger.errors import MissingExtraError
 #: Extra -> the libraries that its commands cannot do without. It installs more: `train` without --wandb needs no wandb,
 #: and no command needs torchaudio.
 EXTRAS = {
-    "train": ("accelerate", "datasets", "evaluate", "matplotlib", "pyarrow", "sklearn", "transformers"),
+    "train": ("accelerate", "datasets", "evaluate", "matplotlib", "pyarrow", "sklearn", "torch", "transformers"),
     "ray": ("fsspec", "pyarrow", "ray"),
 }
 

@@ -133,9 +133,6 @@ def torch_checks(device: str) -> Iterator[Check]:
         else:
             yield Check("warning", "torch", f"{says}; only training and GPUs need it", repair())
         return
-    if find_spec("torchaudio") is None:
-        yield Check("ok", "torch", f"torch {torch}; training needs torchaudio too")
-        return
     yield from guarded("torch", lambda: beside(torch))
 
 
