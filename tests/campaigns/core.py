@@ -23,7 +23,7 @@ from pathlib import Path
 #: What the core must not bring: libraries of the extras, of the tests and of the tools.
 FOREIGN = (
     "accelerate", "datasets", "evaluate", "matplotlib", "mypy", "playwright", "pyarrow", "pytest", "ray", "ruff",
-    "sklearn", "torchaudio", "transformers", "wandb",
+    "sklearn", "torch", "torchaudio", "transformers", "wandb",
 )  # fmt: skip
 #: Commands that need more, and the extra that each has to name.
 NEED_MORE = {
