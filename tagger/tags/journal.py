@@ -43,11 +43,20 @@ def journal_folder(state: str | PathLike[str] | None = None) -> Path:
 
 
 def new_run(state: str | PathLike[str] | None = None) -> str:
-    """An identifier for a run that begins now. They sort in the order in which runs began, whatever the clock does."""
-    now = datetime.now(timezone.utc)
-    for journal in journal_folder(state).glob("*.jsonl"):
+    """An identifier for a run that begins now. They sort in the order in which runs began, whatever the clock does.
+
+    Raises JournalError where it cannot be told which came before.
+    """
+    now, folder = datetime.now(timezone.utc), journal_folder(state)
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        raise JournalError(folder, error.strerror or str(error)) from error
+    for name in names:
         with suppress(ValueError, OverflowError):
-            now = max(now, datetime.strptime(journal.name.split("-")[0], _TIME).replace(tzinfo=timezone.utc) + _TICK)
+            now = max(now, datetime.strptime(name.split("-")[0], _TIME).replace(tzinfo=timezone.utc) + _TICK)
     return f"{now.strftime(_TIME)}-{secrets.token_hex(2)}"
 
 
