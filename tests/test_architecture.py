@@ -149,7 +149,6 @@ def test_the_workshop_cannot_write_into_anyones_music(path: Path) -> None:
     writers = {
         "tagger.cli.tag",
         "tagger.cli.undo",
-        "tagger.tags.genre",
         "tagger.tags.swap",
         "tagger.tags.journal",
         "tagger.tags.undo",

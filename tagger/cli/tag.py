@@ -32,8 +32,7 @@ from tagger.cli.settings import (
 from tagger.cli.signals import exit_code, finish_first
 from tagger.errors import GenreTagError, JournalError, OutputError, SettingsError
 from tagger.extras import need
-from tagger.pipeline.aggregate import DecisionPolicy
-from tagger.pipeline.options import PredictOptions, TagOptions
+from tagger.pipeline.options import DecisionPolicy, PredictOptions, TagOptions
 from tagger.tags.policies import WriteOptions
 
 if TYPE_CHECKING:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, chain
 
 import numpy as np
 
 from tagger.models.head import GenreHead
+from tagger.pipeline.options import DecisionPolicy
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -120,16 +121,6 @@ def lead(song: np.ndarray) -> np.ndarray:
 
 
 SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sigmoid": sigmoid, "margin": lead}
-
-
-@dataclass(frozen=True)
-class DecisionPolicy:
-    """How a song's logits become the genres that are written."""
-
-    aggregate: str = "mean"  # of logits: best or as good as any other in every comparison; max loses 3-4 points
-    max_genres: int = 1  # half of all players show only the first
-    min_confidence: float | None = None  # the checkpoint knows what its confidences are worth
-    names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
 
 
 def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DecisionPolicy()) -> Decision:

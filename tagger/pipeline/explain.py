@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, snippet_starts
 from tagger.audio.library import Found
 from tagger.models.description import Description
-from tagger.pipeline.aggregate import AGGREGATORS, Decision, DecisionPolicy, confidence_scale, decide
-from tagger.pipeline.options import TagOptions
+from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale, decide
+from tagger.pipeline.options import DecisionPolicy, TagOptions
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.records import as_record
 from tagger.pipeline.run import SongResult, tag_songs

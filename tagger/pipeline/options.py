@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tagger.pipeline.aggregate import DecisionPolicy
 from tagger.tags.policies import WriteOptions
 
 
@@ -23,6 +23,16 @@ class PredictOptions:
     time_limit_seconds: int = 60  # a broken file may keep a decoder busy for ever; a song takes well under 1 s
     reanalyze: bool = False  # what the same model predicted before is predicted again
     retry_failed: bool = False  # what could not be decoded cannot be decoded today, unless the file changes
+
+
+@dataclass(frozen=True)
+class DecisionPolicy:
+    """How a song's logits become the genres that are written."""
+
+    aggregate: str = "mean"  # of logits: best or as good as any other in every comparison; max loses 3-4 points
+    max_genres: int = 1  # half of all players show only the first
+    min_confidence: float | None = None  # the checkpoint knows what its confidences are worth
+    names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from tagger.evaluation.metrics import (
     song_confidences,
 )
 from tagger.evaluation.run_folder import SplitPredictions, read_split, told
-from tagger.pipeline.aggregate import AGGREGATORS, DecisionPolicy
+from tagger.pipeline.aggregate import AGGREGATORS
+from tagger.pipeline.options import DecisionPolicy
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 
 N_RANKED = 5  # genres told of each song

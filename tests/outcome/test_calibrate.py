@@ -10,7 +10,8 @@ import pytest
 from tagger.evaluation.metrics import calibration, song_confidences
 from tagger.models.description import read_training
 from tagger.models.head import GenreHead
-from tagger.pipeline.aggregate import AGGREGATORS, DecisionPolicy, decide
+from tagger.pipeline.aggregate import AGGREGATORS, decide
+from tagger.pipeline.options import DecisionPolicy
 from training.outcome.calibrate import (
     HOTTEST,
     MIN_TEMPERATURE,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tagger.models.head import Gate, GenreHead, audioset_head
-from tagger.pipeline.aggregate import AGGREGATORS, DecisionPolicy, confidence_scale, confidences, decide, song_scores
+from tagger.pipeline.aggregate import AGGREGATORS, confidence_scale, confidences, decide, song_scores
+from tagger.pipeline.options import DecisionPolicy
 
 HEAD = GenreHead(("Blues", "Classical", "Rock"), "softmax", thresholds=(0.6, 0.3, math.inf))
 

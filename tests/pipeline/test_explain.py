@@ -19,8 +19,9 @@ from rich.console import Console
 
 from tagger.audio.library import Found
 from tagger.models.head import Gate, GenreHead
-from tagger.pipeline.aggregate import Decision, DecisionPolicy, decide
+from tagger.pipeline.aggregate import Decision, decide
 from tagger.pipeline.explain import Explanation, Moment, explain, why
+from tagger.pipeline.options import DecisionPolicy
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Store

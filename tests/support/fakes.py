@@ -8,8 +8,7 @@ import numpy as np
 
 from tagger.audio.decode import FULL_SCALE
 from tagger.models.head import GenreHead
-from tagger.pipeline.aggregate import DecisionPolicy
-from tagger.pipeline.options import PredictOptions, TagOptions
+from tagger.pipeline.options import DecisionPolicy, PredictOptions, TagOptions
 from tagger.tags.policies import WriteOptions
 from tests.support.songs import make_song
 

@@ -25,8 +25,8 @@ from tagger.audio.decode import decode
 from tagger.errors import AudioError
 from tagger.evaluation.metrics import interval, macro_recall, paired_interval
 from tagger.models.head import GenreHead, audioset_head
-from tagger.pipeline.aggregate import Decision, DecisionPolicy, decide, sigmoid, song_scores
-from tagger.pipeline.options import PredictOptions
+from tagger.pipeline.aggregate import Decision, decide, sigmoid, song_scores
+from tagger.pipeline.options import DecisionPolicy, PredictOptions
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind, source_weights
 from training.starter.labels import Song, read_songs
