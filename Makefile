@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --upgrade pip
-	$(PIP_INSTALL) --editable '.$(CORE_EXTRAS)'
+	$(PIP_INSTALL) --editable .$(CORE_EXTRAS)
 	touch $@
 $(VENV)/installed: $(VENV)/core
 	$(PIP_INSTALL) --editable '.[dev]'

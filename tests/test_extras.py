@@ -11,7 +11,7 @@ from tagger import extras
 from tagger.errors import MissingExtraError
 from tagger.extras import EXTRAS, need
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401 (a fixture is imported by name)
-from tests.test_architecture import MODULES, half_of, is_in, name_of
+from tests.test_architecture import MODULES, TORCH, half_of, is_in, name_of
 
 ROOT = Path(extras.__file__).parents[1]
 PLOTS = "tagger/report/plots.py"
@@ -55,7 +55,9 @@ def test_only_what_an_extra_is_for_imports_its_libraries() -> None:
     rest = [
         name_of(path)
         for path in MODULES
-        if half_of(path) == "tagger" and path.name != "__main__.py" and not is_in(path, ("tagger/cluster", PLOTS))
+        if half_of(path) == "tagger"
+        and path.name != "__main__.py"
+        and not is_in(path, ("tagger/cluster", PLOTS, *TORCH))
     ]
     hidden = f"import sys; sys.modules |= dict.fromkeys({sorted(libraries)})"
     code = f"{hidden}; from importlib import import_module; [import_module(name) for name in {rest}]"

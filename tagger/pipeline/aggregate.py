@@ -10,7 +10,7 @@ from itertools import accumulate, chain
 import numpy as np
 
 from tagger.models.head import GenreHead
-from tagger.pipeline.options import DecisionPolicy
+from tagger.pipeline.options import DEFAULT_POLICY, DecisionPolicy
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def lead(song: np.ndarray) -> np.ndarray:
 SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sigmoid": sigmoid, "margin": lead}
 
 
-def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DecisionPolicy()) -> Decision:
+def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DEFAULT_POLICY) -> Decision:
     """Genres of a song, best first, from the logits of its snippets, (n_snippets, n_outputs).
 
     A genre is taken while its confidence reaches `min_confidence` (None: the checkpoint's own threshold for that

@@ -35,6 +35,9 @@ class DecisionPolicy:
     names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
 
 
+DEFAULT_POLICY = DecisionPolicy()
+
+
 @dataclass(frozen=True)
 class TagOptions:
     """All options of a run."""

@@ -17,7 +17,7 @@ from training.starter.audioset import TABLE, Answered, Evidence, fit_biases, fit
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind, source_weights
 from training.starter.labels import Song
-from training.starter.mn04 import FILE, Mn04
+from training.teachers.mn04 import FILE, Mn04
 
 ROOT = Path(__file__).parent.parent.parent
 TEACHERS = ROOT.parent / "shared" / "teachers"

@@ -12,8 +12,8 @@ from training.dataset.soft_labels import read_soft_labels
 from training.starter import labels
 from training.starter.corpus import NO_MUSIC
 from training.starter.labels import GENRES, Judge, Song, ask_teachers, read_songs
-from training.starter.musicnn import TAGS
-from training.starter.teachers import Answers
+from training.teachers.musicnn import TAGS
+from training.teachers.teachers import Answers
 
 NAMES = list(GENRES)
 CLASSES = [name.strip() for named, _ in GENRES.values() for name in named.split(",")] + ["Whale vocalization"]

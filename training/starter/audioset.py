@@ -30,7 +30,7 @@ from tagger.pipeline.options import DecisionPolicy, PredictOptions
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind, source_weights
 from training.starter.labels import Song, read_songs
-from training.starter.mn04 import Mn04
+from training.teachers.mn04 import Mn04
 
 TABLE = Path(tagger.models.__path__[0], "audioset_genres.json")
 SNIPPET_SAMPLES = 160_000  # of the AST checkpoint: 10 s

@@ -23,8 +23,8 @@ from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import AudioError
 from tagger.pipeline.aggregate import softmax
 from training.starter.corpus import NO_MUSIC, TABLE
-from training.starter.musicnn import TAGS
-from training.starter.teachers import YAMNET_CLASSES, Answers, Teachers
+from training.teachers.musicnn import TAGS
+from training.teachers.teachers import YAMNET_CLASSES, Answers, Teachers
 
 #: Genre -> the classes of YAMNet and the tags of musicnn that mean it.
 GENRES: dict[str, tuple[str, str]] = {

@@ -15,7 +15,7 @@ import torch
 
 from tagger.audio.decode import SAMPLE_RATE, decode
 from tagger.errors import AudioError
-from training.starter.musicnn import Musicnn
+from training.teachers.musicnn import Musicnn
 
 YAMNET, YAMNET_CLASSES, MUSICNN = "yamnet.tflite", "yamnet_class_map.csv", "MSD_musicnn.npz"
 PATCH_SAMPLES = 15_600  # what YAMNet classifies at once
