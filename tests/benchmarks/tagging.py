@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".mp3", ".flac", ".m4a", ".opus", ".ogg")
 OPTIONS = make_options(reanalyze=True)  # the songs are copies of five, so they must not be known from one another
-UNTIL_CLEAR = replace(OPTIONS, until_clear=True)
+UNTIL_CLEAR = make_options(reanalyze=True, until_clear=True)
 WATCHED = 10  # songs from one look at the memory to the next
 TOLERANCE = 2e-3  # between logits that two programs compute in float32
 
@@ -152,7 +152,8 @@ def default_settings() -> dict[str, str]:
 def decoding_times(songs: Sequence[Path], snippet_samples: int, size: Size) -> Iterator[Figure]:
     """The windows of a song of each format beside the whole of it, and that beside FFmpeg alone, on one core."""
     for song in songs[: len(FORMATS)]:
-        works = (partial(decode, song, n_snippets, snippet_samples) for n_snippets in (OPTIONS.n_snippets, None))
+        n_few = OPTIONS.predict.n_snippets
+        works = (partial(decode, song, n_snippets, snippet_samples) for n_snippets in (n_few, None))
         windows, whole, alone = median_seconds(size.n_turns, *works, partial(ffmpeg_alone, song))
         name, beside = f"decode {song.suffix[1:]}", f"all {size.song_seconds:g} s"
         yield Figure(name, 1e3 * windows, "ms per song", beside, 1e3 * whole)
@@ -292,7 +293,8 @@ def products(
 
 def snippets_of(songs: Sequence[Path], snippet_samples: int) -> np.ndarray:
     """The snippets of a song of each format, (n_snippets, snippet_samples) int16."""
-    return np.concatenate([decode(song, OPTIONS.n_snippets, snippet_samples).samples for song in songs[: len(FORMATS)]])
+    n_snippets = OPTIONS.predict.n_snippets
+    return np.concatenate([decode(song, n_snippets, snippet_samples).samples for song in songs[: len(FORMATS)]])
 
 
 def run_speeds(songs: Sequence[Path], description: Description, device: str, size: Size) -> Iterator[Figure]:
@@ -305,12 +307,12 @@ def run_speeds(songs: Sequence[Path], description: Description, device: str, siz
     n_songs, n_threads, name = len(songs), torch.get_num_threads(), description.name
     model, script = GenreModel.load(description, device), script_of(description, device)
     check_script(script, songs[:1], description, device)
-    n_snippets, snippet_samples, some = OPTIONS.n_snippets, description.snippet_samples, songs[: len(FORMATS)]
+    n_snippets, snippet_samples, some = OPTIONS.predict.n_snippets, description.snippet_samples, songs[: len(FORMATS)]
     snippets = np.tile(snippets_of(some, snippet_samples), (n_songs // len(some), 1))
 
     def decode_all() -> None:
         windows = partial(decode, n_snippets=n_snippets, snippet_samples=snippet_samples)
-        limits = {"look_ahead": n_songs, "time_limit_seconds": OPTIONS.time_limit_seconds}
+        limits = {"look_ahead": n_songs, "time_limit_seconds": OPTIONS.predict.time_limit_seconds}
         pairs = ((song, song) for song in songs)
         deque(decode_ahead(pairs, windows, n_workers=default_workers(model), **limits), maxlen=0)
 
@@ -401,7 +403,7 @@ def check_script(
     from tagger.models.genre_model import GenreModel
 
     exact = GenreModel.load(description, device, "fp32").logits(snippets_of(songs, description.snippet_samples))
-    difference = float(np.abs(exact - script(songs, OPTIONS.n_snippets)).max())
+    difference = float(np.abs(exact - script(songs, OPTIONS.predict.n_snippets)).max())
     if not difference <= TOLERANCE:
         sys.exit(f"{description.name}: the logits of the script differ by {difference:.2g}")
 
@@ -454,7 +456,7 @@ def second_run_time(description: Description, size: Size) -> Figure:
             deque(tag_songs(list(find_songs([folder])), description, no_model, TagOptions(), store), maxlen=0)
 
     with TemporaryDirectory() as folder, Store(store_path(folder), sys.exit) as store:
-        method = Method(description.fingerprint, "fp32", OPTIONS.n_snippets, description.snippet_samples)
+        method = Method(description.fingerprint, "fp32", OPTIONS.predict.n_snippets, description.snippet_samples)
         songs = [Path(folder, f"{number}.wav") for number in range(size.n_cached)]
         for number, song in enumerate(songs):
             make_song(song, seconds=0.1, rate=8_000, channels=1, signal="noise", seed=number)

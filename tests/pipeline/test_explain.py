@@ -93,7 +93,7 @@ def test_a_silent_place_is_known_the_second_time_too(explained: Callable[..., Ex
 
 
 @pytest.mark.parametrize(
-    ("duration", "n_snippets", "predicted", "silent"),
+    ("duration", "n_snippets", "prediction", "silent"),
     [
         (70.0, 5, (10.0, 30.0, 40.0, 50.0), [20.0]),
         (70.04, 5, (10.0, 20.0, 30.0, 40.0, 50.0), []),  # the header said 70 s

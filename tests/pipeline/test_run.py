@@ -249,7 +249,7 @@ def test_what_differs_in_confidence_only_is_classified_in_full_where_that_decide
         assert len(results["clear.flac"].starts_seconds) == n_classified
 
 
-@pytest.mark.parametrize(("seconds", "n_heard", "n_decoded"), [(9, 1, 1), (25, 2, 2), (35, 3, 5), (45, 4, 6)])
+@pytest.mark.parametrize(("seconds", "n_classified", "n_decoded"), [(9, 1, 1), (25, 2, 2), (35, 3, 5), (45, 4, 6)])
 def test_a_song_too_short_for_five_is_classified_as_without(
     tmp_path: Path, seconds: float, n_classified: int, n_decoded: int
 ) -> None:
