@@ -171,7 +171,7 @@ def works(extra: str) -> Iterator[Check]:
     if absent := missing(*EXTRAS[extra]):
         yield Check("ok", extra, f"not installed (no {', '.join(absent)}); {install(extra)} brings it")
         return
-    begin(extra, install(extra).replace("install", "install --force-reinstall"))
+    begin(extra, reinstall(*EXTRAS[extra]))
     try:
         for module in (*EXTRAS[extra], USERS[extra]):
             import_module(module)

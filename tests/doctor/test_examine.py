@@ -23,6 +23,7 @@ from tagger.doctor import torch_probe as machine
 from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
 from tagger.doctor.torch_probe import Machine
 from tagger.errors import ModelError
+from tagger.extras import EXTRAS
 from tagger.pipeline.options import TagOptions
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
 from tests.support.fakes import FakeModel
@@ -236,13 +237,14 @@ def test_a_broken_openvino(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 def test_a_library_that_ends_the_process_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    break_library(tmp_path / "broken", "torchaudio", "import os; os.abort()")
+    break_library(tmp_path / "broken", "accelerate", "import os; os.abort()")
     monkeypatch.syspath_prepend(tmp_path / "broken")
     process = Machine("cpu", "fp32")
-    *_, check = process.checks()
+    *found, check = process.checks()
     process.close()
-    assert (check.state, check.name) == ("problem", "torchaudio") and "(code -6)" in check.says
-    assert check.remedy.endswith("pip uninstall torchaudio")
+    assert (check.state, check.name) == ("problem", "train") and "(code -6)" in check.says
+    assert check.remedy == reinstall(*EXTRAS["train"])
+    assert "problem" not in dict(states(iter(found))) and {"torch", "device"} <= {each.name for each in found}
 
 
 # ---- the extras
@@ -258,8 +260,8 @@ def test_an_extra_that_is_not_installed_is_no_problem(monkeypatch: pytest.Monkey
     ("code", "remedy"),
     [
         ("import nosuch_part", "pip install --force-reinstall 'nosuch_part'"),
-        ("raise RuntimeError('built for another numpy')", "pip install --force-reinstall 'datasets>=3.0'"),
-        ("import torch.nosuch_part", "pip install --force-reinstall 'torch<2.16,>=2.11'"),
+        ("raise RuntimeError('built for another numpy')", reinstall("datasets")),
+        ("import torch.nosuch_part", reinstall("torch")),
     ],
 )
 def test_training_that_is_installed_and_does_not_work_is_a_problem(
