@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
     """Show how much is known of the songs that are cached.
 
-    It is kept so that no song is classified twice: what is forgotten is classified again on demand
-    for. --prune and --forget touch no music.
+    It is kept so that no song is classified twice: what is forgotten is classified again when it is
+    asked for. --prune and --forget touch no music.
 
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 the store cannot be used.
