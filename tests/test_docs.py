@@ -218,7 +218,8 @@ def test_stored_formats_are_described() -> None:
     assert not [name for name in fields if f"`{name}`" not in text]
     versions = dict(re.findall(r"^\| `?([^|`]+)`? \| (\d+) \|", text, re.MULTILINE))
     assert {name: int(version) for name, version in versions.items()} == {
-        "journal": journal.VERSION, "cache": store.SCHEMA_VERSION, "report as JSON": document.VERSION,
+        "journal": journal.VERSION, "cache": store.SCHEMA_VERSION, "prediction": store.PREDICTION_VERSION,
+        "report as JSON": document.VERSION,
         "predictions.jsonl": predictions.VERSION, "metrics.json": run_folder.VERSION, "dataset": data.VERSION,
         "waveforms of a dataset": waveforms.HEAD["version"],
     }  # fmt: skip
