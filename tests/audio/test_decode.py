@@ -47,7 +47,7 @@ def roads(monkeypatch):
         taken.append(prediction is not None)
         return prediction
 
-    monkeypatch.setattr(audio, "_hear_by_seeking", spy)
+    monkeypatch.setattr(audio, "_decode_by_seeking", spy)
     return taken
 
 
