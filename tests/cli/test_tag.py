@@ -288,7 +288,7 @@ def test_a_song_that_failed_before_is_counted_and_no_news(
     for options in ([], ["-q"], ["--json", "-"]):
         run = genre_tag(*options, *write, music)
         assert run.code == 0
-        assert ", 2 failed; " in run.err and "known from before, 2 of them failed (-v lists them)" in run.err
+        assert ", 2 failed; " in run.err and "cached, 2 of them failed (-v lists them)" in run.err
         assert "empty file" not in run.err and ("empty file" in run.out) == (options == ["--json", "-"])
     assert {r["path"][-8:]: (r["status"], r["cached"]) for r in run.records if r["status"] == "failed"} == {
         "/bad.mp3": ("failed", True), "cut.flac": ("failed", True),
