@@ -574,6 +574,7 @@ def test_every_setting_is_shown(genre_tag: Callable[..., Run]) -> None:
 #: A setting -> a value that is not its default, as typed.
 SETTINGS = {
     "existing": "append", "model": "audioset", "device": "cpu", "precision": "fp32", "batch-size": "3", "jobs": "2",
+    "threads": "1",
     "snippets": "all", "aggregate": "vote", "max-genres": "4", "min-confidence": "0.25", "map": "my.map",
     "exclude": "*.wav", "limit": "7", "json": "out.jsonl", "csv": "out.csv", "time-limit": "9",
     "preserve-mtime": "true", "hardlinks": "break", "separator": "/",
@@ -621,11 +622,11 @@ def test_every_option_reaches_the_run(
     genre_tag(*typed, "--preserve-mtime", "--reanalyze", "--retry-failed", music)
     assert seen == [
         "audioset",
-        (model, "cpu", "fp32"),
+        (model, "cpu", "fp32", 1),
         make_options(
             model="audioset", device="cpu", existing="append", precision="fp32", n_snippets=None, aggregate="vote",
             max_genres=4, min_confidence=0.25,
-            names={"Rock": "Stone"}, batch_size=3, n_workers=2, time_limit_seconds=9, preserve_mtime=True,
+            names={"Rock": "Stone"}, batch_size=3, n_threads=1, n_workers=2, time_limit_seconds=9, preserve_mtime=True,
             hardlinks="break", separator="/", id3v23_multi="first", reanalyze=True, retry_failed=True,
         ),
     ]  # fmt: skip

@@ -509,7 +509,7 @@ for part in np.array_split(np.arange(len(songs)), n_openings):
             seen = store.look(songs[number])
             store.note_genres(seen, [songs[number].name])
             store.recall(seen, METHOD)
-            store.remember(seen, METHOD, classified(number))
+            store.remember(seen, METHOD, prediction(number))
             print("done", number, flush=True)
 """
 
@@ -523,7 +523,7 @@ def test_a_run_that_is_killed_loses_nothing_it_has_done(path: Path, tmp_path: Pa
     n_done = 0
     for _ in range(3):
         run = child(REMEMBER_ALL.replace("sorted(library.iterdir())", f"sorted(library.iterdir())[{n_done}:]").replace(
-            "classified(number)", f"classified(number + {n_done})"), path, tmp_path / "library", 1)  # fmt: skip
+            "prediction(number)", f"prediction(number + {n_done})"), path, tmp_path / "library", 1)  # fmt: skip
         assert run.stdout is not None
         lines = [run.stdout.readline() for _ in range(100)]
         run.kill()
@@ -842,9 +842,9 @@ def test_damage_never_becomes_an_answer(
         "INSERT INTO files VALUES (x'', '', '', NULL, NULL), ('text', '', '', 1, 2), (7, '', '', 1, 2)",
         "UPDATE methods SET fields = x'00000000'",
         "UPDATE methods SET key = 'text'",
-        "UPDATE predictions SET answer = 'text'",
-        "UPDATE predictions SET answer = x''",
-        "UPDATE predictions SET answer = 1.5",
+        "UPDATE hearings SET answer = 'text'",
+        "UPDATE hearings SET answer = x''",
+        "UPDATE hearings SET answer = 1.5",
         "UPDATE files SET stamp = CAST(x'ff' AS TEXT)",
         "UPDATE failures SET reason = CAST(x'ff' AS TEXT)",
     ],
