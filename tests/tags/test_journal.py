@@ -329,6 +329,7 @@ def test_a_journal_that_cannot_be_cut_back_is_closed_for_good(
 def lines_of(work: Callable[[], object], kill_at: int = -1) -> int:
     """Run that work, counting the lines executed in the two modules that write; die before the line `kill_at`."""
     modules = {swap_module.__file__, journal_module.__file__}
+    swap_module._remove_stale.cache_clear()  # each time as in a run of its own
     n_lines = 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
