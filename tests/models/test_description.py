@@ -34,7 +34,7 @@ def refused(name: str | Path) -> str:
     with pytest.raises(ModelError) as caught:
         describe(str(name))
     assert "\n" not in str(caught.value)
-    assert str(caught.value) == f"{caught.value.path}: {caught.value.reason}"
+    assert str(caught.value) == f"{caught.value.path}: {caught.value.reason}".removeprefix(": ")
     return caught.value.reason
 
 

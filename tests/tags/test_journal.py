@@ -365,13 +365,18 @@ def test_killed_at_any_line(name: str, library: Path, state: Path, monkeypatch: 
         with Journal.open(library, [], state) as journal:
             swap(song, make, announce=journal.recorder(song))
 
+    def as_before() -> None:
+        song.write_bytes(old)
+        for journal in journal_folder(state).iterdir():
+            journal.unlink()
+
+    work()  # makes the folder of journals
+    as_before()
     n_lines = lines_of(work)
     assert song.read_bytes() == new and n_lines > 60
     outcomes = set()
     for step in range(n_lines):
-        song.write_bytes(old)
-        for journal in journal_folder(state).iterdir():
-            journal.unlink()
+        as_before()
         pid = os.fork()
         if pid == 0:
             lines_of(work, step)
