@@ -96,9 +96,9 @@ What --min-confidence would leave to be written, and how much of that is right.
 
 Songs, the worst first
 /music/r1.flac
-    Rock, wrong: classified Jazz 0.920, Blues 0.040, Rock 0.030
+    Rock, wrong: predicted Jazz 0.920, Blues 0.040, Rock 0.030
 /music/b2.flac
-    Blues, wrong: classified Jazz 0.620, Rock 0.200, Blues 0.100
+    Blues, wrong: predicted Jazz 0.620, Rock 0.200, Blues 0.100
 … and 6 more: all are in --format html, json and csv
 2 of 8 are wrong. The worst are those whose own genre got the least confidence.
 A wrong label looks like a wrong answer.
@@ -233,10 +233,10 @@ def test_values_of_every_kind(kind: str, value: object, expected: str) -> None:
     ("song", "expected"),
     [
         (Song("x", (), (), None, (), (), "failed", "not audio"), "–, failed; not audio"),
-        (Song("x", ("Rock",), ("Pop",), 0.5, (("Pop", 0.5),), (1.0,), "wrong"), "Rock, wrong: classified Pop 0.500"),
+        (Song("x", ("Rock",), ("Pop",), 0.5, (("Pop", 0.5),), (1.0,), "wrong"), "Rock, wrong: predicted Pop 0.500"),
         (
             Song("x", ("Rock", "Pop"), (), 0.4, tuple((name, 0.1) for name in "ABCD"), (), "unsure", "below 0.5"),
-            "Rock; Pop, unsure: classified A 0.100, B 0.100, C 0.100; below 0.5",
+            "Rock; Pop, unsure: predicted A 0.100, B 0.100, C 0.100; below 0.5",
         ),
     ],
 )
