@@ -47,7 +47,7 @@ def test_canonical_genres_are_their_own_names() -> None:
 
 
 def test_aliases_belong_to_one_genre_each() -> None:
-    aliases = json.loads((ROOT / "tagger" / "genre_aliases.json").read_text(encoding="utf-8"))
+    aliases = json.loads((ROOT / "tagger" / "pipeline" / "genre_aliases.json").read_text(encoding="utf-8"))
     assert tuple(aliases) == audioset_head().genres
     keys = [genre_key(alias) for genre in aliases for alias in aliases[genre]]
     assert len(keys) == len(set(keys))
