@@ -117,8 +117,8 @@ def test_a_report_of_songs_that_were_counted_by_hand(tmp_path: Path) -> None:
         str(tmp_path),
         "is",
     ]  # however it is folded
-    assert "test split          8 songs of 3 genres, 24 snippets" in facts
-    assert "caution             no songs of 1 of the 4 genres: Waltz" in facts
+    assert "test split               8 songs of 3 genres, 24 snippets" in facts
+    assert "caution                  no songs of 1 of the 4 genres: Waltz" in facts
 
 
 # ---- everything
