@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from tagger import __version__
 from tagger.cli.settings import NOTHING_DONE, UNREAD, USAGE
-from tagger.cli.signals import decode_part, exit_code, is_ended
+from tagger.cli.signals import exit_code, install_handlers, is_ended
 from tagger.errors import GenreTagError, SettingsError
 
 #: Where each command is; it is imported when it is asked for.
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         if hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")  # a terminal may lack a character
-    decode_part()  # finished songs stay done
+    install_handlers()  # finished songs stay done
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

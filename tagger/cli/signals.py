@@ -18,7 +18,7 @@ _ended_by: list[int] = []  # the signal that this process was asked to end by, i
 _other_hook: Callable[[Any], object] = sys.unraisablehook
 
 
-def decode_part() -> None:
+def install_handlers() -> None:
     """From now on, whatever of ENDING comes ends what is going on."""
     global _other_hook
     _ended_by.clear()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.cli.signals import ENDING, decode_part, exit_code, finish_first, interrupt
+from tagger.cli.signals import ENDING, exit_code, finish_first, install_handlers, interrupt
 from tagger.tags.genre import read_genres
 from tagger.tags.undo import list_runs, undo
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
@@ -46,6 +46,9 @@ run_with_fake_model(sys.argv[2:])
 def as_before() -> None:
     """What a test makes of the signals is its own affair."""
     handlers, hook = {number: signal.getsignal(number) for number in ENDING}, sys.unraisablehook
+    for number in ENDING:
+        if handlers[number] is signal.SIG_IGN:  # by nohup, which children of these tests are not to obey
+            signal.signal(number, signal.SIG_DFL)
     yield
     sys.unraisablehook = hook
     for number, handler in handlers.items():
@@ -115,7 +118,7 @@ def test_a_terminal_that_is_closed_ends_the_run_on_it(music: Path, tmp_path: Pat
 @posix
 def test_nohup_is_obeyed() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    decode_part()
+    install_handlers()
     os.kill(os.getpid(), signal.SIGHUP)
     with finish_first():
         os.kill(os.getpid(), signal.SIGHUP)
@@ -144,7 +147,7 @@ def test_an_interruption_that_nobody_could_catch_comes_again() -> None:
             for _ in range(1000):
                 pass
 
-    decode_part()
+    install_handlers()
     with pytest.raises(KeyboardInterrupt):
         Collected()
         time.sleep(5)
@@ -154,7 +157,7 @@ def test_an_interruption_that_nobody_could_catch_comes_again() -> None:
 
 @posix
 def test_a_second_one_does_not_disturb_the_ending() -> None:
-    decode_part()
+    install_handlers()
     with pytest.raises(KeyboardInterrupt):
         interrupt(signal.SIGTERM)
     for number in ENDING:
@@ -165,7 +168,7 @@ def test_a_second_one_does_not_disturb_the_ending() -> None:
 @posix
 @pytest.mark.parametrize("name", NAMES)
 def test_what_has_begun_is_finished_first(name: str) -> None:
-    decode_part()
+    install_handlers()
     done = False
     with pytest.raises(KeyboardInterrupt), finish_first():
         os.kill(os.getpid(), getattr(signal, name))
