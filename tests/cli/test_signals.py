@@ -292,8 +292,8 @@ def test_a_full_disk_under_one_record_loses_no_other(
 
 
 @posix
-def test_head_is_served_and_the_pipeline_is_quiet(music: Path) -> None:
-    command = f"set -o pipefail; {sys.executable} -m tagger {music} | head -1; echo ${{PIPESTATUS[0]}}"
+def test_a_pipeline_that_nobody_reads_is_quiet(music: Path) -> None:
+    """`true` is gone before the first row; whether `head -1` is gone before the last one is a race."""
+    command = f"{sys.executable} -m tagger {music} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    row, status = done.stdout.splitlines()
-    assert row.startswith("blues.flac") and status == "141" and done.stderr == ""
+    assert (done.stdout, done.stderr) == ("141\n", "")
