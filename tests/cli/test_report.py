@@ -33,17 +33,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_no_arguments_report_on_the_newest_run(genre_tag: Callable[..., Run], here: Path) -> None:
     newest = genre_tag("report")
     assert (newest.code, newest.err) == (0, "")
-    assert newest.out.startswith("How well runs/a classifies\n")
+    assert newest.out.startswith("How accurate runs/a is\n")
     assert newest.out == genre_tag("report", "runs/a").out
     older = genre_tag("report", "runs/b")
-    assert older.out.startswith("How well runs/b classifies\n") and older.out != newest.out
+    assert older.out.startswith("How accurate runs/b is\n") and older.out != newest.out
 
 
 def test_a_split_can_be_chosen(genre_tag: Callable[..., Run], here: Path) -> None:
-    assert "test split          200 songs" in genre_tag("report").out
-    assert "test split          200 songs" in genre_tag("report", "--split", "test").out
+    assert "test split               200 songs" in genre_tag("report").out
+    assert "test split               200 songs" in genre_tag("report", "--split", "test").out
     validate = genre_tag("report", "runs/b", "--split", "validate").out
-    assert "validate split      100 songs" in validate and "were chosen on" in validate
+    assert "validate split           100 songs" in validate and "were chosen on" in validate
     assert genre_tag("report", "--split", "train").code == 2
 
 
@@ -70,7 +70,7 @@ def test_forms(genre_tag: Callable[..., Run], here: Path, how: str) -> None:
     assert json.loads(made("json"))["kind"] == "run"
     assert len(list(csv.DictReader(io.StringIO(made("csv"))))) == 200
     assert made("html").startswith("<!doctype html>")
-    assert made("text").startswith("How well runs/a classifies\n")
+    assert made("text").startswith("How accurate runs/a is\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX only")
@@ -96,7 +96,7 @@ def test_a_form_outweighs_the_name_of_the_file(genre_tag: Callable[..., Run], he
 
 def test_the_confusion_is_drawn(genre_tag: Callable[..., Run], here: Path) -> None:
     run = genre_tag("report", "--png", "a.png")
-    assert run.code == 0 and run.out.startswith("How well") and run.err == "Written: a.png\n"
+    assert run.code == 0 and run.out.startswith("How accurate") and run.err == "Written: a.png\n"
     assert Path("a.png").read_bytes().startswith(b"\x89PNG")
 
 
