@@ -1,5 +1,6 @@
 """A command whose libraries are not installed says in one line what to install, before it does anything."""
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,23 @@ def test_only_what_an_extra_is_for_imports_its_libraries() -> None:
     hidden = f"import sys; sys.modules |= dict.fromkeys({sorted(libraries)})"
     code = f"{hidden}; from importlib import import_module; [import_module(name) for name in {rest}]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_torchaudio_is_imported_where_it_is_asked_for(path: Path) -> None:
+    """Inside functions: beside another torch than its own, its import fails, and so would that of the module."""
+    at_the_head = {
+        (name or "").partition(".")[0]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for name in names_imported(node)
+    }
+    assert "torchaudio" not in at_the_head
+
+
+def names_imported(node: ast.stmt) -> list[str | None]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
 
 
 def test_all_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,7 @@ def test_the_table_is_what_the_head_reads(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (TEACHERS / FILE).exists(), reason="needs the weights of mn04")
 def test_mn04_knows_the_bundled_clips_and_writes_none_wrongly() -> None:
+    pytest.importorskip("torchaudio", reason="needs torchaudio")
     network, right, written = Mn04(TEACHERS), [], []
     of = {"Bach": "Classical", "Beethoven": "Classical", "Dvorak": "Classical", "Pachelbel": "Classical"}
     of |= {"Four on the Floor": "Electronic", "Power Chords": "Rock", "Twelve-Bar Shuffle": "Blues"}

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchaudio.functional import resample
 
 from tagger.audio.decode import SAMPLE_RATE
 
@@ -38,6 +37,8 @@ class Mn04:
     @torch.inference_mode()
     def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
         """What it answers; half of what it could classify, from 8 kHz on, is not there."""
+        from torchaudio.functional import resample
+
         x = self._convolved(self._log_mel(resample(waveforms, SAMPLE_RATE, OWN_RATE))[:, None], "features.0", 2)
         x = F.hardswish(x)
         for number in range(1, N_BLOCKS + 1):
