@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +57,14 @@ def processor() -> str:
 
 
 def precisions() -> tuple[str, ...]:
-    """Those of `PRECISIONS` that this processor has instructions for, which does not mean that they are faster."""
+    """Those of `PRECISIONS` that this processor has instructions for, which does not mean that they are faster.
+
+    OpenVINO looks at the processor alone, and the library that it computes with also at a variable of its own: of
+    short formats beyond what that allows, it makes networks that cannot be compiled or that end the process.
+    """
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if most not in ("", "ALL", "DEFAULT") and not most.startswith(("AVX512", "AVX10")):
+        return ("fp32",)
     capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name, (capability, _) in PRECISIONS.items() if capability in capabilities)
 

@@ -25,6 +25,23 @@ class Given(LogMel):
         return self.inputs[int(waveform[0])]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("instructions", ["AVX2", "avx2_vnni_2", "SSE41"])
+def test_instructions_that_are_forbidden_leave_no_short_format(
+    monkeypatch: pytest.MonkeyPatch, instructions: str
+) -> None:
+    """OpenVINO names bf16 all the same, and ends the process with it."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", instructions)
+    assert precisions() == ("fp32",)
+
+
+@pytest.mark.parametrize("instructions", ["", "DEFAULT", "ALL", "AVX512_CORE_BF16", "AVX10_1_512"])
+def test_instructions_that_are_allowed_change_nothing(monkeypatch: pytest.MonkeyPatch, instructions: str) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    expected = precisions()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", instructions)
+    assert precisions() == expected
+
+
 def engine_of(ast: Any, inputs: torch.Tensor, precision: str = "fp32", n_threads: int = 2) -> OpenVinoEngine:
     return OpenVinoEngine(architecture_of(ast), weights_of(ast), Given(inputs), precision, n_threads)
 
