@@ -70,5 +70,5 @@ def test_embeddings_and_the_last_layer_are_those_of_the_network(tmp_path: Path) 
     [(found, embedding)] = embed("starter", [broken, song])
     assert found is song
     model = GenreModel.load("starter", "cpu", "fp32")
-    expected = model.logits(decode(path, 5, model.snippet_samples).waveforms).mean(axis=0)
+    expected = model.logits(decode(path, 5, model.snippet_samples).samples).mean(axis=0)
     assert distilled_head("starter").logits(embedding) == pytest.approx(expected, abs=1e-4)

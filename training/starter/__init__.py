@@ -2,3 +2,11 @@
 
 corpus → teachers → prepare → train → release
 """
+
+import click
+
+
+class NothingDoneError(click.ClickException):
+    """A command that could do nothing of what was asked."""
+
+    exit_code = 3

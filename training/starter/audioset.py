@@ -27,6 +27,7 @@ from tagger.evaluation.metrics import interval, macro_recall, paired_interval
 from tagger.models.head import GenreHead, audioset_head
 from tagger.pipeline.aggregate import Decision, decide, sigmoid, song_scores
 from tagger.pipeline.options import DecisionPolicy, PredictOptions
+from training.starter import NothingDoneError
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind, source_weights
 from training.starter.labels import Song, read_songs
@@ -202,7 +203,7 @@ def audioset(recordings: Path, folder: Path, table: Path) -> None:
     songs = [song for song in songs if song.genre != NO_MUSIC or song.split == "test"]
     answers = list(ask(songs, Mn04(folder)))
     if not any(each.is_music for each in answers):
-        raise click.ClickException(f"{recordings}: no music that is labelled with a genre of AudioSet's table")
+        raise NothingDoneError(f"{recordings}: no music that is labelled with a genre of AudioSet's table")
     lines = fit_table(answers, table)
     click.echo("\n".join(lines))
 

@@ -25,6 +25,7 @@ import click
 from tqdm import tqdm
 
 from training.errors import SourceError
+from training.starter import NothingDoneError
 
 TABLE = "songs.csv"  # of what was fetched, as `genre-tag prepare` reads it
 MODULES = frozenset({".it", ".mod", ".s3m", ".xm"})
@@ -172,7 +173,7 @@ def corpus(folder: Path, sources: tuple[str, ...], limit: int | None) -> None:
         if not sources or source in sources:
             chosen += list(group)[:limit]
     if not chosen:
-        raise click.ClickException(f"no recording is from {', '.join(sources)}")
+        raise NothingDoneError(f"no recording is from {', '.join(sources)}")
     failed: list[str] = []
     fetched = []
     for recording, why in tqdm(fetch(chosen, folder), total=len(chosen), unit="recording", disable=None):
@@ -185,7 +186,7 @@ def corpus(folder: Path, sources: tuple[str, ...], limit: int | None) -> None:
         click.echo(line, err=True)
     click.echo(f"{len(fetched)} of {len(chosen)} recordings in {folder}")
     if not fetched:
-        raise click.ClickException("nothing could be fetched")
+        raise NothingDoneError("nothing could be fetched")
 
 
 def write_table(path: Path, recordings: Iterable[Recording]) -> None:

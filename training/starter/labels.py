@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import AudioError
 from tagger.pipeline.aggregate import softmax
+from training.starter import NothingDoneError
 from training.starter.corpus import NO_MUSIC, TABLE
 from training.teachers.musicnn import TAGS
 from training.teachers.teachers import YAMNET_CLASSES, Answers, Teachers
@@ -206,7 +207,7 @@ def labels(tables: tuple[Path, ...], folder: Path, out: Path, snippets: int, sni
         else:
             prediction.append((song, answers))
     if not any(song in corpus for song, _ in prediction):
-        raise click.ClickException(f"{tables[0]}: no music to train with could be classified")
+        raise NothingDoneError(f"{tables[0]}: no music to train with could be classified")
     classes = yamnet_classes(folder)
     judge = Judge(classes, (answers for song, answers in prediction if song in corpus))
     labelled = [(song, answers, judge.genres(song, answers)) for song, answers in prediction]

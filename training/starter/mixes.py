@@ -21,6 +21,7 @@ from tqdm import tqdm
 from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from training.dataset.data import Prepared, load_prepared
 from training.dataset.waveforms import Waveforms
+from training.starter import NothingDoneError
 from training.starter.corpus import NO_MUSIC
 from training.starter.sounds import save_sounds
 
@@ -81,7 +82,7 @@ def find_sources(prepared: Prepared, recordings: Path) -> Sources:
     music = [song for path, song in songs.items() if kinds.get(path) == "music"]
     speech = [tuple(place) for path, (_, place) in songs.items() if kinds.get(path) == "speech"]
     if not music or not speech:
-        raise click.ClickException(f"{recordings}: names no music, or no speech, that is in the dataset's train split")
+        raise NothingDoneError(f"{recordings}: names no music, or no speech, that is in the dataset's train split")
     labels = np.array([label for label, _ in music])
     chances = 1 / np.sqrt(np.bincount(labels)[labels])
     return Sources(prepared.waveforms, [tuple(place) for _, place in music], speech, chances / chances.sum())

@@ -28,6 +28,7 @@ from tagger.pipeline import aggregate
 from tagger.pipeline.aggregate import softmax
 from training.outcome.calibrate import fit_temperature
 from training.outcome.card import markdown_templates
+from training.starter import NothingDoneError
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind
 from training.starter.head import Embedded, Head, corrected, distilled_head, embed, logits_without_source
@@ -244,7 +245,7 @@ def release(run: Path, recordings: Path, out: Path) -> None:
     genres = describe(str(run)).head.genres
     songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre in {*genres, NO_MUSIC}]
     if not songs:
-        raise click.ClickException(f"{recordings}: no song that is held out and labelled with a genre of the model")
+        raise NothingDoneError(f"{recordings}: no song that is held out and labelled with a genre of the model")
     kept, rows = zip(*embed(str(run), songs), strict=True)
     labels = np.array([-1 if song.genre == NO_MUSIC else genres.index(song.genre) for song in kept])
     embedded, distilled = Embedded(kept, np.stack(rows), labels), distilled_head(run)

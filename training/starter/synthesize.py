@@ -24,6 +24,7 @@ import click
 from tqdm import tqdm
 
 from tagger.audio.workers import usable_cores
+from training.starter import NothingDoneError
 
 STYLES = Path("/usr/share/mma/lib")
 SOUNDFONTS = Path("/usr/share/sounds/sf2")
@@ -135,7 +136,7 @@ def synthesize(folder: Path, per_genre: int, genres: tuple[str, ...], seconds: f
     soundfonts = sorted(SOUNDFONTS.glob("[!d]*.sf2"))
     if not (shutil.which("mma") and shutil.which("fluidsynth") and soundfonts):
         packages = "mma fluidsynth fluid-soundfont-gm timgm6mb-soundfont"
-        raise click.ClickException(f"Debian packages are missing: apt-get install {packages}")
+        raise NothingDoneError(f"Debian packages are missing: apt-get install {packages}")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = list(recipes(genres or GENRES, per_genre, seconds, seed))
     with ThreadPoolExecutor(usable_cores()) as threads:
