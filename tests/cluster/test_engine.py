@@ -418,9 +418,9 @@ def test_writes_are_journalled_and_undone(music: Path, tmp_path: Path, cluster: 
 
 @pytest.mark.usefixtures("one_process")
 def test_a_journal_that_cannot_be_written_ends_the_run(music: Path, tmp_path: Path, nobody: Path) -> None:
+    plan = replace(plan_of(), run=new_run(), root=str(music))
     (nobody / "state" / "genre-tag").mkdir(parents=True)
     (nobody / "state" / "genre-tag" / "journal").touch()
-    plan = replace(plan_of(), run=new_run(), root=str(music))
     with pytest.raises(JournalError):
         run(list(find_songs([str(music)])), plan, tmp_path / "results")
     assert tags.read_genres(music / "Rock0.ogg") == ()

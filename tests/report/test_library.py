@@ -388,7 +388,7 @@ def test_a_report_on_a_library_changes_nothing_and_classifies_what_is_missing_on
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in music.iterdir()}
     first = genre_tag("report", music)
     assert first.code == 0, first.err
-    assert "2: 1 without genre" in first.out and "Classical, differs: classified Rock 0.999" in first.out
+    assert "2: 1 without genre" in first.out and "Classical, differs: predicted Rock 0.999" in first.out
 
     def no_model(*_: object) -> None:
         raise AssertionError("loaded")
