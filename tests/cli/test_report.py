@@ -42,8 +42,8 @@ def test_no_arguments_report_on_the_newest_run(genre_tag: Callable[..., Run], he
 def test_a_split_can_be_chosen(genre_tag: Callable[..., Run], here: Path) -> None:
     assert "test split               200 songs" in genre_tag("report").out
     assert "test split               200 songs" in genre_tag("report", "--split", "test").out
-    validate = genre_tag("report", "runs/b", "--split", "validate").out
-    assert " ".join(validate.split()).count("validate split 100 songs") == 1 and "were chosen on" in " ".join(validate.split())
+    validate = " ".join(genre_tag("report", "runs/b", "--split", "validate").out.split())
+    assert "validate split 100 songs" in validate and "were chosen on" in validate
     assert genre_tag("report", "--split", "train").code == 2
 
 
