@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
@@ -201,6 +200,8 @@ def _shielded() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         # Python's tracker of resources is started with the first process, and then unblocks Ctrl-C in this thread.
+        from multiprocessing import resource_tracker  # here, or a run in which all is cached would load it
+
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         yield
