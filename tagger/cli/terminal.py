@@ -34,7 +34,7 @@ _PLAIN_PROGRESS_SECONDS = 10.0
 
 
 def outcome(result: SongResult, verbose: bool = False) -> str:
-    """What became of a song, in one line without its name."""
+    """The status of a song, in one line without its name."""
     decision = result.decision
     ranking = decision.ranking if decision else ()
     top = ", ".join(f"{printable(genre)} {confidence:.2f}" for genre, confidence in ranking[: 3 if verbose else 1])
@@ -194,7 +194,7 @@ def run_line(run: Run) -> str:
 
 
 def undone_line(undone: Undone, dry_run: bool) -> str:
-    """What became of a song whose genre was to be taken back, in one line."""
+    """Whether a genre was taken back, in one line."""
     what = {
         "bytes": "every byte as before",
         "tags": "genre as before",

@@ -122,7 +122,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a song on a cluster: a row of the results."""
+    """The outcome for a song on a cluster: a row of the results."""
 
     name: str  # see manifest.name_of
     result: SongResult

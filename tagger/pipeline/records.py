@@ -28,7 +28,7 @@ CSV_FIELDS = (
 
 
 def as_record(result: SongResult) -> dict[str, Any]:
-    """What became of a song, as plain values.
+    """The outcome for a song, as plain values.
 
     `predicted` is the best genre, written or not; `scores` every genre's confidence, and `scale` says what those are;
     `cached` is whether it was predicted in an earlier run.

@@ -27,7 +27,7 @@ LONGEST_NAME = 120  # bytes of a genre in a file name: file systems take 255, en
 
 @dataclass(frozen=True)
 class Written:
-    """What became of playlists."""
+    """The playlists that were written and removed."""
 
     files: tuple[Path, ...]
     #: Playlists of ours that an earlier report left and this one has no songs for.

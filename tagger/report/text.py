@@ -106,7 +106,7 @@ def _print_songs(songs: Songs, console: Console) -> None:
 
 
 def song_text(song: Song) -> str:
-    """What became of a song, in one line without its name."""
+    """The status of a song, in one line without its name."""
     ranked = ", ".join(f"{shown(genre)} {confidence:.3f}" for genre, confidence in song.ranking[:3])
     parts = [f"{genres_text(song.reference)}, {song.status}" + (f": predicted {ranked}" if ranked else "")]
     if song.reason:

@@ -144,7 +144,7 @@ def undo(
     preserve_mtime: bool = False,
     hardlinks: HardLinks = "skip",
 ) -> Iterator[Undone]:
-    """Take back what the run wrote, newest first, and yield what became of each song.
+    """Take back what the run wrote, newest first, and yield the outcome for each song.
 
     The undoing is recorded in `journal`, and can be undone in turn; None only tells what would be done.
     `paths` limits it to these songs and folders, `root` is where the library lies by now, `force` takes back a genre

@@ -43,9 +43,9 @@ def roads(monkeypatch):
     seek = audio._decode_by_seeking
 
     def spy(*args):
-        prediction = seek(*args)
-        taken.append(prediction is not None)
-        return prediction
+        decoded = seek(*args)
+        taken.append(decoded is not None)
+        return decoded
 
     monkeypatch.setattr(audio, "_decode_by_seeking", spy)
     return taken
@@ -436,8 +436,8 @@ def test_every_kind_of_samples_sounds_alike(tmp_path, suffix, how):
     signal = np.tile(tone(440, 12, rate), (channels, 1))
     waveform = decode(make_song(tmp_path / f"song{suffix}", **{"rate": rate, **how, "signal": signal}), 1).waveforms[0]
     assert strongest(waveform) == pytest.approx(440, abs=0.1)
-    prediction = 5 / 6 if suffix == ".m4a" else 1  # a lossy bass channel holds no 440 Hz
-    assert rms(waveform) == pytest.approx(prediction * 0.5 / 2**0.5, rel=0.03)
+    share = 5 / 6 if suffix == ".m4a" else 1  # a lossy bass channel holds no 440 Hz
+    assert rms(waveform) == pytest.approx(share * 0.5 / 2**0.5, rel=0.03)
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("audio_tone.mpc", 1.5), ("audio_tone.spx", 2.0)])

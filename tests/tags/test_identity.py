@@ -40,7 +40,7 @@ ENCODED = (
     ".dsf",
     ".dff",
 )
-#: Of a given duration these take the same number of bytes whatever is classified.
+#: Of a given duration these take the same number of bytes whatever they sound like.
 CONSTANT = (".aiff", ".mp2", ".mp3", ".wav", ".dsf", ".dff")
 BIT_RATES = {".mp3": 192_000, ".mp2": 192_000, ".ogg": 256_000, ".opus": 256_000}
 SAMPLED_BYTES = N_BLOCKS * BLOCK_BYTES

@@ -53,7 +53,7 @@ Songs = dict[str, LabelledSong]  # by identity
 
 
 @dataclass(frozen=True)
-class Prediction:
+class DecodedSongs:
     """Songs that were decoded and are not silent."""
 
     songs: Songs
@@ -103,8 +103,8 @@ def prepare(
         raise DatasetError(folder, _what_changed(old.options, given))
     with WaveformStore(folder) as store:
         _check_space(folder, songs, store, options)
-        prediction = _predict(store, songs, options, left_out, n_workers or usable_cores(), watch)
-        entries, audit = _split(source, store, prediction, options, left_out, tell)
+        decoded = _decode(store, songs, options, left_out, n_workers or usable_cores(), watch)
+        entries, audit = _split(source, store, decoded, options, left_out, tell)
         kept = _balanced(entries, options)
         record = Record(
             version=VERSION,
@@ -117,7 +117,7 @@ def prepare(
             n_untagged=left_out.n_untagged,
             n_unbalanced=len(entries) - len(kept),
             argv=list(argv),
-            **_save(folder, kept, prediction, options, watch),
+            **_save(folder, kept, decoded, options, watch),
         )
         write_record(folder, record)
     return record
@@ -136,15 +136,15 @@ def _found(source: Path, options: PrepareOptions, watch: Watch, tell: Callable[[
 def _split(
     source: Path,
     store: WaveformStore,
-    prediction: Prediction,
+    decoded: DecodedSongs,
     options: PrepareOptions,
     left_out: LeftOut,
     tell: Callable[[str], None],
 ) -> tuple[list[Entry], Audit]:
-    """The songs that were classified with their splits: none is in two of them, under whatever name."""
+    """The songs that were decoded with their splits: none is in two of them, under whatever name."""
     tell("Looking for recordings that are there twice.")
-    duplicates = _find_duplicates(store, prediction)
-    songs = _without_crossing(prediction.songs, duplicates, left_out, tell)
+    duplicates = _find_duplicates(store, decoded)
+    songs = _without_crossing(decoded.songs, duplicates, left_out, tell)
     songs = _with_enough_groups(source, songs, duplicates, options, left_out)
     entries, audit = _share_out(source, songs, duplicates, options)
     if not any(entry.split == "test" for entry in entries):
@@ -266,9 +266,9 @@ def _what_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return f"was prepared {what}. --force makes it again, and decodes only what is new; --out makes another one"
 
 
-def _predict(
+def _decode(
     store: WaveformStore, songs: Songs, options: PrepareOptions, left_out: LeftOut, n_workers: int, watch: Watch
-) -> Prediction:
+) -> DecodedSongs:
     """Decode the songs that are not in store, and look where to cut all of them."""
     failed = decode_songs(store, {song: each.path for song, each in songs.items()}, n_workers, watch)
     waveforms = Waveforms(store.folder)
@@ -278,12 +278,12 @@ def _predict(
     }
     failed |= {song: "silent" for song, found in firsts.items() if not found}
     left_out.songs |= {songs[song].path: reason for song, reason in failed.items()}
-    return Prediction({song: each for song, each in songs.items() if song not in failed}, store.places, firsts)
+    return DecodedSongs({song: each for song, each in songs.items() if song not in failed}, store.places, firsts)
 
 
-def _find_duplicates(store: WaveformStore, prediction: Prediction) -> list[tuple[str, str]]:
+def _find_duplicates(store: WaveformStore, decoded: DecodedSongs) -> list[tuple[str, str]]:
     """Pairs of songs that share a recording."""
-    songs = list(prediction.songs)
+    songs = list(decoded.songs)
     return [(songs[found.first], songs[found.second]) for found in find_duplicates(store.fingerprints(songs))]
 
 
@@ -356,17 +356,16 @@ def _balanced(entries: list[Entry], options: PrepareOptions) -> list[Entry]:
 
 
 def _save(
-    folder: Path, entries: list[Entry], prediction: Prediction, options: PrepareOptions, watch: Watch
+    folder: Path, entries: list[Entry], decoded: DecodedSongs, options: PrepareOptions, watch: Watch
 ) -> dict[str, Any]:
     """Write splits and log-mels; what the record has to say of them."""
     genres = sorted({entry.labelled.genre for entry in entries}, key=str.casefold)
     rows = {
-        split: [row for entry in entries if entry.split == split for row in _rows(entry, prediction)]
-        for split in SPLITS
+        split: [row for entry in entries if entry.split == split for row in _rows(entry, decoded)] for split in SPLITS
     }
     n_samples: Counter[str] = Counter()
     for entry in entries:
-        n_samples[entry.labelled.genre] += prediction.places[entry.song].n_samples
+        n_samples[entry.labelled.genre] += decoded.places[entry.song].n_samples
     (folder / RECORD).unlink(missing_ok=True)  # from here on it is no dataset, until it is a new one
     splits = save_dataset(folder, genres, rows)
     digest = fingerprint(genres, splits, snippet_samples(options))
@@ -384,9 +383,9 @@ def _save(
     }
 
 
-def _rows(entry: Entry, prediction: Prediction) -> list[dict[str, Any]]:
+def _rows(entry: Entry, decoded: DecodedSongs) -> list[dict[str, Any]]:
     """The rows of a song: one for each of its snippets."""
-    each, place = entry.labelled, prediction.places[entry.song]
+    each, place = entry.labelled, decoded.places[entry.song]
     return [
         {
             "song": entry.song,
@@ -400,7 +399,7 @@ def _rows(entry: Entry, prediction: Prediction) -> list[dict[str, Any]]:
             "song_first": place.first,
             "song_samples": place.n_samples,
         }
-        for first in prediction.firsts[entry.song]
+        for first in decoded.firsts[entry.song]
     ]
 
 

@@ -27,7 +27,7 @@ START = "start_seconds"
 
 @dataclass(frozen=True, eq=False)
 class SoftLabels:
-    """A row for each snippet that the teacher has classified."""
+    """A row for each snippet that the teacher has labelled."""
 
     path: Path
     song_column: str  # the dataset's column that has the keys of `places`

@@ -1,7 +1,7 @@
 """Augmentation of normalised log-mels, batched, on any device: each snippet of a batch is altered by its own chance.
 
 All chance is drawn from torch's global generators, whose state a Trainer saves with its checkpoints: a training that
-is resumed classifies what it would have classified.
+is resumed is given what it would have been given.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ MIDDLE = 0.8  # random crops come from the middle of the song: its very start an
 class SnippetDataset(Dataset):
     """Rows of a split. `dataset.__getitems__(keys)` is a batch, ready for the network.
 
-    A key is a row, or (row, epoch): with random crops, each epoch classifies another part of the song. What a key gives
+    A key is a row, or (row, epoch): with random crops, each epoch takes another part of the song. What a key gives
     depends on nothing but the key and the seed, so that an interrupted training resumes with what it would have taken.
     Soft labels are those of a snippet that starts within half a snippet's length; with random crops, the nearest there
     are of the song.

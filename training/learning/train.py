@@ -206,7 +206,7 @@ def _save_into(folder: Path, ast: Any, log_mel: TorchLogMel, outcome: Outcome, p
         **training_values(outcome.temperature, outcome.threshold),
         "options": outcome.options,
         "data": {"fingerprint": prepared.fingerprint, "genres": list(prepared.genres)},
-        "scores": {split: prediction.scores for split, prediction in outcome.scores.items()},
+        "scores": {split: scored.scores for split, scored in outcome.scores.items()},
         "environment": outcome.environment,
     }
     (folder / "training.json").write_text(json.dumps(training, indent=1), encoding="utf-8")

@@ -36,7 +36,7 @@ class Mn04:
 
     @torch.inference_mode()
     def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """What it answers; half of what it could classify, from 8 kHz on, is not there."""
+        """What it answers; half of what it takes, from 8 kHz on, is not there."""
         from torchaudio.functional import resample
 
         x = self._convolved(self._log_mel(resample(waveforms, SAMPLE_RATE, OWN_RATE))[:, None], "features.0", 2)

@@ -1,7 +1,7 @@
 """What two public taggers that learned from real music say of a song's snippets.
 
 YAMNet (Plakal and Ellis 2020: AudioSet, 521 classes) and musicnn (Million Song, 50 tags). Both take less than a snippet
-at once: YAMNet 0.975 s, of which every second is classified; musicnn 3 s, of which the middle is.
+at once: YAMNet 0.975 s, of which every second is taken; musicnn 3 s, of which the middle is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tagger.errors import AudioError
 from training.teachers.musicnn import Musicnn
 
 YAMNET, YAMNET_CLASSES, MUSICNN = "yamnet.tflite", "yamnet_class_map.csv", "MSD_musicnn.npz"
-PATCH_SAMPLES = 15_600  # what YAMNet classifies at once
+PATCH_SAMPLES = 15_600  # what YAMNet takes at once
 POOLED, LOGITS = ("global_average_pooling2d", 1024), ("dense/BiasAdd", 521)  # of its tensors, and how wide they are
 
 
@@ -57,8 +57,8 @@ class Teachers:
         snippets = decode(path, n_snippets, snippet_samples)
         if snippets.unsure:
             raise AudioError(path, snippets.unsure)
-        prediction = [(*self._ask_yamnet(waveform), *self._ask_musicnn(waveform)) for waveform in snippets.waveforms]
-        columns = (np.stack(column).astype(np.float16) for column in zip(*prediction, strict=True))
+        answers = [(*self._ask_yamnet(waveform), *self._ask_musicnn(waveform)) for waveform in snippets.waveforms]
+        columns = (np.stack(column).astype(np.float16) for column in zip(*answers, strict=True))
         return Answers(np.array(snippets.starts_seconds), *columns)
 
     def _ask_yamnet(self, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
