@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any, BinaryIO
 
@@ -638,6 +638,12 @@ class Page:
         """Where the next one begins."""
         return self.start + OGG_PAGE.size + len(self.lacing) + len(self.body)
 
+    def check(self, checksum: int) -> "Page":
+        """Itself. ValueError if that is not the checksum of its bytes: made right, decoders would hear what they skip."""
+        if OGG_PAGE.unpack_from(self.packed())[6] != checksum:
+            raise ValueError(f"an Ogg page is damaged: its checksum is wrong (byte {self.start})")
+        return self
+
     def packed(self) -> bytes:
         """Its bytes, with the checksum made right."""
         fields = (b"OggS", 0, self.flags, self.granule, self.serial, self.number)
@@ -649,12 +655,12 @@ def _page(file: BinaryIO, start: int) -> Page:
     header = at(file, start, OGG_PAGE.size)
     if len(header) < OGG_PAGE.size or header[:4] != b"OggS":
         raise ValueError(f"no Ogg page where one should begin (byte {start})")
-    _, _, flags, granule, serial, number, _, n = OGG_PAGE.unpack(header)
+    _, _, flags, granule, serial, number, checksum, n = OGG_PAGE.unpack(header)
     lacing = at(file, start + OGG_PAGE.size, n)
     body = at(file, start + OGG_PAGE.size + n, sum(lacing))
     if len(body) < sum(lacing) or len(lacing) < n:
         raise ValueError("an Ogg page runs past the end of the file: truncated")
-    return Page(start, flags, granule, serial, number, lacing, body)
+    return Page(start, flags, granule, serial, number, lacing, body).check(checksum)
 
 
 def in_ogg(file: BinaryIO) -> Layout:
@@ -720,15 +726,16 @@ def _renumbered(data: bytes, last: Page, step: int) -> Iterator[tuple[int, int, 
     """The pages behind that one, of its stream, with their numbers moved on; as far as pages can be followed."""
     position, flags = last.end, last.flags
     while not flags & 4 and data[position : position + 4] == b"OggS" and len(data) - position >= OGG_PAGE.size:
-        _, _, found, granule, serial, number, _, n = OGG_PAGE.unpack_from(data, position)
+        _, _, found, granule, serial, number, checksum, n = OGG_PAGE.unpack_from(data, position)
         lacing = data[position + OGG_PAGE.size : position + OGG_PAGE.size + n]
         start = position + OGG_PAGE.size + n
         body = data[start : start + sum(lacing)]
         if serial == last.serial:
             if found & 2 or len(body) < sum(lacing):
                 return
-            page = Page(position, found, granule, serial, (number + step) % (1 << 32), lacing, body)
-            yield position, position + OGG_PAGE.size, page.packed()[: OGG_PAGE.size]
+            page = Page(position, found, granule, serial, number, lacing, body).check(checksum)
+            moved = replace(page, number=(number + step) % (1 << 32)).packed()
+            yield position, position + OGG_PAGE.size, moved[: OGG_PAGE.size]
             flags = found
         position = start + sum(lacing)
 

@@ -12,6 +12,7 @@ import torch
 from tagger.audio.decode import decode
 from tagger.models.head import Gate, GenreHead, audioset_head
 from tagger.pipeline.aggregate import decide
+from tagger.pipeline.options import DecisionPolicy
 from training.starter import audioset
 from training.starter.audioset import TABLE, Answered, Evidence, fit_biases, fit_table, with_bias
 from training.starter.corpus import NO_MUSIC
@@ -158,9 +159,9 @@ def test_mn04_knows_the_bundled_clips_and_writes_none_wrongly() -> None:
             continue
         waveforms = decode(path, 5, audioset.SNIPPET_SAMPLES).waveforms
         logits = network(torch.from_numpy(waveforms)).numpy()
-        ranked = decide(logits, audioset_head(), min_confidence=0.0).ranking
+        ranked = decide(logits, audioset_head(), DecisionPolicy(min_confidence=0.0)).ranking
         right.append(bool(ranked) and ranked[0][0] == genre)
-        written += [(genre, *decide(logits, audioset_head()).genres)]
+        written += [(genre, *decide(logits, audioset_head(), DecisionPolicy()).genres)]
     assert len(right) == 10 and sum(right) >= 7
     assert [each for each in written if len(each) == 2 and each[0] != each[1]] == []
     assert [each for each in written if len(each) == 2]  # some are sure enough

@@ -126,6 +126,15 @@ def page(flags: int, serial: int, number: int, body: bytes) -> bytes:
     return made[:22] + struct.pack("<I", checksum(made)) + made[26:]
 
 
+def full_page() -> bytes:
+    """An Opus song with one page of comments in which no more have room: a genre takes another page."""
+    data = song(".opus")
+    first = data.index(b"OggS", 4)
+    second = data.index(b"OggS", first + 4)
+    (serial,) = struct.unpack_from("<I", data, 14)
+    return data[:first] + page(0, serial, 1, b"OpusTags" + comments(b"NOTE=" + b"x" * 64_990)) + data[second:]
+
+
 def checked(data: bytes) -> bytes:
     """The Ogg song with the checksum of its second page made right."""
     at = data.index(b"OggS", 4)
@@ -264,6 +273,7 @@ ODD: dict[str, Callable[[], bytes]] = {
     "skeleton.ogg": lambda: with_skeleton(files.commented(song(".ogg"), OggVorbis, TITLE="Title", GENRE="Old")),
     "skeleton.oga": lambda: with_skeleton(files.commented(song(".oga"), OggFLAC, TITLE="Title")),
     "genres by a semicolon.mp3": lambda: id3v2(3, TITLED + text(b"TCON", "Rock;Pop"), 99) + song(".mp3"),
+    "full page.opus": full_page,
     "another vendor.flac": lambda: files.commented(flac_with((4, comments())), flac.FLAC, TITLE="Title"),
 }  # fmt: skip
 
@@ -279,4 +289,6 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: damaged(build("full.wv"), build("full.wv").index(b"APETAGEX") + 32, b"\xff\xff\0\0"),
         "add up",
     ),
+    "damaged comments.spx": (lambda: damaged(build("speech.spx"), 172, b"?"), "its checksum is wrong"),
+    "damaged behind more pages.opus": (lambda: damaged(full_page(), -100, b"?"), "its checksum is wrong"),
 }
