@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -56,34 +56,17 @@ def tell(line: str) -> None:
     tqdm.write(printable(line), file=sys.stderr)
 
 
-class Screen:
-    """Shows a run while it goes on. Use as a context manager; call `show` once per song."""
+class Progress:
+    """How far a command has come: a bar on a terminal, else a line every ten seconds, on stderr. A context manager."""
 
-    def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
-        self._rows, self._progress, self.verbose, self._write_tags = rows, progress, verbose, write_tags
-        self._total = len(songs)
-        self._root = _common_folder([str(found.where) for found in songs])
-        self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
-        longest = max((cell_len(self._name(found.where)) for found in songs), default=0)
-        self._name_cells = min(longest, 60 if self._columns is None else max(20, self._columns // 2))
-        self.counts: Counter[str] = Counter()
-        #: Why the model's thresholds are what they are; told when they left songs unsure.
-        self.threshold_reason = ""
-        self._genres: Counter[str] = Counter()
-        self._n_cached = 0
-        self._n_known_failures = 0
-        self._n_below_threshold = 0
+    def __init__(self, n_songs: int, shown: bool = True) -> None:
+        self._total, self._shown = n_songs, shown
+        self._done = 0
         self._bar: tqdm[Any] | None = None
-        self._started = time.monotonic()
-        self._said, self._n_said = 0.0, 0
+        self._said, self._n_said = time.monotonic(), 0
 
-    @property
-    def n_new_failures(self) -> int:
-        """Songs that failed and are not known to: the exit code is to tell of these."""
-        return self.counts["failed"] - self._n_known_failures
-
-    def __enter__(self) -> Screen:
-        if self._progress and sys.stderr.isatty():
+    def __enter__(self) -> Progress:
+        if self._shown and sys.stderr.isatty():
             self._bar = tqdm(
                 total=self._total, unit=" songs", file=sys.stderr, dynamic_ncols=True, leave=False,
                 miniters=1,  # left to itself it learns from songs that were known, and stands still when one is not
@@ -95,11 +78,65 @@ class Screen:
             with suppress(OSError):  # of a terminal that is gone
                 self._bar.close()
 
+    def print(self, line: str, file: TextIO) -> None:
+        """Print a line, above the bar if there is one."""
+        if self._bar is not None:
+            tqdm.write(line, file=file)
+        else:
+            click.echo(line, file=file)
+
+    def advance(self, notes: Mapping[str, int]) -> None:
+        """One more song is done; `notes` are counts to be told beside."""
+        self._done += 1
+        now = time.monotonic()
+        if self._done == 1:
+            self._said, self._n_said = now, 1  # the model was loaded before
+        if self._bar is not None:
+            self._bar.set_postfix(notes, refresh=False)
+            self._bar.update()
+        elif self._shown and now - self._said >= _PLAIN_PROGRESS_SECONDS:
+            rate = (self._done - self._n_said) / (now - self._said)  # of late: songs that were known take no time
+            self._said, self._n_said = now, self._done
+            left = timedelta(seconds=round((self._total - self._done) / rate))
+            words = "".join(f", {count} {note}" for note, count in notes.items())
+            click.echo(f"{self._done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
+
+
+class Screen:
+    """Shows a run while it goes on. Use as a context manager; call `show` once per song."""
+
+    def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
+        self._rows, self.verbose, self._write_tags = rows, verbose, write_tags
+        self._n_songs = len(songs)
+        self._progress = Progress(self._n_songs, progress)
+        self._root = _common_folder([str(found.where) for found in songs])
+        self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
+        longest = max((cell_len(self._name(found.where)) for found in songs), default=0)
+        self._name_cells = min(longest, 60 if self._columns is None else max(20, self._columns // 2))
+        self.counts: Counter[str] = Counter()
+        #: Why the model's thresholds are what they are; told when they left songs unsure.
+        self.threshold_reason = ""
+        self._genres: Counter[str] = Counter()
+        self._n_cached = 0
+        self._n_known_failures = 0
+        self._n_below_threshold = 0
+        self._started = time.monotonic()
+
+    @property
+    def n_new_failures(self) -> int:
+        """Songs that failed and are not known to: the exit code is to tell of these."""
+        return self.counts["failed"] - self._n_known_failures
+
+    def __enter__(self) -> Screen:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.__exit__()
+
     def show(self, result: SongResult) -> None:
         """Count a song, print its row, move the progress on."""
         self.counts[result.status] += 1
-        if self.counts.total() == 1:
-            self._said, self._n_said = time.monotonic(), 1
         self._n_cached += result.cached
         is_old_news = result.status == "failed" and result.cached
         self._n_known_failures += is_old_news
@@ -109,14 +146,14 @@ class Screen:
         if is_old_news and not self.verbose:
             pass
         elif self._rows:
-            self._print(self._row(result), sys.stdout)
+            self._progress.print(self._row(result), sys.stdout)
         elif result.status == "failed":
-            self._print(f"{printable(str(result.path))}: {printable(result.reason)}", sys.stderr)
-        self._advance()
+            self._progress.print(f"{printable(str(result.path))}: {printable(result.reason)}", sys.stderr)
+        self._progress.advance({each: self.counts[each] for each in ("failed", "unsure") if self.counts[each]})
 
     def tell(self, line: str) -> None:
         """Say something that is about no song."""
-        self._print(printable(line), sys.stderr)
+        self._progress.print(printable(line), sys.stderr)
 
     def _row(self, result: SongResult) -> str:
         name = self._name(result.path)
@@ -132,25 +169,6 @@ class Screen:
     def _name(self, path: Path | str) -> str:
         return printable(str(path).removeprefix(self._root))
 
-    def _print(self, line: str, file: TextIO) -> None:
-        if self._bar is not None:
-            tqdm.write(line, file=file)
-        else:
-            click.echo(line, file=file)
-
-    def _advance(self) -> None:
-        notes = {status: self.counts[status] for status in ("failed", "unsure") if self.counts[status]}
-        if self._bar is not None:
-            self._bar.set_postfix(notes, refresh=False)
-            self._bar.update()
-        elif self._progress and time.monotonic() - self._said >= _PLAIN_PROGRESS_SECONDS:
-            now, done = time.monotonic(), self.counts.total()
-            rate = (done - self._n_said) / (now - self._said)  # of late: songs that were known before take no time
-            self._said, self._n_said = now, done
-            left = timedelta(seconds=round((self._total - done) / rate))
-            words = "".join(f", {count} {status}" for status, count in notes.items())
-            click.echo(f"{done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
-
     def summary(self, stopped: str = "") -> str:
         """Genre histogram, counts of every status and the speed, as lines; `stopped` says why it is not all songs."""
         lines = []
@@ -163,7 +181,7 @@ class Screen:
         elapsed = time.monotonic() - self._started
         named = {"tagged": "tagged" if self._write_tags else "would be tagged"}
         counted = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
-        heading = f"{done} of {self._total} songs" if stopped else f"{done} song{'s' * (done != 1)}"
+        heading = f"{done} of {self._n_songs} songs" if stopped else f"{done} song{'s' * (done != 1)}"
         known = f"; {self._n_cached} cached" if self._n_cached else ""
         if self._n_known_failures:
             known += f", {self._n_known_failures} of them failed (-v lists them)"
@@ -193,16 +211,24 @@ def run_line(run: Run) -> str:
     return f"{run.id}  {run.started}  {songs}  {printable(shlex.join(run.argv))}"
 
 
+_UNDONE = {"bytes": "every byte as before", "tags": "genre as before", "nothing": "is as before already"}
+
+
 def undone_line(undone: Undone, dry_run: bool) -> str:
     """Whether a genre was taken back, in one line."""
-    what = {
-        "bytes": "every byte as before",
-        "tags": "genre as before",
-        "nothing": "is as before already",
-    }.get(undone.result, undone.result)
+    what = _UNDONE.get(undone.result, undone.result)
     reason = f": {printable(undone.reason)}" if undone.reason else ""
     would = "would be " if dry_run and undone.result in ("bytes", "tags") else ""
     return f"{printable(undone.path)}  {would}{what}{reason}"
+
+
+def undone_summary(counts: Mapping[str, int], seconds: float, dry_run: bool) -> str:
+    """How many songs each outcome of an undoing has, in one line; `counts` are by `Undone.result`."""
+    n_songs = sum(counts.values())
+    named = {**_UNDONE, **{result: result for result in counts if result not in _UNDONE}}
+    counted = ", ".join(f"{counts[result]} {name}" for result, name in named.items() if counts.get(result))
+    note = ". Nothing was written" if dry_run else f"; {seconds:.0f} s"
+    return f"{n_songs} song{'s' * (n_songs != 1)}: {counted}{note}"
 
 
 def print_contents(contents: Contents) -> None:

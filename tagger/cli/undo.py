@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -41,9 +44,9 @@ def undo(
 def _undo(
     run_id: str | None, paths: Sequence[str], only_list: bool, dry_run: bool, root: str | None, force: bool
 ) -> int:
-    from tagger.cli.terminal import run_line, undone_line
+    from tagger.cli.terminal import Progress, run_line, undone_line, undone_summary
     from tagger.tags.journal import Journal
-    from tagger.tags.undo import list_runs
+    from tagger.tags.undo import LEFT, list_runs
     from tagger.tags.undo import undo as take_back
     from tagger.text import printable
 
@@ -61,20 +64,23 @@ def _undo(
     chosen = [run for run in runs if run.id == run_id]
     if not chosen:
         raise click.UsageError(f"no run {run_id!r}: see genre-tag undo --list")
-    n_left = n_songs = 0
+    counts: Counter[str] = Counter()
+    started = time.monotonic()
     try:
         with ExitStack() as stack:
+            progress = stack.enter_context(Progress(sum(run.n_writes for run in chosen)))
             journal = None if dry_run else stack.enter_context(Journal.open(root or chosen[0].root, command_line()))
             for undone in chain(*(take_back(run, journal, paths=paths, root=root, force=force) for run in chosen)):
                 with finish_first():
-                    n_songs += 1
-                    n_left += undone.result in ("conflict", "missing", "failed")
-                    click.echo(undone_line(undone, dry_run))
+                    counts[undone.result] += 1
+                    progress.print(undone_line(undone, dry_run), sys.stdout)
+                    progress.advance({result: counts[result] for result in LEFT if counts[result]})
     except (KeyboardInterrupt, BrokenPipeError):
         if not dry_run:
-            songs = f"{n_songs} song{'s' * (n_songs != 1)}"
+            songs = f"{counts.total()} song{'s' * (counts.total() != 1)}"
             click.echo(f"Stopped after {songs}: the same command goes on with the others.", err=True)
         raise
-    if not n_songs:
+    if not counts:
         raise click.UsageError(f"run {chosen[0].id} wrote nothing there")
-    return SOME_FAILED if n_left else 0
+    click.echo(undone_summary(counts, time.monotonic() - started, dry_run), err=True)
+    return SOME_FAILED if any(counts[result] for result in LEFT) else 0

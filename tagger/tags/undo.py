@@ -22,6 +22,8 @@ from tagger.tags.verify import verify
 # "bytes": every byte as before; "tags": somebody edited other tags since, the genre is as before; "nothing": it is as
 # before already; "conflict": the genre was changed since, left alone; "failed": left alone for another reason.
 Result = Literal["bytes", "tags", "nothing", "conflict", "missing", "failed"]
+#: The results of songs that are not as before.
+LEFT: tuple[Result, ...] = ("conflict", "missing", "failed")
 
 # What a record must hold to be of use, and what of the song before and after.
 _KEYS, _FILE_KEYS = {"n", "rel", "before", "after", "delta"}, {"sha256", "genres", "raw"}

@@ -2,13 +2,14 @@
 
 import io
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tagger.audio.library import Found
-from tagger.cli.terminal import Screen, outcome, print_contents
+from tagger.cli.terminal import Screen, outcome, print_contents, undone_summary
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.run import SongResult
 from tagger.pipeline.store import Contents, Method, MethodUse
@@ -148,6 +149,13 @@ def test_the_time_that_is_left_is_told_by_the_songs_of_late(
     lines = [line for line in capsys.readouterr().err.splitlines() if "songs/s" in line]
     assert len(lines) == 10
     assert lines[1] == "9020/9100 songs, 1.0 songs/s, 0:01:20 left"
+
+
+def test_an_undoing_is_summed_up_by_what_became_of_its_songs() -> None:
+    counts = Counter(bytes=3, conflict=1, missing=2, tags=1)
+    line = "7 songs: 3 every byte as before, 1 genre as before, 1 conflict, 2 missing; 4 s"
+    assert undone_summary(counts, 4.2, dry_run=False) == line
+    assert undone_summary(Counter(nothing=1), 0.1, dry_run=False) == "1 song: 1 is as before already; 0 s"
 
 
 class Terminal(io.StringIO):
