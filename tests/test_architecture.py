@@ -43,7 +43,7 @@ HOMES: dict[str, set[str]] = {
     "rich": {"tagger/cli", "tagger/report", "tagger/text.py", "training/cli_prepare.py"},
     "jinja2": {"tagger/report", "training/outcome", "training/starter"},
     "markupsafe": {"tagger/report", "training/outcome"},
-    "sqlite3": {"tagger/pipeline/store.py"},
+    "sqlite3": {"tagger/pipeline/cache.py"},
     "tqdm": {"tagger/cli", "training"},
     "tomllib": {"tagger/cli"},
     "ray": {"tagger/cluster"},

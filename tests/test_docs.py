@@ -205,7 +205,7 @@ def test_stored_formats_are_described() -> None:
     """Every field that a program may read, and the versions in force."""
     from tagger.cluster import results
     from tagger.evaluation import predictions, run_folder
-    from tagger.pipeline import records, store
+    from tagger.pipeline import cache, records
     from tagger.pipeline.run import STATUSES, SongResult
     from tagger.report import document
     from tagger.tags import journal
@@ -214,12 +214,13 @@ def test_stored_formats_are_described() -> None:
     text = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
     fields = {
         *records.CSV_FIELDS, *records.as_record(SongResult(Path("song"), "kept")), *STATUSES, *document.CSV_FIELDS,
-        *results.SCHEMA.names, *predictions._FIELDS, *data.COLUMNS, *re.findall(r"TABLE (\w+)", " ".join(store.SCHEMA)),
+        *results.SCHEMA.names, *predictions._FIELDS, *data.COLUMNS,
+        *re.findall(r'TABLE "?(\w+)', " ".join(cache.SCHEMA)),
     }  # fmt: skip
     assert not [name for name in fields if f"`{name}`" not in text]
     versions = dict(re.findall(r"^\| `?([^|`]+)`? \| (\d+) \|", text, re.MULTILINE))
     assert {name: int(version) for name, version in versions.items()} == {
-        "journal": journal.VERSION, "cache": store.SCHEMA_VERSION, "prediction": store.PREDICTION_VERSION,
+        "journal": journal.VERSION, "cache": cache.SCHEMA_VERSION, "prediction": cache.PREDICTION_VERSION,
         "report as JSON": document.VERSION,
         "predictions.jsonl": predictions.VERSION, "metrics.json": run_folder.VERSION, "dataset": data.VERSION,
         "waveforms of a dataset": waveforms.HEAD["version"],

@@ -72,14 +72,14 @@ def _one_song(path: str) -> Found:
 
 
 def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
+    from tagger.pipeline.cache import PredictionCache, cache_path
     from tagger.pipeline.explain import explain
     from tagger.pipeline.run import load_model
-    from tagger.pipeline.store import Store, store_path
     from tagger.text import printable
 
     description, options = asked_for(settings | {"retry_failed": True})
-    with Store(store_path(), lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as store:
-        return explain(song, description, partial(load_model, description, options.predict), options, store)
+    with PredictionCache(cache_path(), lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as cache:
+        return explain(song, description, partial(load_model, description, options.predict), options, cache)
 
 
 def _draw(explanation: Explanation, file: Path) -> None:

@@ -28,7 +28,7 @@ COMMANDS = {
     "explain": "tagger.cli.explain:explain",
     "doctor": "tagger.cli.doctor:doctor",
     "undo": "tagger.cli.undo:undo",
-    "store": "tagger.cli.store:store",
+    "cache": "tagger.cli.cache:cache",
     "config": "tagger.cli.tag:config",
 }
 #: Those that the settings file of `tag` holds for.

@@ -141,8 +141,8 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
     """The report on the music at these paths, and the exit code."""
     from tagger.audio.library import find_songs
     from tagger.cli.terminal import Screen
+    from tagger.pipeline.cache import PredictionCache, cache_path
     from tagger.pipeline.run import load_model, tag_songs
-    from tagger.pipeline.store import Store, store_path
     from tagger.report.library import report_library
     from tagger.text import printable
 
@@ -164,8 +164,8 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
         load = partial(load_model, description, options.predict)
         with (
             screen,
-            Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")) as store,
-            closing(tag_songs(songs, description, load, options, store)) as results,
+            PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")) as cache,
+            closing(tag_songs(songs, description, load, options, cache)) as results,
         ):
             found = report_library(paths, shown(results), description, options)
     except KeyboardInterrupt:

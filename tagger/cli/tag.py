@@ -155,7 +155,7 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Where --engine ray keeps its predictions, as Parquet. [default: beside the store]",
+    help="Where --engine ray keeps its predictions, as Parquet. [default: beside the cache]",
 )
 @click.option("--reanalyze", is_flag=True, help="Classify all songs again, also those that are cached.")
 @click.option("--retry-failed", is_flag=True, help="Try songs again that could not be decoded before.")
@@ -301,14 +301,14 @@ def _tag_here(
     screen: Screen, stack: ExitStack,
 ) -> Generator[SongResult, None, None]:  # fmt: skip
     """What becomes of the songs, predicted in this process; what is opened for it is closed by `stack`."""
+    from tagger.pipeline.cache import PredictionCache, cache_path
     from tagger.pipeline.run import tag_songs
-    from tagger.pipeline.store import Store, store_path
     from tagger.tags.journal import Journal
 
     journal = stack.enter_context(Journal.open(root, command_line())) if settings["write_tags"] else None
-    store = stack.enter_context(Store(store_path(), lambda line: screen.tell(f"genre-tag: {line}")))
+    cache = stack.enter_context(PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")))
     load_model = partial(_load_model, description, options, screen)
-    return tag_songs(songs, description, load_model, options, store, journal)
+    return tag_songs(songs, description, load_model, options, cache, journal)
 
 
 def _tag_on_ray(
@@ -319,7 +319,7 @@ def _tag_on_ray(
     from tagger.cluster.engine import tag_songs
     from tagger.cluster.results import Results
     from tagger.cluster.stages import Plan, load_model_here
-    from tagger.pipeline.store import store_path
+    from tagger.pipeline.cache import cache_path
     from tagger.tags.journal import new_run
 
     model = options.predict.model
@@ -327,7 +327,7 @@ def _tag_on_ray(
     load = partial(load_model_here, description.fingerprint, replace(options.predict, model=model))
     run = new_run() if settings["write_tags"] else None
     plan = Plan(description, load, options, run, root, tuple(command_line()))
-    results = stack.enter_context(Results(settings["results"] or store_path().with_name("results"), plan.method))
+    results = stack.enter_context(Results(settings["results"] or cache_path().with_name("results"), plan.method))
     screen.tell(f"Results: {results.folder}")
     return tag_songs(songs, plan, results, settings["ray_address"])
 

@@ -26,7 +26,7 @@ from tagger.pipeline.run import STATUSES, SongResult
 from tagger.text import genres_text, printable
 
 if TYPE_CHECKING:
-    from tagger.pipeline.store import Contents
+    from tagger.pipeline.cache import Contents
     from tagger.tags.undo import Run, Undone
 
 _COLOURS = {"tagged": "green", "failed": "red", "skipped": "yellow", "unsure": "cyan"}
@@ -232,7 +232,7 @@ def undone_summary(counts: Mapping[str, int], seconds: float, dry_run: bool) -> 
 
 
 def print_contents(contents: Contents) -> None:
-    """Print what a store holds, and a table of who has classified how many songs, the model used last at the top."""
+    """Print what a cache holds, and a table of who has classified how many songs, the model used last at the top."""
     files = f"{contents.n_files} file{'s' * (contents.n_files != 1)}"
     songs = f"{contents.n_songs} song{'s' * (contents.n_songs != 1)}"
     size, failures = f"{contents.n_bytes / 1e6:.1f} MB", f"{contents.n_failures} that could not be decoded"

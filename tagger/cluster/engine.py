@@ -33,10 +33,10 @@ from tagger.cluster.results import Results
 from tagger.cluster.stages import Answer, CachedResult, Plan, Predictor, Stop, WorkItem, decode_part, finish
 from tagger.errors import ClusterError
 from tagger.models.description import ACCELERATOR_BATCH
+from tagger.pipeline.cache import see
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
-from tagger.pipeline.store import see
 from tagger.text import first_sentence
 
 if TYPE_CHECKING:

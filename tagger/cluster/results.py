@@ -29,9 +29,9 @@ from tagger.cluster.manifest import locate
 from tagger.cluster.stages import Answer
 from tagger.errors import OutputError
 from tagger.pipeline.aggregate import Decision
+from tagger.pipeline.cache import Method
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
-from tagger.pipeline.store import Method
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock

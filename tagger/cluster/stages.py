@@ -27,10 +27,10 @@ from tagger.audio.workers import Failure, Worker
 from tagger.cluster.manifest import fetch, name_of, suffix_of
 from tagger.errors import JournalError, ModelError
 from tagger.models.description import Description, describe
+from tagger.pipeline.cache import Method, Seen, see
 from tagger.pipeline.options import PredictOptions, TagOptions
 from tagger.pipeline.predict import Prediction, predict
 from tagger.pipeline.run import Song, SongResult, Tagging, load_model
-from tagger.pipeline.store import Method, Seen, see
 from tagger.tags.journal import Journal
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class CachedResult:
-    """What an earlier run predicted in one song: on a node, this is all the store there is."""
+    """What an earlier run predicted in one song: on a node, this is all the cache there is."""
 
     identity: bytes | None = None
     stamp: str = ""

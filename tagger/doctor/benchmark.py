@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from tagger.audio.library import Found
 from tagger.models.description import Description
+from tagger.pipeline.cache import PredictionCache, cache_path
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.run import tag_songs
-from tagger.pipeline.store import Store, store_path
 
 if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
@@ -55,8 +55,8 @@ def measure(
     first = now = None
     with (
         tempfile.TemporaryDirectory() as state,
-        Store(store_path(state), lambda _: None) as store,
-        closing(tag_songs(list(islice(cycle(mixed), MOST_SONGS)), description, load_model, options, store)) as results,
+        PredictionCache(cache_path(state), lambda _: None) as cache,
+        closing(tag_songs(list(islice(cycle(mixed), MOST_SONGS)), description, load_model, options, cache)) as results,
     ):
         for result in results:
             now = clock()

@@ -57,7 +57,7 @@ def examine(asked: Asked) -> Iterator[Check]:
             ("libraries", libraries),
             ("decoders", decoders),
             ("journal", journal),
-            ("store", store),
+            ("cache", cache),
             ("model", partial(model, asked.options.predict.model)),
             ("engines", machine.checks),
         ):
@@ -116,15 +116,15 @@ def journal() -> Iterator[Check]:
     yield _can_write("problem", "journal", journal_folder(), "no genre is written without a record of it")
 
 
-def store() -> Iterator[Check]:
+def cache() -> Iterator[Check]:
     """Whether what is predicted can be kept."""
-    from tagger.pipeline.store import store_path
+    from tagger.pipeline.cache import cache_path
 
-    path, consequence = store_path(), "every run classifies every song again"
+    path, consequence = cache_path(), "every run classifies every song again"
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        yield Check("warning", "store", f"{path} cannot be written; {consequence}", "make it writable")
+        yield Check("warning", "cache", f"{path} cannot be written; {consequence}", "make it writable")
     else:
-        yield _can_write("warning", "store", path.parent, consequence)
+        yield _can_write("warning", "cache", path.parent, consequence)
 
 
 def _can_write(state: State, name: str, folder: Path, consequence: str) -> Check:

@@ -11,11 +11,11 @@ from tagger.audio.decode import SAMPLE_RATE, SHORTEST_SECONDS, SLACK_SAMPLES, sn
 from tagger.audio.library import Found
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale, decide
+from tagger.pipeline.cache import PredictionCache
 from tagger.pipeline.options import DecisionPolicy, TagOptions
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.records import as_record
 from tagger.pipeline.run import SongResult, tag_songs
-from tagger.pipeline.store import Store
 from tagger.tags.genre import merge
 from tagger.tags.policies import Existing
 
@@ -49,13 +49,17 @@ class Explanation:
 
 
 def explain(
-    song: Found, description: Description, load_model: Callable[[], GenreModel], options: TagOptions, store: Store
+    song: Found,
+    description: Description,
+    load_model: Callable[[], GenreModel],
+    options: TagOptions,
+    cache: PredictionCache,
 ) -> Explanation:
     """Why a run with these options would do what with a song; nothing is written. Raises ModelError."""
     options = replace(
         options, predict=replace(options.predict, until_clear=False)
     )  # who asks for reasons is to see all of them
-    (result,) = tag_songs([song], description, load_model, options, store)
+    (result,) = tag_songs([song], description, load_model, options, cache)
     prediction = result.prediction
     return Explanation(
         description,

@@ -14,7 +14,7 @@ class PredictOptions:
 
     model: str = "starter"  # the embedded checkpoint needs no network
     device: str = "auto"  # an accelerator where there is one
-    precision: str = "auto"  # what is fastest, or cached already: see store.Method
+    precision: str = "auto"  # what is fastest, or cached already: see cache.Method
     n_snippets: int | None = 5  # evenly spread; three give 80 % of the gain over one, five 90-95 %; None: all
     until_clear: bool = False  # two are predicted first, and `n_snippets` where these two would decide differently
     batch_size: int | None = None  # see model.default_batch_size

@@ -18,10 +18,10 @@ from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.models.description import Description
 from tagger.models.engine import decode_seconds
 from tagger.pipeline.aggregate import Decision, confidence_scale, decide, unsure
+from tagger.pipeline.cache import Method, PredictionCache, Seen
 from tagger.pipeline.options import PredictOptions, TagOptions
 from tagger.pipeline.predict import Prediction, predict
 from tagger.pipeline.rounds import N_FIRST, Answer, RoundItem, predict_in_rounds
-from tagger.pipeline.store import Method, Seen, Store
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.swap import check_writable
@@ -98,17 +98,17 @@ def tag_songs(
     description: Description,
     load_model: Callable[[], GenreModel],
     options: TagOptions,
-    store: Store,
+    cache: PredictionCache,
     journal: Journal | None = None,
 ) -> Generator[SongResult, None, None]:
     """The status of each of `songs`, in their order, as soon as it is known.
 
-    Songs that `store` knows are decided on as they are cached. The model, whose `description` is given, is
+    Songs that `cache` knows are decided on as they are cached. The model, whose `description` is given, is
     loaded when the first song is to be classified, and its answers are cached before anything is made of them. Genres
     are written, and recorded, in `journal`; without one nothing is written. ModelError and JournalError pass through
     and end the run; whatever is wrong with a song is a result with its reason.
     """
-    run = Tagging(description, options, store, (lambda: journal) if journal is not None else None)
+    run = Tagging(description, options, cache, (lambda: journal) if journal is not None else None)
     looked_at = map(run.look, songs)
     for song in looked_at:
         if _is_unclassified(song):
@@ -143,21 +143,23 @@ def tag_songs(
             song, prediction = round_item.item, round_item.answer
             if isinstance(song, Song) and round_item.wanted is not None and prediction is not None:
                 method = replace(run.method, precision=model.precision, n_snippets=round_item.wanted.n_snippets)
-                _remember(store, song.seen, method, prediction, n_first)
+                _remember(cache, song.seen, method, prediction, n_first)
             yield run.finish(song, prediction)
 
 
-def _remember(store: Store, seen: Seen, method: Method, prediction: Prediction | Failure, n_first: int | None) -> None:
+def _remember(
+    cache: PredictionCache, seen: Seen, method: Method, prediction: Prediction | Failure, n_first: int | None
+) -> None:
     """Cache the prediction; where its last round failed, that of the first one, and the failure."""
     if isinstance(prediction, Prediction) and prediction.failure is not None:
-        store.remember(seen, replace(method, n_snippets=n_first), prediction)
-        store.remember(seen, method, prediction.failure)
+        cache.remember(seen, replace(method, n_snippets=n_first), prediction)
+        cache.remember(seen, method, prediction.failure)
     else:
-        store.remember(seen, method, prediction)
+        cache.remember(seen, method, prediction)
 
 
 class Memory(Protocol):
-    """What is known of songs from earlier runs: a Store, or what stands for one."""
+    """What is known of songs from earlier runs: a PredictionCache, or what stands for one."""
 
     def look(self, path: Path) -> Seen:
         """The file as it is now; raises OSError."""
@@ -203,7 +205,7 @@ class Tagging:
 
     description: Description
     options: TagOptions
-    store: Memory
+    cache: Memory
     #: Gives the journal that writes are recorded in; None: nothing is written.
     open_journal: Callable[[], Journal] | None
 
@@ -244,7 +246,7 @@ class Tagging:
         old: tuple[str, ...] = ()
         seen: Seen | None = None
         try:
-            seen = self.store.look(path)
+            seen = self.cache.look(path)
             values = self._read_genres(seen)
             old = tags.split_genres(values, options.write.separator)
             if self.open_journal is not None and options.write.existing == "keep" and old:
@@ -264,7 +266,7 @@ class Tagging:
             return result(status="skipped", reason=error.reason)
         if seen is None or not error.is_lasting:
             return result(status="failed", reason=error.reason, cached=False)
-        cached = self.store.note_refusal(seen, error.reason) and not self.options.predict.retry_failed
+        cached = self.cache.note_refusal(seen, error.reason) and not self.options.predict.retry_failed
         return result(status="failed", reason=error.reason, cached=cached, is_lasting=True)
 
     def finish(self, song: SongResult | Song, prediction: Prediction | Failure | None = None) -> SongResult:
@@ -328,7 +330,7 @@ class Tagging:
         """
         failure: Failure | None = None
         for method in reversed(self.methods):
-            cached = self.store.recall(seen, method, self.options.predict.retry_failed)
+            cached = self.cache.recall(seen, method, self.options.predict.retry_failed)
             if isinstance(cached, Failure):
                 failure = failure or cached
             elif cached is not None and self.want_more(Wanted(Path(seen.path), method.n_snippets), cached) is None:
@@ -353,7 +355,7 @@ class Tagging:
             preserve_mtime=options.write.preserve_mtime,
             hardlinks=options.write.hardlinks,
         )
-        if written and (new := self.store.rewritten(song.seen)) is not None:
+        if written and (new := self.cache.rewritten(song.seen)) is not None:
             with suppress(tags.TagError):  # it was written all the same
                 self._read_genres(new)
         return written
@@ -378,11 +380,11 @@ class Tagging:
         return ("kept", genres) if options.existing == "keep" else None
 
     def _read_genres(self, seen: Seen) -> tuple[str, ...]:
-        """What the tag holds for a genre; the file is read only if the store does not know. Raises TagError."""
+        """What the tag holds for a genre; the file is read only if the cache does not know. Raises TagError."""
         if seen.genres is not None:
             return seen.genres
         genres = tags.read_genres(seen.path)
-        self.store.note_genres(seen, genres)
+        self.cache.note_genres(seen, genres)
         return genres
 
 

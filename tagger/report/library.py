@@ -1,10 +1,10 @@
 """A report on a library: how the genres in its tags agree with what is predicted, and what is amiss with them.
 
     songs = list(find_songs(paths, exclude))
-    results = tag_songs(songs, description, load_model, options, store)  # without a journal nothing is written
+    results = tag_songs(songs, description, load_model, options, cache)  # without a journal nothing is written
     report = report_library(paths, results, description, options)
 
-Songs are decided on as in a tagging run; those the store knows need no model, and none is loaded if it knows all.
+Songs are decided on as in a tagging run; those the cache knows need no model, and none is loaded if it knows all.
 """
 
 from __future__ import annotations

@@ -639,7 +639,7 @@ class Page:
         return self.start + OGG_PAGE.size + len(self.lacing) + len(self.body)
 
     def check(self, checksum: int) -> "Page":
-        """Itself. ValueError if that is not the checksum of its bytes: mended, decoders would hear what they skip."""
+        """Itself; ValueError if its bytes have another checksum: made right, decoders would play what they skip."""
         if OGG_PAGE.unpack_from(self.packed())[6] != checksum:
             raise ValueError(f"an Ogg page is damaged: its checksum is wrong (byte {self.start})")
         return self

@@ -360,12 +360,12 @@ def other_run_speeds(songs: Sequence[Path], description: Description, device: st
 
 def predict_all(songs: Sequence[Path], description: Description, model: GenreModel, options: TagOptions) -> None:
     """A run over the songs, of which none is known."""
+    from tagger.pipeline.cache import PredictionCache, cache_path
     from tagger.pipeline.run import tag_songs
-    from tagger.pipeline.store import Store, store_path
 
     found = [Found(song) for song in songs]
-    with TemporaryDirectory() as state, Store(store_path(state), sys.exit) as store:
-        for result in tag_songs(found, description, lambda: model, options, store):
+    with TemporaryDirectory() as state, PredictionCache(cache_path(state), sys.exit) as cache:
+        for result in tag_songs(found, description, lambda: model, options, cache):
             if result.status == "failed":
                 sys.exit(f"{result.path} failed: {result.reason}")
 
@@ -444,24 +444,24 @@ def resident_megabytes(pid: int) -> float:
 
 def second_run_time(description: Description, size: Size) -> Figure:
     """A run over a library in which every song is cached, from walking to deciding, beside its stats."""
+    from tagger.pipeline.cache import Method, PredictionCache, cache_path
     from tagger.pipeline.predict import Prediction
     from tagger.pipeline.run import tag_songs
-    from tagger.pipeline.store import Method, Store, store_path
 
     def no_model() -> GenreModel:
         raise AssertionError("a song is not known")
 
     def run() -> None:
-        with Store(store_path(folder), sys.exit) as store:
-            deque(tag_songs(list(find_songs([folder])), description, no_model, TagOptions(), store), maxlen=0)
+        with PredictionCache(cache_path(folder), sys.exit) as cache:
+            deque(tag_songs(list(find_songs([folder])), description, no_model, TagOptions(), cache), maxlen=0)
 
-    with TemporaryDirectory() as folder, Store(store_path(folder), sys.exit) as store:
+    with TemporaryDirectory() as folder, PredictionCache(cache_path(folder), sys.exit) as cache:
         method = Method(description.fingerprint, "fp32", OPTIONS.predict.n_snippets, description.snippet_samples)
         songs = [Path(folder, f"{number}.wav") for number in range(size.n_cached)]
         for number, song in enumerate(songs):
             make_song(song, seconds=0.1, rate=8_000, channels=1, signal="noise", seed=number)
             logits = np.zeros((5, len(description.head.genres)), np.float32)
-            store.remember(store.look(song), method, Prediction(logits, (0.0,) * 5, 60.0, ""))
+            cache.remember(cache.look(song), method, Prediction(logits, (0.0,) * 5, 60.0, ""))
         known, stats = median_seconds(size.n_turns, run, lambda: [song.stat() for song in songs])
     to_ms = 1e3 / size.n_cached
     return Figure("a song known before", to_ms * known, "ms per song", "a stat", to_ms * stats)
@@ -579,7 +579,7 @@ def main() -> None:
 
     size = QUICK if arguments.quick else THOROUGH
     with TemporaryDirectory() as folder:
-        os.environ["XDG_STATE_HOME"] = str(Path(folder, "state"))  # nothing is known before, and no store the larger
+        os.environ["XDG_STATE_HOME"] = str(Path(folder, "state"))  # nothing is known before, and no cache the larger
         model = GenreModel.load()
         facts, device = machine_facts(model), model.device
         songs = make_songs(Path(folder, "songs"), size)

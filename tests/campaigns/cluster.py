@@ -32,9 +32,9 @@ from tagger.cluster.results import Results
 from tagger.cluster.stages import Plan, load_model_here
 from tagger.models.description import describe
 from tagger.models.genre_model import GenreModel
+from tagger.pipeline.cache import PredictionCache, cache_path
 from tagger.pipeline.options import PredictOptions
 from tagger.pipeline.run import tag_songs as tag_here
-from tagger.pipeline.store import Store, store_path
 from tests.support.fakes import make_options
 from tests.support.songs import make_song, synthesize
 
@@ -86,8 +86,8 @@ def synthesized(folder: Path) -> Path:
 def classified_here(songs: list[Found], work: Path) -> dict[str, tuple]:
     description = describe("starter")
     model = GenreModel.load(description, "cpu")
-    with Store(store_path(work / "state"), print) as store:
-        results = tag_here(songs, description, lambda: model, make_options(min_confidence=0.3), store)
+    with PredictionCache(cache_path(work / "state"), print) as cache:
+        results = tag_here(songs, description, lambda: model, make_options(min_confidence=0.3), cache)
         return {str(each.path): (each.status, each.new) for each in results}
 
 

@@ -6,7 +6,7 @@ every run is undone, newest first, and every byte must be as before.
 
 Two series: with `--real` the command line as a user starts it, with the built-in model; without, the same command line
 around a model that answers at once and needs no torch, so that the many kills fall into the writing. All else is real
-in both: walk, decoder processes, store, journal, writing.
+in both: walk, decoder processes, cache, journal, writing.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ COMMANDS = {
     "explain": ("explain", "MUSIC/rock.mp3"), "explain --json": ("explain", "--json", "MUSIC/rock.mp3"),
     "report": ("report", "MUSIC"), "report --format json": ("report", "MUSIC", "--format", "json"),
     "json": ("MUSIC", "--json", "-"), "csv": ("MUSIC", "--csv", "-"), "rows": ("MUSIC",), "-v": ("MUSIC", "-v"),
-    "doctor": ("doctor", "--no-speed"), "store": ("store",),
+    "doctor": ("doctor", "--no-speed"), "cache": ("cache",),
     "undo": ("undo", "last"), "undo --list": ("undo", "--list"),
 }  # fmt: skip
 
@@ -225,7 +225,7 @@ def test_nobody_who_reads_is_no_failure(
     genre_tag: Callable[..., Run], music: Path, unread: Callable[..., None], command: str, closed: tuple[str, ...]
 ) -> None:
     """As `| head -1` leaves it; 141 is what shells say of programs that SIGPIPE ends."""
-    if command.startswith(("undo", "store")):
+    if command.startswith(("undo", "cache")):
         genre_tag(music, "--write-tags")
     unread(*closed)
     run = genre_tag(*(word.replace("MUSIC", str(music)) for word in COMMANDS[command]))

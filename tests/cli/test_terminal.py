@@ -11,8 +11,8 @@ import pytest
 from tagger.audio.library import Found
 from tagger.cli.terminal import Screen, outcome, print_contents, undone_summary
 from tagger.pipeline.aggregate import Decision, unsure
+from tagger.pipeline.cache import Contents, Method, MethodUse
 from tagger.pipeline.run import SongResult
-from tagger.pipeline.store import Contents, Method, MethodUse
 from tagger.text import printable
 
 JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")
@@ -178,19 +178,19 @@ def test_the_bar_moves_with_every_song_that_is_slow_after_many_that_were_fast(mo
 
 def test_what_is_told_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     with Screen([], rows=False, progress=False, verbose=False, write_tags=False) as screen:
-        screen.tell("the store /a\x1b[31m/x is damaged")
-    assert capsys.readouterr().err == "the store /a\\x1b[31m/x is damaged\n"
+        screen.tell("the cache /a\x1b[31m/x is damaged")
+    assert capsys.readouterr().err == "the cache /a\\x1b[31m/x is damaged\n"
 
 
 def contents(*predictions: MethodUse) -> Contents:
-    return Contents(Path("/s/store\x1b.sqlite3"), 24_123_456, 12, 11, 1, predictions)
+    return Contents(Path("/s/cache\x1b.sqlite3"), 24_123_456, 12, 11, 1, predictions)
 
 
-def test_the_contents_of_a_store_are_a_line_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_contents_of_a_cache_are_a_line_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     method = Method("0123456789abcdef", "bf16", None, 160_000, name="my\x1b[31mmodel")
     print_contents(contents(MethodUse(method, 11, "2030-01-31")))
     out = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert out[0] == "/s/store\\x1b.sqlite3: 24.1 MB, 12 files, 11 songs, 1 that could not be decoded"
+    assert out[0] == "/s/cache\\x1b.sqlite3: 24.1 MB, 12 files, 11 songs, 1 that could not be decoded"
     assert out[1].split() == ["model", "precision", "snippets", "songs", "last", "used"]
     assert out[2].split() == ["my\\x1b[31mmodel@01234567", "bf16", "all", "11", "2030-01-31"]
     print_contents(contents())

@@ -35,10 +35,10 @@ from tagger.cluster.stages import Answer, Plan, Predictor, WorkItem, _call, deco
 from tagger.errors import ClusterError, JournalError, ModelError, OutputError  # noqa: E402
 from tagger.models.description import describe  # noqa: E402
 from tagger.models.genre_model import GenreModel  # noqa: E402
+from tagger.pipeline.cache import PredictionCache, cache_path  # noqa: E402
 from tagger.pipeline.options import PredictOptions  # noqa: E402
 from tagger.pipeline.run import SongResult  # noqa: E402
 from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
-from tagger.pipeline.store import Store, store_path  # noqa: E402
 from tagger.tags import genre as tags  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
 from tagger.tags.journal import Journal, new_run  # noqa: E402
@@ -169,8 +169,8 @@ def test_the_same_songs_give_the_same_decisions(tmp_path: Path) -> None:
     songs = list(find_songs([str(folder)]))
     options = make_options(n_workers=1, min_confidence=0.3)
     model = GenreModel.load(description, "cpu")
-    with Store(store_path(tmp_path / "here"), pytest.fail) as store:
-        here = {str(each.path): each for each in tag_here(songs, description, lambda: model, options, store)}
+    with PredictionCache(cache_path(tmp_path / "here"), pytest.fail) as cache:
+        here = {str(each.path): each for each in tag_here(songs, description, lambda: model, options, cache)}
     load = partial(load_model_here, description.fingerprint, PredictOptions(device="cpu"))
     there = run(songs, Plan(description, load, options), tmp_path / "results")
     assert len(there) == 200
@@ -322,7 +322,7 @@ def test_results_are_kept_where_there_are_no_locks(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['fcntl'] = None\n"
         "from pathlib import Path; from tagger.cluster.results import Results\n"
-        "from tagger.pipeline.store import Method\n"
+        "from tagger.pipeline.cache import Method\n"
         f"with Results(Path({str(tmp_path)!r}), Method('fake', 'fp32', 5, 160_000, 'fake')): print('kept')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100)

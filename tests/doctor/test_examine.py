@@ -349,16 +349,16 @@ def test_folders_that_are_still_to_be_made_are_not_made(nobody: Path) -> None:
     (check,) = doctor.journal()
     assert check == Check("ok", "journal", f"{nobody / 'state' / 'genre-tag' / 'journal'} can be made")
     (nobody / "state" / "genre-tag").mkdir(parents=True)
-    (check,) = doctor.store()
-    assert check == Check("ok", "store", f"{nobody / 'state' / 'genre-tag'} can be written")
+    (check,) = doctor.cache()
+    assert check == Check("ok", "cache", f"{nobody / 'state' / 'genre-tag'} can be written")
     assert [path.name for path in nobody.rglob("*")] == ["state", "genre-tag"]
 
 
 def test_a_folder_that_cannot_be_written(nobody: Path) -> None:
     (nobody / "state").write_text("in the way")
-    (journal,), (store,) = doctor.journal(), doctor.store()
+    (journal,), (cache,) = doctor.journal(), doctor.cache()
     assert journal.state == "problem" and "no genre is written without a record of it" in journal.says
-    assert store.state == "warning" and "every run classifies every song again" in store.says
+    assert cache.state == "warning" and "every run classifies every song again" in cache.says
     assert str(nobody / "state") in journal.says and "XDG_STATE_HOME" in journal.remedy
 
 
@@ -368,12 +368,12 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, nobody: Path) -> None:
     assert check.state == "warning" and "has only 10 MiB left" in check.says
 
 
-def test_a_store_that_may_not_be_written(monkeypatch: pytest.MonkeyPatch, nobody: Path) -> None:
+def test_a_cache_that_may_not_be_written(monkeypatch: pytest.MonkeyPatch, nobody: Path) -> None:
     (nobody / "state" / "genre-tag").mkdir(parents=True)
-    (nobody / "state" / "genre-tag" / "store.sqlite3").touch()
+    (nobody / "state" / "genre-tag" / "cache.sqlite3").touch()
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)  # root may write everything
-    (check,) = doctor.store()
-    assert check.state == "warning" and "store.sqlite3 cannot be written" in check.says
+    (check,) = doctor.cache()
+    assert check.state == "warning" and "cache.sqlite3 cannot be written" in check.says
 
 
 # ---- the model
@@ -485,7 +485,7 @@ def test_all_is_well(
     rows = [line.split(maxsplit=2) for line in run.out.splitlines()]
     assert {row[0] for row in rows[:-1]} == {"ok"} and run.out.endswith("All is well.\n")
     assert [row[1] for row in rows[:-1]] == [
-        "settings", "genre-tag", "libraries", "decoders", "journal", "store", "model", "audioset", "torch", "engine",
+        "settings", "genre-tag", "libraries", "decoders", "journal", "cache", "model", "audioset", "torch", "engine",
         "speed", "library",
     ]  # fmt: skip
     assert re.fullmatch(r"\d\S* songs/s, after \d+ seconds? to start", rows[-3][2])
@@ -619,7 +619,7 @@ def test_everything_is_broken_and_nothing_stumbles(tmp_path: Path, nobody: Path)
     assert done.returncode == 1 and done.stderr == ""
     problems = re.findall(r"^problem  (\S+) +(.*)$", done.stdout, re.MULTILINE)
     assert [name for name, _ in problems] == [
-        "settings", "libraries", "decoders", "journal", "store", "model", "openvino"
+        "settings", "libraries", "decoders", "journal", "cache", "model", "openvino"
     ]  # fmt: skip
     assert all("is broken" in says for _, says in problems)
     assert "pip install --force-reinstall 'av" in done.stdout

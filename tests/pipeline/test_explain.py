@@ -20,11 +20,11 @@ from rich.console import Console
 from tagger.audio.library import Found
 from tagger.models.head import Gate, GenreHead
 from tagger.pipeline.aggregate import Decision, decide
+from tagger.pipeline.cache import PredictionCache
 from tagger.pipeline.explain import Explanation, Moment, explain, why
 from tagger.pipeline.options import DecisionPolicy
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
-from tagger.pipeline.store import Store
 from tagger.report.explanation import print_explanation
 from tagger.tags import genre as tags
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
@@ -50,7 +50,7 @@ def medley(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def explained(tmp_path: Path) -> Callable[..., Explanation]:
-    """Explains a song with a fake model and a store that lasts for the test."""
+    """Explains a song with a fake model and a cache that lasts for the test."""
 
     def run(path: Path, model: FakeModel | None = None, may_load: bool = True, **options: object) -> Explanation:
         model = model or FakeModel(2.0)
@@ -60,8 +60,8 @@ def explained(tmp_path: Path) -> Callable[..., Explanation]:
             return model
 
         chosen = make_options(**{"n_snippets": None, **options})
-        with Store(tmp_path / "store.sqlite3", print) as store:
-            return explain(Found(path), model, load_model, chosen, store)
+        with PredictionCache(tmp_path / "cache.sqlite3", print) as cache:
+            return explain(Found(path), model, load_model, chosen, cache)
 
     return run
 
@@ -349,7 +349,7 @@ def test_more_than_one_song_is_refused(genre_tag: Callable[..., Run], tmp_path: 
     assert run.code == 2 and "name one song" in run.err and run.out == ""
 
 
-def test_a_store_that_cannot_be_used_is_told_and_no_hindrance(
+def test_a_cache_that_cannot_be_used_is_told_and_no_hindrance(
     genre_tag: Callable[..., Run], medley: Path, nobody: Path
 ) -> None:
     (nobody / "state").write_text("in the way")

@@ -18,9 +18,9 @@ from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
 from tagger.errors import JournalError, TagError
 from tagger.models.head import GenreHead
+from tagger.pipeline.cache import Method, PredictionCache, Seen, cache_path
 from tagger.pipeline.rounds import RoundItem
 from tagger.pipeline.run import SongResult, default_workers, tag_songs
-from tagger.pipeline.store import Method, Seen, Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags import swap
 from tagger.tags.journal import Journal
@@ -42,10 +42,10 @@ def run(
     model = model or FakeModel()
     state = folder.parent / "state"
     with ExitStack() as stack:
-        store = stack.enter_context(Store(store_path(state), pytest.fail))
+        cache = stack.enter_context(PredictionCache(cache_path(state), pytest.fail))
         journal = stack.enter_context(Journal.open(folder, state=state)) if write_tags else None
         chosen = make_options(**{"n_workers": 1, **options})  # type: ignore[arg-type]
-        results = list(tag_songs(songs, model, load or (lambda: model), chosen, store, journal))  # type: ignore[arg-type]
+        results = list(tag_songs(songs, model, load or (lambda: model), chosen, cache, journal))  # type: ignore[arg-type]
     assert [result.path for result in results] == [found.path for found in songs]
     return {result.path.name: result for result in results}
 
@@ -354,11 +354,11 @@ def test_a_journal_that_cannot_be_written_ends_the_run_before_the_song(library: 
     before = bytes_of(library)
     songs = list(find_songs([str(library)]))
     state = library.parent / "state"
-    with Store(store_path(state), pytest.fail) as store, Journal.open(library, state=state) as journal:
+    with PredictionCache(cache_path(state), pytest.fail) as cache, Journal.open(library, state=state) as journal:
         os.close(journal._handle)
         journal._handle = os.open(os.devnull, os.O_RDONLY)  # a disk that takes no more
         with pytest.raises(JournalError):
-            list(tag_songs(songs, FakeModel(), FakeModel, make_options(n_workers=1), store, journal))  # type: ignore[arg-type]
+            list(tag_songs(songs, FakeModel(), FakeModel, make_options(n_workers=1), cache, journal))  # type: ignore[arg-type]
     assert bytes_of(library) == before
 
 
@@ -404,8 +404,8 @@ def test_songs_are_decoded_ahead_of_the_model_but_not_far(
     monkeypatch.setattr("tagger.pipeline.run.decode_ahead", decode_ahead)
     songs = list(find_songs([str(library)]))
     options = make_options(n_workers=1, n_snippets=n_snippets, batch_size=batch_size)
-    with Store(store_path(library.parent), pytest.fail) as store:
-        list(tag_songs(songs, FakeModel(), FakeModel, options, store))  # type: ignore[arg-type]
+    with PredictionCache(cache_path(library.parent), pytest.fail) as cache:
+        list(tag_songs(songs, FakeModel(), FakeModel, options, cache))  # type: ignore[arg-type]
     assert asked == [ahead]
 
 
@@ -512,8 +512,8 @@ def test_two_runs_at_once_are_done_with_all_songs(library: Path, tmp_path: Path)
     def tag(number: int) -> None:
         songs, state = list(find_songs([str(library)])), tmp_path / f"state {number}"
         options = make_options(n_workers=1)
-        with Store(store_path(state), pytest.fail) as store, Journal.open(library, state=state) as journal:
-            results[number] += tag_songs(songs, FakeModel(), FakeModel, options, store, journal)  # type: ignore[arg-type]
+        with PredictionCache(cache_path(state), pytest.fail) as cache, Journal.open(library, state=state) as journal:
+            results[number] += tag_songs(songs, FakeModel(), FakeModel, options, cache, journal)  # type: ignore[arg-type]
 
     threads = [threading.Thread(target=tag, args=(number,)) for number in results]
     for thread in threads:
@@ -542,7 +542,7 @@ def closed_book(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"{path} was opened")
 
     monkeypatch.setattr("tagger.tags.genre.read_genres", opened)
-    monkeypatch.setattr("tagger.pipeline.store.identify", opened)
+    monkeypatch.setattr("tagger.pipeline.cache.identify", opened)
 
 
 def give_genre(path: Path, genre: str) -> None:
@@ -819,12 +819,12 @@ def test_a_song_that_cannot_be_written_is_not_classified_for_it(library: Path, t
     assert {(result.status, result.reason) for result in results.values()} == {("skipped", "has 2 hard links")}
 
 
-def test_a_store_that_cannot_be_used_is_told_once_and_not_missed(library: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_used_is_told_once_and_not_missed(library: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     told: list[str] = []
     songs = list(find_songs([str(library)]))
-    with Store(tmp_path / "file" / "store.sqlite3", told.append) as store:
-        results = list(tag_songs(songs, FakeModel(), FakeModel, make_options(n_workers=1), store))  # type: ignore[arg-type]
+    with PredictionCache(tmp_path / "file" / "cache.sqlite3", told.append) as cache:
+        results = list(tag_songs(songs, FakeModel(), FakeModel, make_options(n_workers=1), cache))  # type: ignore[arg-type]
     assert [(result.status, result.cached) for result in results] == [("tagged", False)] * 3
     assert len(told) == 1
 
@@ -855,12 +855,12 @@ def test_a_genre_is_added_to_the_value_that_holds_the_others(library: Path) -> N
 def test_a_run_asks_for_all_songs_by_one_method(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The digest of what it says takes longer than to look a song up."""
     asked: list[Method] = []
-    recall = Store.recall
+    recall = PredictionCache.recall
 
-    def spy(store: Store, seen: Seen, method: Method, retry_failed: bool = False) -> object:
+    def spy(cache: PredictionCache, seen: Seen, method: Method, retry_failed: bool = False) -> object:
         asked.append(method)
-        return recall(store, seen, method, retry_failed)
+        return recall(cache, seen, method, retry_failed)
 
-    monkeypatch.setattr(Store, "recall", spy)
+    monkeypatch.setattr(PredictionCache, "recall", spy)
     n_songs = len(run(library, FakeModel()))
     assert len(asked) == n_songs > 1 and len({id(method) for method in asked}) == 1

@@ -1,4 +1,4 @@
-"""What is known from earlier runs, as a user meets it: the second run, `genre-tag store`, and what can go wrong."""
+"""What is known from earlier runs, as a user meets it: the second run, `genre-tag cache`, and what can go wrong."""
 
 # ruff: noqa: F811  (fixtures are imported by name)
 
@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tagger.models.description import describe
+from tagger.pipeline.cache import Method, PredictionCache, cache_path
 from tagger.pipeline.predict import Prediction
-from tagger.pipeline.store import Method, Store, store_path
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.undo import list_runs, undo
@@ -27,9 +27,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def store(nobody: Path) -> Path:
-    """Where the store of the tests' user lies."""
-    return nobody / "state" / "genre-tag" / "store.sqlite3"
+def cache(nobody: Path) -> Path:
+    """Where the cache of the tests' user lies."""
+    return nobody / "state" / "genre-tag" / "cache.sqlite3"
 
 
 def no_model(*_: object) -> FakeModel:
@@ -101,19 +101,19 @@ def older(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "reason"), [(garbage, "is damaged or no database"), (older, "of an older version")])
-def test_a_store_that_is_none_is_moved_aside_with_one_line(
-    genre_tag: Callable[..., Run], music: Path, store: Path, spoil: Callable[[Path], None], reason: str
+def test_a_cache_that_is_none_is_moved_aside_with_one_line(
+    genre_tag: Callable[..., Run], music: Path, cache: Path, spoil: Callable[[Path], None], reason: str
 ) -> None:
-    store.parent.mkdir(parents=True)
-    spoil(store)
+    cache.parent.mkdir(parents=True)
+    spoil(cache)
     run = genre_tag("-q", music)
-    (line,) = [line for line in run.err.splitlines() if "the store" in line]
-    assert line.startswith(f"genre-tag: the store {store} ") and reason in line and "store.sqlite3.old-1" in line
+    (line,) = [line for line in run.err.splitlines() if "the cache" in line]
+    assert line.startswith(f"genre-tag: the cache {cache} ") and reason in line and "cache.sqlite3.old-1" in line
     assert run.code == 0 and "2 would be tagged" in run.err
-    assert "the store" not in genre_tag(music).err
+    assert "the cache" not in genre_tag(music).err
 
 
-def test_without_a_place_for_the_store_songs_are_classified_all_the_same(
+def test_without_a_place_for_the_cache_songs_are_classified_all_the_same(
     genre_tag: Callable[..., Run], music: Path, nobody: Path
 ) -> None:
     (nobody / "state").write_text("a file where the folder should be")
@@ -123,22 +123,22 @@ def test_without_a_place_for_the_store_songs_are_classified_all_the_same(
         assert run.err.count("going on without it") == 1
 
 
-# ---- genre-tag store
+# ---- genre-tag cache
 
 
-def test_nothing_is_known_yet_and_nothing_is_made(genre_tag: Callable[..., Run], store: Path) -> None:
-    run = genre_tag("store")
-    assert (run.code, run.out, run.err) == (0, "", f"Nothing is cached yet: there is no {store}.\n")
-    assert not store.exists()
+def test_nothing_is_known_yet_and_nothing_is_made(genre_tag: Callable[..., Run], cache: Path) -> None:
+    run = genre_tag("cache")
+    assert (run.code, run.out, run.err) == (0, "", f"Nothing is cached yet: there is no {cache}.\n")
+    assert not cache.exists()
 
 
-def test_the_store_is_shown(genre_tag: Callable[..., Run], music: Path, store: Path) -> None:
+def test_the_cache_is_shown(genre_tag: Callable[..., Run], music: Path, cache: Path) -> None:
     genre_tag(music)
     genre_tag("--snippets", "all", music)
-    run = genre_tag("store")
+    run = genre_tag("cache")
     lines = run.out.splitlines()
     assert run.code == 0 and run.err == ""
-    assert lines[0].startswith(f"{store}: 0.") and lines[0].endswith("2 files, 2 songs, 0 that could not be decoded")
+    assert lines[0].startswith(f"{cache}: 0.") and lines[0].endswith("2 files, 2 songs, 0 that could not be decoded")
     assert sorted(line.split()[:4] for line in lines[2:]) == [
         ["fake@fake8.0", "fp32", "5", "2"],
         ["fake@fake8.0", "fp32", "all", "2"],
@@ -148,7 +148,7 @@ def test_the_store_is_shown(genre_tag: Callable[..., Run], music: Path, store: P
 def test_files_that_are_gone_are_forgotten(genre_tag: Callable[..., Run], music: Path) -> None:
     genre_tag(music)
     (music / "rock.mp3").unlink()
-    run = genre_tag("store", "--prune")
+    run = genre_tag("cache", "--prune")
     assert run.code == 0 and run.out.splitlines()[0] == "Gone files forgotten: 1"
     assert "1 file, 1 song, 0 that" in run.out
 
@@ -168,8 +168,8 @@ def test_what_a_model_classified_is_forgotten(
     for word in ("runs/mine", "runs/mine@01234567"):
         predict(FakeModel())
         predict(Other())
-        assert "runs/mine@01234567" in genre_tag("store").out
-        run = genre_tag("store", "--forget", word)
+        assert "runs/mine@01234567" in genre_tag("cache").out
+        run = genre_tag("cache", "--forget", word)
         assert run.code == 0 and run.out.splitlines()[0] == "Predictions forgotten: 2"
         assert "runs/mine" not in run.out and "fake@fake8.0" in run.out
         assert genre_tag("--json", "-", music).records[0]["cached"]
@@ -177,26 +177,26 @@ def test_what_a_model_classified_is_forgotten(
 
 def test_a_model_that_classified_nothing_cannot_be_forgotten(genre_tag: Callable[..., Run], music: Path) -> None:
     genre_tag(music)
-    run = genre_tag("store", "--forget", "fake", "--forget", "starter")
+    run = genre_tag("cache", "--forget", "fake", "--forget", "starter")
     assert (
         run.code == 2 and run.err == "genre-tag: 'starter' has no cached predictions; those that have: fake@fake8.0\n"
     )
     assert genre_tag("--json", "-", music).records[0]["cached"]
 
 
-def test_a_store_that_cannot_be_used_is_exit_code_3(genre_tag: Callable[..., Run], music: Path, store: Path) -> None:
+def test_a_cache_that_cannot_be_used_is_exit_code_3(genre_tag: Callable[..., Run], music: Path, cache: Path) -> None:
     genre_tag(music)
-    store.with_name("store.sqlite3.lock").unlink()
-    store.with_name("store.sqlite3.lock").mkdir()
-    run = genre_tag("store", "--prune")
+    cache.with_name("cache.sqlite3.lock").unlink()
+    cache.with_name("cache.sqlite3.lock").mkdir()
+    run = genre_tag("cache", "--prune")
     assert run.code == 3 and run.err.count("\n") == 1 and "cannot be used" in run.err
     assert "files" not in run.out.replace("Gone files", "")
 
 
-def test_a_damaged_store_is_moved_aside_by_whoever_opens_it(genre_tag: Callable[..., Run], store: Path) -> None:
-    store.parent.mkdir(parents=True)
-    garbage(store)
-    run = genre_tag("store")
+def test_a_damaged_cache_is_moved_aside_by_whoever_opens_it(genre_tag: Callable[..., Run], cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    garbage(cache)
+    run = genre_tag("cache")
     assert run.code == 0 and "a new one is begun" in run.err and "0 files" in run.out
 
 
@@ -276,18 +276,18 @@ def test_a_run_that_is_killed_is_continued_where_it_was(dozen: Path, options: li
         assert {path.name: path.read_bytes() for path in dozen.iterdir()} == before
 
 
-def test_two_runs_at_once_over_one_library(dozen: Path, store: Path) -> None:
+def test_two_runs_at_once_over_one_library(dozen: Path, cache: Path) -> None:
     runs = [child("--json", "-", "--write-tags", dozen) for _ in range(2)]
     for run in runs:
         out, err = run.communicate(timeout=60)
         records = [json.loads(line) for line in out.splitlines()]
-        assert run.returncode in (0, 1) and "Traceback" not in err and "the store" not in err
+        assert run.returncode in (0, 1) and "Traceback" not in err and "the cache" not in err
         # What one has written the other finds kept, the same, or changed under its hands: never anything else.
         assert {r["status"] for r in records} <= {"tagged", "kept", "unchanged", "failed", "skipped"}
         assert {r["reason"] for r in records if r["status"] == "failed"} <= {"changed by another program meanwhile"}
     for number, path in enumerate(sorted(dozen.iterdir())):
         assert tags.read_genres(path) == (("Blues", "Classical", "Rock")[number % 3],)
-    with Store(store, pytest.fail) as known:
+    with PredictionCache(cache, pytest.fail) as known:
         assert known.contents().n_songs == 12
     assert not list(dozen.glob(".gtag-*"))
 
@@ -295,10 +295,10 @@ def test_two_runs_at_once_over_one_library(dozen: Path, store: Path) -> None:
 def test_a_run_in_which_all_is_known_loads_no_torch(music: Path) -> None:
     starter = describe("starter")
     method = Method(starter.fingerprint, "fp32", 5, starter.snippet_samples, "starter")
-    with Store(store_path(), pytest.fail) as store:
+    with PredictionCache(cache_path(), pytest.fail) as cache:
         for path in music.iterdir():
             logits = np.eye(1, len(starter.head.genres), 1, dtype=np.float32)
-            store.remember(store.look(path), method, Prediction(logits, (0.0,), 10.0, ""))
+            cache.remember(cache.look(path), method, Prediction(logits, (0.0,), 10.0, ""))
     code = (
         "import sys; from tagger.cli.main import main\n"
         "try: main(['--min-confidence', '0', sys.argv[1]])\n"

@@ -1,4 +1,4 @@
-"""`genre-tag store`."""
+"""`genre-tag cache`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from tagger.cli.settings import NOTHING_DONE
 
 if TYPE_CHECKING:
-    from tagger.pipeline.store import Method, Store
+    from tagger.pipeline.cache import Method, PredictionCache
 
 
 @click.command(short_help="Show the cached predictions, or forget them.")
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     "--forget", multiple=True, metavar="MODEL", help="Forget the predictions of MODEL, as listed here. Repeatable."
 )
 @click.pass_context
-def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
-    """Show how much is known of the songs that are cached.
+def cache(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
+    """Show of how many songs predictions are cached, and by which model.
 
     It is kept so that no song is classified twice: what is forgotten is classified again when it is
     asked for. --prune and --forget touch no music.
 
     \b
-    Exit codes: 0 fine, 2 wrong usage, 3 the store cannot be used.
+    Exit codes: 0 fine, 2 wrong usage, 3 the cache cannot be used.
     """
     from tagger.cli.terminal import print_contents
-    from tagger.pipeline.store import Store, store_path
+    from tagger.pipeline.cache import PredictionCache, cache_path, is_begun
     from tagger.text import printable
 
-    path = store_path()
-    if not path.exists():
+    path = cache_path()
+    if not is_begun(path):
         click.echo(f"Nothing is cached yet: there is no {printable(str(path))}.", err=True)
         return
-    with Store(path, lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as opened:
+    with PredictionCache(path, lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as opened:
         if forget:
             click.echo(f"Predictions forgotten: {opened.prune_methods(_predicted_by(forget, opened))}")
         if prune:
@@ -47,7 +47,7 @@ def store(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
     print_contents(contents)
 
 
-def _predicted_by(models: Sequence[str], opened: Store) -> list[Method]:
+def _predicted_by(models: Sequence[str], opened: PredictionCache) -> list[Method]:
     """The methods of these models; raises UsageError for one that has classified nothing."""
     methods = [each.method for each in opened.contents().predictions]
     for model in models:

@@ -1,10 +1,10 @@
-"""What is cached: a store of logits by song and method, so that no song is classified twice.
+"""Predictions are cached, logits by song and method, so that no song is classified twice.
 
 One SQLite file for all libraries of a user. A file that was looked at before is known by its path and its stamp (one
 stat, one look-up); any other is identified by its coded audio (`tags.identity`), so that a song that was renamed,
 moved or tagged by somebody is still known. Every answer is on the disk when `remember` returns.
 
-A store saves time and is never in the way: whatever goes wrong with it is told in one line, and the run goes on.
+A cache saves time and is never in the way: whatever goes wrong with it is told in one line, and the run goes on.
 """
 
 from __future__ import annotations
@@ -43,17 +43,20 @@ PREDICTION_VERSION = 2  # to be raised when songs are decoded, cut or turned int
 READING_VERSION = 1  # to be raised when `tags.read_genres` answers differently than before
 
 APPLICATION_ID = 0x67746167  # "gtag", in the header of the file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = (
     "CREATE TABLE files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, device TEXT NOT NULL, identity BLOB, genres BLOB)"
     " WITHOUT ROWID",
     "CREATE TABLE methods (key BLOB PRIMARY KEY, fields BLOB NOT NULL, last_used TEXT NOT NULL) WITHOUT ROWID",
-    # The latest prediction has the highest number.
-    "CREATE TABLE hearings (number INTEGER PRIMARY KEY, identity BLOB, method BLOB, answer BLOB NOT NULL,"
+    # The latest prediction has the highest number. Quoted as SQLite does it where a table was given another name.
+    'CREATE TABLE "predictions" (number INTEGER PRIMARY KEY, identity BLOB, method BLOB, answer BLOB NOT NULL,'
     " UNIQUE (identity, method))",
     "CREATE TABLE failures (path BLOB, method BLOB, stamp TEXT NOT NULL, reason TEXT NOT NULL,"
     " PRIMARY KEY (path, method)) WITHOUT ROWID",
 )
+# Version 1 had another name for one table, and for the file: either is taken over.
+SCHEMA_1 = tuple(statement.replace('"predictions"', "hearings") for statement in SCHEMA)
+NAME, NAME_1 = "cache.sqlite3", "store.sqlite3"
 # Stands for a method in the failures of songs that cannot be read or written, by whatever model.
 REFUSED = b"refused"
 # What was learned of an older version of the file does not outlive an update; genres are sealed with their stamp.
@@ -117,14 +120,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Seen:
-    """One version of a file, as a stat shows it, and what the store knew of it."""
+    """One version of a file, as a stat shows it, and what the cache knew of it."""
 
     path: str
     #: Size, times of change of the content and of the inode, and inode: one of them is new in a file that was
     #: replaced, even if its mtime was set back.
     stamp: str
     device: str
-    #: Genres in its tag; None when the store does not know.
+    #: Genres in its tag; None when the cache does not know.
     genres: tuple[str, ...] | None = None
     known_identity: bytes | None = None
 
@@ -166,7 +169,7 @@ class MethodUse:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a store holds."""
+    """What a cache holds."""
 
     path: Path
     n_bytes: int
@@ -176,21 +179,26 @@ class Contents:
     predictions: tuple[MethodUse, ...]
 
 
-def store_path(state: str | PathLike[str] | None = None) -> Path:
-    """Where the store lies: in the given folder for state, or the user's (XDG_STATE_HOME and its like)."""
-    return Path(state if state is not None else user_state_path("genre-tag")) / "store.sqlite3"
+def cache_path(state: str | PathLike[str] | None = None) -> Path:
+    """Where the cache lies: in the given folder for state, or the user's (XDG_STATE_HOME and its like)."""
+    return Path(state if state is not None else user_state_path("genre-tag")) / NAME
 
 
-class Store:
-    """`with Store(store_path(), tell) as store:` never raises for what is wrong with the file, but tells it in a line.
+def is_begun(path: Path) -> bool:
+    """Whether there is a cache at this path, or one under the name of version 1 that becomes it."""
+    return os.path.lexists(path) or os.path.lexists(path.with_name(NAME_1))
 
-    A file that is damaged, foreign or of an older version is moved aside and a new one begun. Where there can be none
-    (a folder that is read-only, a full disk) the store knows nothing and remembers nothing. Several runs may use one
-    file at once, and several threads one store.
+
+class PredictionCache:
+    """`with PredictionCache(cache_path(), tell) as cache:` tells in one line what is wrong with the file, and goes on.
+
+    A file of version 1 is taken over; one that is damaged or foreign is moved aside and a new one begun. Where there
+    can be none (a folder that is read-only, a full disk) the cache knows nothing and remembers nothing. Several runs
+    may use one file at once, and several threads one cache.
     """
 
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
-        self.path, self._tell = Path(os.path.realpath(path)), tell  # where a link leads: there its log lies as well
+        self.path, self._tell = path, tell
         self._lock = threading.RLock()
         self._methods_in_use: set[Method] = set()
         self._may_begin_again = True
@@ -198,7 +206,7 @@ class Store:
         self._database: sqlite3.Connection | None = None
         self._open()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> PredictionCache:
         return self
 
     def __exit__(
@@ -207,7 +215,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; the store knows nothing any more."""
+        """Let go of the file; the cache knows nothing any more."""
         with self._lock:
             database, self._database = self._database, None
             if database is not None:
@@ -244,7 +252,7 @@ class Store:
                 return Failure(reason)
         if self._database is None or seen.identity is None:
             return None
-        query = f"SELECT method, answer FROM hearings WHERE identity = ? AND {of_these} ORDER BY number DESC"
+        query = f"SELECT method, answer FROM predictions WHERE identity = ? AND {of_these} ORDER BY number DESC"
         for key, answer in self._rows(query, seen.identity, *methods):
             data = _unseal(answer, seen.identity, key)
             if data is not None:
@@ -274,7 +282,7 @@ class Store:
             row = (identity, method.key, _seal(_pack_prediction(answer), identity, method.key))
             self._write(
                 *both,
-                ("INSERT OR REPLACE INTO hearings VALUES (NULL, ?, ?, ?)", [row]),
+                ("INSERT OR REPLACE INTO predictions VALUES (NULL, ?, ?, ?)", [row]),
                 # By whatever method: it can be decoded after all.
                 ("DELETE FROM failures WHERE path = ? AND method != ?", [(path, REFUSED)]),
             )
@@ -324,7 +332,7 @@ class Store:
         )
         n_files, n_songs, n_failures = (self._rows(counts, REFUSED) or [(0, 0, 0)])[0]
         methods = self._rows(
-            "SELECT key, fields, (SELECT count(*) FROM hearings WHERE method = key), last_used FROM methods"
+            "SELECT key, fields, (SELECT count(*) FROM predictions WHERE method = key), last_used FROM methods"
             " ORDER BY last_used DESC, key"
         )
         predictions = [
@@ -363,8 +371,11 @@ class Store:
     def _sweep(self) -> None:
         """Drop what nothing leads to any more, and give its room back to the disk."""
         self._write(
-            ("DELETE FROM hearings WHERE identity NOT IN (SELECT identity FROM files WHERE identity NOT NULL)", [()]),
-            ("DELETE FROM hearings WHERE method NOT IN (SELECT key FROM methods)", [()]),
+            (
+                "DELETE FROM predictions WHERE identity NOT IN (SELECT identity FROM files WHERE identity NOT NULL)",
+                [()],
+            ),
+            ("DELETE FROM predictions WHERE method NOT IN (SELECT key FROM methods)", [()]),
             ("DELETE FROM failures WHERE path NOT IN (SELECT path FROM files)", [()]),
             ("DELETE FROM failures WHERE method NOT IN (SELECT key FROM methods) AND method != ?", [(REFUSED,)]),
         )
@@ -393,7 +404,7 @@ class Store:
         self._do(write)
 
     def _do(self, action: Callable[[sqlite3.Connection], Result]) -> Result | None:
-        """What the action returns; None where the store cannot be used, which is told when it is found out."""
+        """What the action returns; None where the cache cannot be used, which is told when it is found out."""
         with self._lock:
             if self._database is None:
                 return None
@@ -407,25 +418,27 @@ class Store:
                     self._may_begin_again = False
                     self._open(damaged=True)
                 else:
-                    self._tell(f"the store {self.path} cannot be used any more ({error}): going on without it")
+                    self._tell(f"the cache {self.path} cannot be used any more ({error}): going on without it")
             return None
 
     def _open(self, damaged: bool = False) -> None:
         """Open the file, a new one if there is none; one that does not fit or was found `damaged` is moved aside."""
         try:
+            _take_over(self.path)
+            self.path = Path(os.path.realpath(self.path))  # where a link leads: there its log lies as well
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _alone(self.path):
                 # Another run may have moved the damaged one aside already.
                 known = damaged and self.path.exists() and self.path.stat().st_ino == self._inode
                 if reason := "is damaged" if known else _misfit(self.path):
                     aside = _move_aside(self.path)
-                    self._tell(f"the store {self.path} {reason}: moved to {aside.name}, a new one is begun")
+                    self._tell(f"the cache {self.path} {reason}: moved to {aside.name}, a new one is begun")
                 _touch(self.path)
                 self._inode = self.path.stat().st_ino
                 self._database = _begin(self.path)
         except (OSError, *TROUBLE) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self._tell(f"the store {self.path} cannot be used ({reason}): going on without it")
+            self._tell(f"the cache {self.path} cannot be used ({reason}): going on without it")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -435,15 +448,16 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _begin(path: Path) -> sqlite3.Connection:
-    """A connection to the store, with its tables made if they are not there."""
+    """A connection to the cache, with its tables made if they are not there, or named as they are now."""
     database = _connect(path)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last songs, never the file
-        if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        found = _schema(database)
+        if found != SCHEMA:
             with database:
                 database.execute("BEGIN IMMEDIATE")
-                for statement in SCHEMA:
+                for statement in ["ALTER TABLE hearings RENAME TO predictions"] if found else SCHEMA:
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -453,15 +467,35 @@ def _begin(path: Path) -> sqlite3.Connection:
     return database
 
 
+def _schema(database: sqlite3.Connection) -> tuple[str, ...]:
+    return tuple(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL"))
+
+
+def _take_over(path: Path) -> None:
+    """Give a file of version 1 the name that it has now, where there is none of that name yet."""
+    old = path.with_name(NAME_1)
+    if os.path.lexists(path) or not os.path.lexists(old):
+        return
+    with _alone(Path(os.path.realpath(old))):
+        if os.path.lexists(path) or not os.path.lexists(old):
+            return  # another run was quicker
+        if not _misfit(old):
+            with closing(_connect(old)) as database:
+                database.execute("PRAGMA journal_mode = DELETE")  # one file alone; an error while somebody has it open
+        for part, new in zip(_parts(old), _parts(path), strict=True):
+            with suppress(FileNotFoundError):
+                os.replace(part, new)
+
+
 def _misfit(path: Path) -> str:
-    """Why this cannot be the store, "" if it can; raises what keeps it from being read."""
+    """Why this cannot be the cache, "" if it can; raises what keeps it from being read."""
     if not os.path.lexists(path):
         return ""
     if not path.is_file():
         return "is not a file"
     try:
         with closing(_connect(path)) as database:
-            found = tuple(sql for (sql,) in database.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL"))
+            found = _schema(database)
             owner, version = (
                 database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
             )
@@ -475,7 +509,7 @@ def _misfit(path: Path) -> str:
         return "belongs to another program"
     if version > SCHEMA_VERSION:
         raise sqlite3.DatabaseError("written by a newer genre-tag")
-    return "" if (found, version) == (SCHEMA, SCHEMA_VERSION) else "is of an older version"
+    return "" if (found, version) in ((SCHEMA, SCHEMA_VERSION), (SCHEMA_1, 1)) else "is of an older version"
 
 
 def _is_damage(error: Exception) -> bool:
@@ -485,7 +519,7 @@ def _is_damage(error: Exception) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Only one run at a time begins a store or moves it aside; the system takes the lock from one that is killed."""
+    """Only one run at a time begins a cache or moves it aside; the system takes the lock from one that is killed."""
     guard = path.with_name(f"{path.name}.lock")
     _touch(guard)
     with closing(_connect(guard)) as lock:
@@ -499,7 +533,7 @@ def _touch(path: Path) -> None:
 
 
 def _move_aside(path: Path) -> Path:
-    """Give the store a name that is free, and its write-ahead log the one that belongs to it."""
+    """Give the cache a name that is free, and its write-ahead log the one that belongs to it."""
     aside = next(new for n in count(1) if not os.path.lexists(new := path.with_name(f"{path.name}.old-{n}")))
     for part, new in zip(_parts(path), _parts(aside), strict=True):
         with suppress(FileNotFoundError):
