@@ -166,7 +166,7 @@ def test_every_foreign_library_has_its_home(library: str) -> None:
 
 def modules_after(statement: str) -> set[str]:
     """What a fresh interpreter has loaded after a statement."""
-    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    code = f"{statement}\nimport sys\nprint('\\n'.join(name for name, module in sys.modules.items() if module))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
 
