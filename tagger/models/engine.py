@@ -41,8 +41,16 @@ class EngineMemoryError(Exception):
     """The device has not enough memory for so many snippets, or for the network."""
 
 
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a network makes of snippets, a row each: the logits are linear in the embeddings."""
+
+    logits: np.ndarray  # (n_snippets, n_outputs) float32
+    embeddings: np.ndarray  # (n_snippets, width) float32
+
+
 class Engine(Protocol):
-    """A network, its features included, on one device in one precision."""
+    """A network up to its last layer, its features included, on one device in one precision."""
 
     #: The library and its version, as in "OpenVINO 2026.4.1".
     name: str
@@ -50,8 +58,8 @@ class Engine(Protocol):
     #: On a CPU: snippets that are computed side by side.
     n_threads: int
 
-    def logits(self, snippets: np.ndarray) -> np.ndarray:
-        """(n_snippets, snippet_samples) int16 to (n_snippets, n_outputs) float32. Raises EngineMemoryError."""
+    def embed(self, snippets: np.ndarray) -> np.ndarray:
+        """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32. Raises EngineMemoryError."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def fastest(
     for turn in range(1 + N_TURNS):
         for index, (engine, batch) in enumerate(engines):
             began = clock()
-            engine.logits(batch)
+            engine.embed(batch)
             if turn:  # the first one allocates
                 seconds[index] = min(seconds[index], clock() - began)
     if is_of_processor:

@@ -20,7 +20,7 @@ from tagger.errors import ModelError
 from tagger.models.architecture import flops_per_snippet
 from tagger.models.checkpoint import Checkpoint, load_checkpoint
 from tagger.models.description import ACCELERATOR_BATCH, STARTER, Description, describe
-from tagger.models.engine import N_LAYERS, Choice, Engine, EngineMemoryError, Timing, cached_result, fastest
+from tagger.models.engine import N_LAYERS, Choice, Engine, EngineMemoryError, Outputs, Timing, cached_result, fastest
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_SECONDS = 0.5  # of work for a CPU at once, or a snippet a thread: Ctrl-C is answered when a batch ends
@@ -41,6 +41,7 @@ class GenreModel:
         description = checkpoint.description
         self.name, self.head, self.device = description.name, description.head, device
         self.n_outputs = checkpoint.architecture.num_labels
+        self._weight, self._bias = checkpoint.weights["head.weight"], checkpoint.weights["head.bias"]
         self.snippet_samples = description.snippet_samples
         try:
             timing = timed(checkpoint, device, choices(device, precision, n_threads))
@@ -71,27 +72,32 @@ class GenreModel:
         return cls(load_checkpoint(description), device, precision, n_threads)
 
     def logits(self, snippets: np.ndarray) -> np.ndarray:
-        """Any number of snippets (n_snippets, snippet_samples) int16 to logits (n_snippets, n_outputs) float32.
+        """The logits of `outputs`, (n_snippets, n_outputs) float32."""
+        return self.outputs(snippets).logits
 
-        At most `batch_size` go to the device at once. Where its memory is too small for that, the batch is halved
-        and `batch_size` remembers it; ModelError when not even one snippet fits.
+    def outputs(self, snippets: np.ndarray) -> Outputs:
+        """Logits and embeddings of any number of snippets, (n_snippets, snippet_samples) int16.
+
+        The last layer is computed here, in float32, for all engines and precisions. At most `batch_size` snippets go to
+        the device at once. Where its memory is too small for that, the batch is halved and `batch_size` remembers it;
+        ModelError when not even one snippet fits.
         """
         if snippets.dtype != np.int16 or snippets.ndim != 2 or snippets.shape[1] != self.snippet_samples:
             expected = f"int16 (n_snippets, {self.snippet_samples})"
             raise ValueError(f"snippets must be {expected}, not {snippets.dtype} {snippets.shape}")
-        logits = np.empty((len(snippets), self.n_outputs), np.float32)
+        embeddings = np.empty((len(snippets), self._weight.shape[1]), np.float32)
         n_done = 0
         while n_done < len(snippets):
             batch = snippets[n_done : n_done + self.batch_size]
             try:
-                logits[n_done : n_done + len(batch)] = self._engine.logits(batch)
+                embeddings[n_done : n_done + len(batch)] = self._engine.embed(batch)
             except EngineMemoryError as error:
                 if len(batch) == 1:
                     raise self._too_large("one snippet") from error
                 self.batch_size = len(batch) // 2
             else:
                 n_done += len(batch)
-        return logits
+        return Outputs(embeddings @ self._weight.T + self._bias, embeddings)
 
     def _too_large(self, what: str) -> ModelError:
         return ModelError(self.name, f"{what} does not fit into the memory of {self.device}: free some, or use the cpu")

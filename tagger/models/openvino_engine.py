@@ -70,7 +70,7 @@ def precisions() -> tuple[str, ...]:
 
 
 class OpenVinoEngine:
-    """The network on this machine's processor: each thread computes a snippet from its log-mel to its logits.
+    """The network on this machine's processor: each thread computes a snippet from its log-mel to its embedding.
 
     Threads that share the layers of a snippet would wait for each other at every one of them, above all beside
     decoders, which want the cores too.
@@ -86,7 +86,7 @@ class OpenVinoEngine:
     ) -> None:
         self.name = version()
         self.precision, self.n_threads = precision, n_threads
-        self._log_mel, self._n_outputs = log_mel, architecture.num_labels
+        self._log_mel, self._width = log_mel, architecture.hidden_size
         config = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision][1],
             "NUM_STREAMS": str(n_threads),
@@ -103,21 +103,21 @@ class OpenVinoEngine:
                 self._requests.put((request, request.get_input_tensor().data, request.get_output_tensor().data))
         self._threads = ThreadPoolExecutor(n_threads, "engine")
 
-    def logits(self, snippets: np.ndarray) -> np.ndarray:
-        """(n_snippets, snippet_samples) int16 to (n_snippets, n_outputs) float32. Raises EngineMemoryError."""
+    def embed(self, snippets: np.ndarray) -> np.ndarray:
+        """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32. Raises EngineMemoryError."""
         with out_of_memory():
-            rows = list(self._threads.map(self._classify, snippets))
-        return np.stack(rows) if rows else np.empty((0, self._n_outputs), np.float32)
+            rows = list(self._threads.map(self._embed, snippets))
+        return np.stack(rows) if rows else np.empty((0, self._width), np.float32)
 
-    def _classify(self, snippet: np.ndarray) -> np.ndarray:
+    def _embed(self, snippet: np.ndarray) -> np.ndarray:
         log_mel = self._log_mel(snippet)
         request, inputs, outputs = slot = self._requests.get()
         try:
             inputs[0] = log_mel
             request.start_async()
             request.wait()
-            logits: np.ndarray = outputs[0].copy()
-            return logits
+            embedding: np.ndarray = outputs[0].copy()
+            return embedding
         finally:
             self._requests.put(slot)
 
@@ -134,10 +134,10 @@ def out_of_memory() -> Iterator[None]:
 
 
 def build(architecture: Architecture, weights: Mapping[str, np.ndarray]) -> Any:
-    """The network as a model of OpenVINO: a log-mel (1, n_frames, n_mels) in, logits (1, n_outputs) out, float32.
+    """The network as a model of OpenVINO: a log-mel (1, n_frames, n_mels) in, an embedding (1, width) out, float32.
 
-    It answers what `ASTForAudioClassification` of transformers answers. In the last layer only the two tokens that
-    the head reads are computed.
+    It is what the last layer of `ASTForAudioClassification` of transformers reads. In the last encoder block only the
+    two tokens that go into it are computed.
     """
     op = openvino().opset13
     width, n_heads = architecture.hidden_size, architecture.num_attention_heads
@@ -180,7 +180,7 @@ def build(architecture: Architecture, weights: Mapping[str, np.ndarray]) -> Any:
         is_last = index == architecture.num_hidden_layers - 1
         hidden = layer(f"layers.{index}", hidden, N_SPECIAL if is_last else n_tokens)
     pooled = op.reduce_mean(norm("norm", hidden), np.array([1]), False)
-    return openvino().Model([linear("head", norm("head_norm", pooled))], [log_mel], "ast")
+    return openvino().Model([norm("head_norm", pooled)], [log_mel], "ast")
 
 
 def embed(op: Any, architecture: Architecture, weights: Mapping[str, np.ndarray], log_mel: Any) -> Any:

@@ -72,8 +72,8 @@ class TorchEngine:
             self._transformer = Transformer.of(architecture, weights, precision).to(device)
             self._log_mel = TorchLogMel(**asdict(log_mel)).to(device)
 
-    def logits(self, snippets: np.ndarray) -> np.ndarray:
-        """(n_snippets, snippet_samples) int16 to (n_snippets, n_outputs) float32. Raises EngineMemoryError."""
+    def embed(self, snippets: np.ndarray) -> np.ndarray:
+        """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32. Raises EngineMemoryError."""
         try:
             with out_of_memory():
                 return self._forward(snippets)
@@ -86,8 +86,8 @@ class TorchEngine:
     @torch.inference_mode()
     def _forward(self, snippets: np.ndarray) -> np.ndarray:
         samples = torch.from_numpy(np.require(snippets, requirements=["C", "W"])).to(self.device)
-        logits: torch.Tensor = self._transformer(self._log_mel(samples.float() / FULL_SCALE))
-        return logits.cpu().numpy()
+        embeddings = self._transformer.embed(self._log_mel(samples.float() / FULL_SCALE))
+        return embeddings.cpu().numpy()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 
 from tagger.audio.decode import Snippets
 from tagger.audio.workers import MOST_WAITING, Failure
+from tagger.models.engine import Outputs
 
 Item = TypeVar("Item")
 
@@ -19,8 +20,8 @@ Item = TypeVar("Item")
 class Model(Protocol):
     """What the pipeline needs of a model."""
 
-    def logits(self, snippets: np.ndarray) -> np.ndarray:
-        """Snippets (batch, snippet_samples) int16 to logits (batch, n_outputs) float32. May raise ModelError."""
+    def outputs(self, snippets: np.ndarray) -> Outputs:
+        """Snippets (batch, snippet_samples) int16 to their logits and embeddings. May raise ModelError."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Prediction:
     unsure: str
     #: Why these are not all the snippets that were wanted: what came of a second round. None: they are.
     failure: Failure | None = None
+    #: What the logits are linear in, the mean over the snippets, (width,) float32; None where it is not known.
+    embedding: np.ndarray | None = None
 
 
 @dataclass
@@ -43,15 +46,22 @@ class _Song(Generic[Item]):
     item: Item
     decoded: Snippets | Failure | None
     n_waiting: int
-    logits: list[np.ndarray] = field(default_factory=list)
+    outputs: list[Outputs] = field(default_factory=list)
 
     def answer(self) -> Prediction | Failure | None:
         if not isinstance(self.decoded, Snippets):
             return self.decoded
-        logits = np.concatenate(self.logits) if self.logits else np.empty((0, 0), np.float32)
+        decoded = self.decoded
+        if not self.outputs:
+            none = np.empty((0, 0), np.float32)
+            return Prediction(none, decoded.starts_seconds, decoded.duration_seconds, decoded.unsure)
+        logits = np.concatenate([each.logits for each in self.outputs])
         if not np.isfinite(logits).all():
             return Failure("the model gave no finite scores; try --precision fp32")
-        return Prediction(logits, self.decoded.starts_seconds, self.decoded.duration_seconds, self.decoded.unsure)
+        embedding = np.concatenate([each.embeddings for each in self.outputs]).mean(axis=0)
+        return Prediction(
+            logits, decoded.starts_seconds, decoded.duration_seconds, decoded.unsure, embedding=embedding
+        )
 
 
 def predict(
@@ -106,12 +116,14 @@ def _next_batch(
 
 
 def _predict_batch(batch: Iterable[tuple[_Song[Item], int]], samples: np.ndarray, model: Model) -> None:
-    """Give the songs of a batch their logits."""
-    rows = model.logits(samples)
+    """Give the songs of a batch what the model made of their snippets."""
+    outputs = model.outputs(samples)
+    start = 0
     for song, n_snippets in batch:
-        song.logits.append(rows[:n_snippets])
+        rows = slice(start, start + n_snippets)
+        song.outputs.append(Outputs(outputs.logits[rows], outputs.embeddings[rows]))
         song.n_waiting -= n_snippets  # last: from then on the song may be answered
-        rows = rows[n_snippets:]
+        start = rows.stop
 
 
 def _answered(songs: deque[_Song[Item]]) -> Iterator[tuple[Item, Prediction | Failure | None]]:

@@ -28,7 +28,7 @@ class Paced:
     def __init__(self, clock: Clock, *seconds: float) -> None:
         self.clock, self.seconds = clock, iter([*seconds, *[seconds[-1]] * engine.N_TURNS])
 
-    def logits(self, snippets: np.ndarray) -> np.ndarray:
+    def embed(self, snippets: np.ndarray) -> np.ndarray:
         self.clock.now += next(self.seconds)
         return np.zeros((len(snippets), 1))
 

@@ -93,7 +93,15 @@ def test_features_that_are_not_normalised_stay_so(tmp_path: Path) -> None:
 def test_both_engines_answer_alike(folder: str, model: GenreModel) -> None:
     checkpoint, waveforms = load_checkpoint(describe(folder)), snippets(5)
     in_torch = TorchEngine(checkpoint.architecture, checkpoint.weights, checkpoint.log_mel, "cpu", "fp32")
-    np.testing.assert_allclose(in_torch.logits(waveforms), model.logits(waveforms), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(in_torch.embed(waveforms), model.outputs(waveforms).embeddings, rtol=0, atol=1e-4)
+
+
+def test_logits_are_linear_in_the_embeddings(folder: str, model: GenreModel) -> None:
+    outputs, weights = model.outputs(snippets(5)), load_checkpoint(describe(folder)).weights
+    expected = outputs.embeddings @ weights["head.weight"].T + weights["head.bias"]
+    assert outputs.embeddings.dtype == outputs.logits.dtype == np.float32
+    np.testing.assert_allclose(outputs.logits, expected, rtol=0, atol=1e-6)
+    assert len(np.unique(outputs.embeddings, axis=0)) == 5
 
 
 def test_bf16_is_close_to_fp32(folder: str, model: GenreModel) -> None:
@@ -150,11 +158,11 @@ class Cramped:
         self.error = error or EngineMemoryError("out of memory")
         self.tried: list[int] = []
 
-    def logits(self, snippets: np.ndarray) -> np.ndarray:
+    def embed(self, snippets: np.ndarray) -> np.ndarray:
         self.tried.append(len(snippets))
         if len(snippets) > self.n_snippets:
             raise self.error
-        return self.engine.logits(snippets)
+        return self.engine.embed(snippets)
 
 
 MEMORY_ERRORS = [
@@ -205,9 +213,9 @@ def test_the_memory_errors_of_torch_are_those_of_an_engine(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(engine, "_transformer", fail)
+    monkeypatch.setattr(engine._transformer, "embed", fail)
     with pytest.raises(EngineMemoryError):
-        engine.logits(snippets(1))
+        engine.embed(snippets(1))
 
 
 def test_another_error_is_not_taken_for_lack_of_memory(model: GenreModel) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tagger.audio.decode import Snippets
 from tagger.audio.workers import MOST_WAITING, Failure
 from tagger.errors import ModelError
+from tagger.models.engine import Outputs
 from tagger.pipeline.predict import Prediction, predict
 
 N_SAMPLES = 4
@@ -26,6 +27,9 @@ class FakeModel:
         assert waveforms.shape[1:] == (N_SAMPLES,) and waveforms.dtype == np.int16
         self.batches.append(len(waveforms))
         return waveforms[:, :2].astype(np.float32)
+
+    def outputs(self, waveforms: np.ndarray) -> Outputs:
+        return Outputs(self.logits(waveforms), waveforms[:, :2] + np.float32([[10, 20]]))
 
 
 def song(number: int, n_snippets: int) -> Snippets:
@@ -48,6 +52,10 @@ def test_every_row_comes_back_to_its_song_in_order(batch_size: int) -> None:
         if sizes[number]:
             np.testing.assert_array_equal(prediction.logits[:, 0], number)
             np.testing.assert_array_equal(prediction.logits[:, 1], np.arange(sizes[number]))
+            mean = [10 + number, 20 + (sizes[number] - 1) / 2]
+            np.testing.assert_allclose(prediction.embedding, mean, rtol=1e-6)
+        else:
+            assert prediction.embedding is None
     assert set(model.batches[:-1]) <= {batch_size}  # every batch but the last is full
     assert sum(model.batches) == sum(sizes)
 

@@ -41,7 +41,8 @@ class Ear:
         if wanted.path.name == "broken" or (wanted.path.name == "breaks" and wanted.n_snippets == 5):
             return song, Failure("broken")
         starts = [start for start in STARTS[wanted.n_snippets or 0] if start not in wanted.without]
-        return song, Prediction(np.float32([[start] for start in starts]), tuple(starts), 70.0, "")
+        rows = np.float32([[start] for start in starts])
+        return song, Prediction(rows, tuple(starts), 70.0, "", embedding=rows.mean(axis=0))
 
 
 def more_of(*names: str, without: tuple[float, ...] = STARTS[2]):  # type: ignore[no-untyped-def]
@@ -71,6 +72,7 @@ def test_songs_keep_their_order_and_their_snippets(delay: int, again: str) -> No
             assert isinstance(prediction, Prediction)
             assert prediction.starts_seconds == STARTS[5 if name in again.split() else 2]
             assert prediction.logits.ravel().tolist() == list(prediction.starts_seconds)
+            assert prediction.embedding == pytest.approx([np.mean(prediction.starts_seconds)])
 
 
 def test_a_song_classified_again_goes_before_those_that_wait_and_classifies_only_the_rest() -> None:

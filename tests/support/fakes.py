@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tagger.audio.decode import FULL_SCALE
+from tagger.models.engine import Outputs
 from tagger.models.head import GenreHead
 from tagger.pipeline.options import DecisionPolicy, PredictOptions, TagOptions
 from tagger.tags.policies import WriteOptions
@@ -38,6 +39,11 @@ class FakeModel:
         self.n_classified += len(snippets)
         genre = np.digitize(np.abs(snippets / FULL_SCALE).max(axis=1), [0.1, 0.4])
         return self.logit * np.eye(3, dtype=np.float32)[genre]
+
+    def outputs(self, snippets: np.ndarray) -> Outputs:
+        """Its embeddings are the loudest sample and 1, (n_snippets, 2)."""
+        loudest = np.abs(snippets / FULL_SCALE).max(axis=1)
+        return Outputs(self.logits(snippets), np.stack([loudest, np.ones_like(loudest)], axis=1).astype(np.float32))
 
 
 def make_tone(path: Path, genre: str, seconds: float = 11.0) -> None:
