@@ -59,9 +59,7 @@ class _Song(Generic[Item]):
         if not np.isfinite(logits).all():
             return Failure("the model gave no finite scores; try --precision fp32")
         embedding = np.concatenate([each.embeddings for each in self.outputs]).mean(axis=0)
-        return Prediction(
-            logits, decoded.starts_seconds, decoded.duration_seconds, decoded.unsure, embedding=embedding
-        )
+        return Prediction(logits, decoded.starts_seconds, decoded.duration_seconds, decoded.unsure, embedding=embedding)
 
 
 def predict(
