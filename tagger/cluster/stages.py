@@ -80,7 +80,9 @@ class CachedResult:
     def look(self, path: Path) -> Seen:
         return see(path)
 
-    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Prediction | Failure | None:
+    def recall(
+        self, seen: Seen, method: Method, retry_failed: bool = False, with_embeddings: bool = False
+    ) -> Prediction | Failure | None:
         if isinstance(self.answer, Failure):
             return None if retry_failed or seen.stamp != self.stamp else self.answer
         return self.answer if self.answer is not None and seen.identity == self.identity else None

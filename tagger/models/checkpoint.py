@@ -106,6 +106,24 @@ def read_weights(name: str, folder: Path, architecture: Architecture, new_head: 
     return weights
 
 
+def read_last_layer(description: Description) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (n_outputs, width) and bias (n_outputs,) of the head, in float32, no more being read than these.
+
+    Raises ModelError.
+    """
+    from safetensors import safe_open
+
+    found = {}
+    try:
+        with safe_open(description.folder / FILE, "numpy") as tensors:
+            for stored in tensors.keys():  # noqa: SIM118 - it is no mapping
+                if own_name(stored).startswith(HEAD):
+                    found[own_name(stored)] = tensors.get_tensor(stored).astype(np.float32)
+        return found[f"{HEAD}weight"], found[f"{HEAD}bias"]
+    except Exception as error:
+        raise ModelError(description.name, f"{FILE} cannot be read ({one_line(error)})") from error
+
+
 def read_tensors(name: str, folder: Path) -> dict[str, np.ndarray]:
     """All that the safetensors of a folder hold; floating-point numbers in float32. Raises ModelError."""
     from safetensors import deserialize

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
@@ -19,7 +19,7 @@ from typing import Any
 
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import ModelError
-from tagger.models.head import N_AUDIOSET_LABELS, GenreHead, audioset_head
+from tagger.models.head import N_AUDIOSET_LABELS, Gate, GenreHead, audioset_head
 from tagger.text import one_line
 
 STARTER = "starter"  # embedded: tagger/models/starter
@@ -61,6 +61,8 @@ class Description:
     folder: Path
     features: Features
     head: GenreHead
+    #: Fingerprint of the checkpoint of which this one has all but the last layer; "" where it is nobody's.
+    backbone: str = ""
 
     @property
     def snippet_samples(self) -> int:
@@ -97,7 +99,9 @@ def describe(name: str) -> Description:
     folder = find_checkpoint(name)
     table = read_table(name, folder)
     n_mels, n_frames = table.get("num_mel_bins", N_MELS), table.get("max_length", N_FRAMES)
-    return Description(name, folder, check_features(name, folder, n_mels, n_frames), read_head(name, folder, table))
+    fitted = read_fitted(name, folder / TRAINING)
+    head, backbone = read_head(name, table, fitted), str(fitted.get("backbone", ""))
+    return Description(name, folder, check_features(name, folder, n_mels, n_frames), head, backbone)
 
 
 def find_checkpoint(name: str) -> Path:
@@ -190,8 +194,8 @@ def read_extractor(folder: Path) -> Any:
     return json.loads((folder / CONFIGS[1]).read_text(encoding="utf-8"))
 
 
-def read_head(name: str, folder: Path, table: Mapping[str, Any]) -> GenreHead:
-    """What the outputs mean, by the labels in config.json and by training.json if there is one. Raises ModelError."""
+def read_head(name: str, table: Mapping[str, Any], fitted: Mapping[str, Any]) -> GenreHead:
+    """What the outputs mean, by the labels in config.json and by what training.json says. Raises ModelError."""
     id2label = table.get("id2label")
     labels = [id2label.get(str(index), "") for index in range(len(id2label))] if isinstance(id2label, dict) else []
     if not labels or not all(
@@ -210,46 +214,70 @@ def read_head(name: str, folder: Path, table: Mapping[str, Any]) -> GenreHead:
         head = audioset_head()
     else:
         head = GenreHead(tuple(labels), "sigmoid" if multi_label else "softmax")
-    return read_training(name, folder / TRAINING, head, len(labels))
+    if "genres" in fitted:
+        head = read_members(name, labels, fitted)
+    return with_fitted(name, head, len(labels), fitted)
 
 
-def read_training(name: str, file: Path, head: GenreHead, n_outputs: int) -> GenreHead:
-    """`head` with the temperature, the thresholds and the biases that training fitted, if it did. Raises ModelError.
+def read_members(name: str, labels: Sequence[str], fitted: Mapping[str, Any]) -> GenreHead:
+    """A head of which several outputs may speak for a genre, and others tell music from speech. Raises ModelError.
 
-    The file may hold `temperature`, `min_confidence` (a number, or a table: a genre left out of it is never written
-    by default), `min_confidence_reason`, and `bias` (mean logit of each output over unlabelled music). Its other keys
-    are for other readers.
+    `genres` is a table of genres, each with the labels of its outputs; `gate` names those of music and of speech.
     """
-    if not head.thresholds:
-        guess = DEFAULT_CONFIDENCE[head.scale]
-        reason = f"not fitted: the checkpoint names no min_confidence, so {guess} is a guess"
-        head = replace(head, thresholds=(guess,) * len(head.genres), threshold_reason=reason)
+    column = {label: index for index, label in enumerate(labels)}
+    try:
+        members = {str(genre): tuple(column[label] for label in own) for genre, own in fitted["genres"].items()}
+        told = fitted.get("gate")
+        gate = told and Gate(column[told["music"]], column[told["speech"]], float(told["min_music"]))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{TRAINING}: genres and gate must name labels of config.json ({one_line(error)})"
+        raise ModelError(name, reason) from error
+    if len(members) < 2 or not all(members.values()):
+        raise ModelError(name, f"{TRAINING}: genres must name two genres or more, and outputs for each")
+    return GenreHead(tuple(members), "softmax", tuple(members.values()), gate=gate or None)
+
+
+def read_fitted(name: str, file: Path) -> Mapping[str, Any]:
+    """What training.json says, nothing where there is none. Raises ModelError."""
     if not file.exists():
-        return head
+        return {}
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(name, f"{file.name} cannot be read ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise ModelError(name, f"{file.name} must be a table")
+    return values
+
+
+def with_fitted(name: str, head: GenreHead, n_outputs: int, values: Mapping[str, Any]) -> GenreHead:
+    """`head` with the temperature, the thresholds and the biases that training fitted, if it did. Raises ModelError.
+
+    They are `temperature`, `min_confidence` (a number, or a table: a genre left out of it is never written by
+    default), `min_confidence_reason`, and `bias` (mean logit of each output over unlabelled music).
+    """
+    if not head.thresholds:
+        guess = DEFAULT_CONFIDENCE[head.scale]
+        reason = f"not fitted: the checkpoint names no min_confidence, so {guess} is a guess"
+        head = replace(head, thresholds=(guess,) * len(head.genres), threshold_reason=reason)
     temperature, least = values.get("temperature"), values.get("min_confidence")
     if temperature is not None:
         if not is_number(temperature) or temperature <= 0:
-            raise ModelError(name, f"{file.name}: temperature {temperature!r} must be a number above 0")
+            raise ModelError(name, f"{TRAINING}: temperature {temperature!r} must be a number above 0")
         head = replace(head, temperature=float(temperature))
     bias = values.get("bias")
     if bias is not None:
         if not isinstance(bias, list) or len(bias) != n_outputs or not all(map(is_number, bias)):
-            raise ModelError(name, f"{file.name}: bias must be a list of {n_outputs} numbers")
+            raise ModelError(name, f"{TRAINING}: bias must be a list of {n_outputs} numbers")
         head = replace(head, bias=tuple(map(float, bias)))
     if least is None:
         return head
     table: dict[str, Any] = least if isinstance(least, dict) else dict.fromkeys(head.genres, least)
     for genre, value in table.items():
         if genre not in head.genres:
-            raise ModelError(name, f"{file.name}: min_confidence names {genre!r}, no genre of this checkpoint")
+            raise ModelError(name, f"{TRAINING}: min_confidence names {genre!r}, no genre of this checkpoint")
         if not is_number(value) or not 0 <= value <= 1:
-            raise ModelError(name, f"{file.name}: min_confidence {value!r} must be a number from 0 to 1")
+            raise ModelError(name, f"{TRAINING}: min_confidence {value!r} must be a number from 0 to 1")
     return replace(
         head,
         thresholds=tuple(float(table.get(genre, math.inf)) for genre in head.genres),

@@ -43,8 +43,8 @@ PREDICTION_VERSION = 2  # to be raised when songs are decoded, cut or turned int
 READING_VERSION = 1  # to be raised when `tags.read_genres` answers differently than before
 
 APPLICATION_ID = 0x67746167  # "gtag", in the header of the file
-SCHEMA_VERSION = 2
-SCHEMA = (
+SCHEMA_VERSION = 3
+SCHEMA_2 = (
     "CREATE TABLE files (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, device TEXT NOT NULL, identity BLOB, genres BLOB)"
     " WITHOUT ROWID",
     "CREATE TABLE methods (key BLOB PRIMARY KEY, fields BLOB NOT NULL, last_used TEXT NOT NULL) WITHOUT ROWID",
@@ -54,8 +54,13 @@ SCHEMA = (
     "CREATE TABLE failures (path BLOB, method BLOB, stamp TEXT NOT NULL, reason TEXT NOT NULL,"
     " PRIMARY KEY (path, method)) WITHOUT ROWID",
 )
-# Version 1 had another name for one table, and for the file: either is taken over.
-SCHEMA_1 = tuple(statement.replace('"predictions"', "hearings") for statement in SCHEMA)
+# By the number of a prediction, and apart from it: only who asks for them is to read so much.
+EMBEDDINGS = "CREATE TABLE embeddings (number INTEGER PRIMARY KEY, rows BLOB NOT NULL)"
+SCHEMA = (*SCHEMA_2, EMBEDDINGS)
+# Version 1 had another name for one table, and for the file; none before 3 had embeddings: all are taken over.
+SCHEMAS = {1: tuple(statement.replace('"predictions"', "hearings") for statement in SCHEMA_2), 2: SCHEMA_2, 3: SCHEMA}
+#: Version -> what makes the next one of it.
+STEPS = {1: "ALTER TABLE hearings RENAME TO predictions", 2: EMBEDDINGS}
 NAME, NAME_1 = "cache.sqlite3", "store.sqlite3"
 # Stands for a method in the failures of songs that cannot be read or written, by whatever model.
 REFUSED = b"refused"
@@ -70,6 +75,9 @@ RECORD_METHOD = """
     INSERT INTO methods VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET fields = excluded.fields, last_used = excluded.last_used
 """
+OF_PREDICTION = "number = (SELECT number FROM predictions WHERE identity = ? AND method = ?)"
+FORGET_EMBEDDINGS = f"DELETE FROM embeddings WHERE {OF_PREDICTION}"
+RECORD_EMBEDDINGS = "INSERT INTO embeddings SELECT number, ? FROM predictions WHERE identity = ? AND method = ?"
 TROUBLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter from a message that quotes a damaged schema
 SAFE_PRECISIONS = ("fp32", "bf16", "fp16")  # which "auto" may choose somewhere
 WAIT_SECONDS = 30.0  # for another run that writes; each takes a millisecond, only a prune takes seconds
@@ -192,9 +200,9 @@ def is_begun(path: Path) -> bool:
 class PredictionCache:
     """`with PredictionCache(cache_path(), tell) as cache:` tells in one line what is wrong with the file, and goes on.
 
-    A file of version 1 is taken over; one that is damaged or foreign is moved aside and a new one begun. Where there
-    can be none (a folder that is read-only, a full disk) the cache knows nothing and remembers nothing. Several runs
-    may use one file at once, and several threads one cache.
+    A file of an earlier version is taken over; one that is damaged or foreign is moved aside and a new one begun. Where
+    there can be none (a folder that is read-only, a full disk) the cache knows nothing and remembers nothing. Several
+    runs may use one file at once, and several threads one cache.
     """
 
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
@@ -241,8 +249,13 @@ class PredictionCache:
             return replace(seen, genres=known_genres, known_identity=identity if isinstance(identity, bytes) else None)
         return seen
 
-    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Prediction | Failure | None:
-        """The prediction by this method, the latest if several answer; None when the song is to be classified."""
+    def recall(
+        self, seen: Seen, method: Method, retry_failed: bool = False, with_embeddings: bool = False
+    ) -> Prediction | Failure | None:
+        """The prediction by this method, the latest if several answer; None when the song is to be classified.
+
+        `with_embeddings`: only one whose embeddings are cached as well, as those of versions before 3 are not.
+        """
         methods = method.answered_by
         of_these = f"method IN ({', '.join('?' * len(methods))})"
         if not retry_failed:
@@ -252,14 +265,20 @@ class PredictionCache:
                 return Failure(reason)
         if self._database is None or seen.identity is None:
             return None
-        query = f"SELECT method, answer FROM predictions WHERE identity = ? AND {of_these} ORDER BY number DESC"
-        for key, answer in self._rows(query, seen.identity, *methods):
+        columns = "answer, rows FROM predictions LEFT JOIN embeddings USING (number)"
+        columns = columns if with_embeddings else "answer, NULL FROM predictions"
+        query = f"SELECT method, {columns} WHERE identity = ? AND {of_these} ORDER BY number DESC"
+        for key, answer, rows in self._rows(query, seen.identity, *methods):
             data = _unseal(answer, seen.identity, key)
-            if data is not None:
-                self._note_use(methods[key])
-                if seen.known_identity is None and seen.is_current():
-                    self._write((RECORD_FILE, [_file_row(seen, seen.identity)]))
-                return _unpack_prediction(data)
+            if data is None:
+                continue
+            found = _unpack_prediction(data, _unseal(rows, seen.identity, key))
+            if with_embeddings and found.embeddings is None and len(found.logits):
+                continue
+            self._note_use(methods[key])
+            if seen.known_identity is None and seen.is_current():
+                self._write((RECORD_FILE, [_file_row(seen, seen.identity)]))
+            return found
         return None
 
     def remember(self, seen: Seen, method: Method, answer: Prediction | Failure) -> None:
@@ -279,10 +298,13 @@ class PredictionCache:
                 failure = (path, method.key, seen.stamp, answer.reason)
                 self._write(*both, ("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", [failure]))
         elif identity is not None:
-            row = (identity, method.key, _seal(_pack_prediction(answer), identity, method.key))
+            key = (identity, method.key)
+            embeddings = [] if (rows := _pack_embeddings(answer)) is None else [(_seal(rows, *key), *key)]
             self._write(
                 *both,
-                ("INSERT OR REPLACE INTO predictions VALUES (NULL, ?, ?, ?)", [row]),
+                (FORGET_EMBEDDINGS, [key]),
+                ("INSERT OR REPLACE INTO predictions VALUES (NULL, ?, ?, ?)", [(*key, _seal(_pack(answer), *key))]),
+                (RECORD_EMBEDDINGS, embeddings),
                 # By whatever method: it can be decoded after all.
                 ("DELETE FROM failures WHERE path = ? AND method != ?", [(path, REFUSED)]),
             )
@@ -376,6 +398,7 @@ class PredictionCache:
                 [()],
             ),
             ("DELETE FROM predictions WHERE method NOT IN (SELECT key FROM methods)", [()]),
+            ("DELETE FROM embeddings WHERE number NOT IN (SELECT number FROM predictions)", [()]),
             ("DELETE FROM failures WHERE path NOT IN (SELECT path FROM files)", [()]),
             ("DELETE FROM failures WHERE method NOT IN (SELECT key FROM methods) AND method != ?", [(REFUSED,)]),
         )
@@ -448,7 +471,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _begin(path: Path) -> sqlite3.Connection:
-    """A connection to the cache, with its tables made if they are not there, or named as they are now."""
+    """A connection to the cache, with its tables made if they are not there, or made of those of an earlier version."""
     database = _connect(path)
     try:
         database.execute("PRAGMA journal_mode = WAL")
@@ -457,7 +480,8 @@ def _begin(path: Path) -> sqlite3.Connection:
         if found != SCHEMA:
             with database:
                 database.execute("BEGIN IMMEDIATE")
-                for statement in ["ALTER TABLE hearings RENAME TO predictions"] if found else SCHEMA:
+                known = [version for version, schema in SCHEMAS.items() if schema == found]
+                for statement in [STEPS[each] for each in range(known[0], SCHEMA_VERSION)] if known else SCHEMA:
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -509,7 +533,7 @@ def _misfit(path: Path) -> str:
         return "belongs to another program"
     if version > SCHEMA_VERSION:
         raise sqlite3.DatabaseError("written by a newer genre-tag")
-    return "" if (found, version) in ((SCHEMA, SCHEMA_VERSION), (SCHEMA_1, 1)) else "is of an older version"
+    return "" if SCHEMAS.get(version) == found else "is of an older version"
 
 
 def _is_damage(error: Exception) -> bool:
@@ -579,18 +603,28 @@ def _unpack_genres(data: bytes) -> tuple[str, ...] | None:
     return tuple(genres) if version == READING_VERSION else None
 
 
-def _pack_prediction(query: Prediction) -> bytes:
+def _pack(query: Prediction) -> bytes:
     """One line of JSON and the logits, bit for bit: decided on again, they give the very same confidences."""
     shape, starts = query.logits.shape, [float(start) for start in query.starts_seconds]
     head = json.dumps([float(query.duration_seconds), query.unsure, starts, shape]).encode() + b"\n"
     return head + query.logits.astype("<f4").tobytes()
 
 
-def _unpack_prediction(data: bytes) -> Prediction:
+def _pack_embeddings(prediction: Prediction) -> bytes | None:
+    """Three digits of each number, which is what bf16 leaves of a logit; None where there are none, or too large."""
+    if prediction.embeddings is None:
+        return None
+    with np.errstate(over="ignore"):
+        rows = prediction.embeddings.astype("<f2")
+    return rows.tobytes() if np.isfinite(rows).all() else None
+
+
+def _unpack_prediction(data: bytes, embeddings: bytes | None = None) -> Prediction:
     head, _, rows = data.partition(b"\n")
     duration_seconds, unsure, starts, shape = json.loads(head)
     logits = np.frombuffer(rows, "<f4").astype(np.float32).reshape(shape)
-    return Prediction(logits, tuple(starts), duration_seconds, unsure)
+    known = None if embeddings is None else np.frombuffer(embeddings, "<f2").astype(np.float32).reshape(len(logits), -1)
+    return Prediction(logits, tuple(starts), duration_seconds, unsure, embeddings=known)
 
 
 def _seal(data: bytes, *keys: bytes) -> bytes:

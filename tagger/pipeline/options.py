@@ -23,6 +23,7 @@ class PredictOptions:
     time_limit_seconds: int = 60  # a broken file may keep a decoder busy for ever; a song takes well under 1 s
     reanalyze: bool = False  # what the same model predicted before is predicted again
     retry_failed: bool = False  # what could not be decoded cannot be decoded today, unless the file changes
+    with_embeddings: bool = False  # only `learn` reads them; songs cached without them are predicted again for it
 
 
 @dataclass(frozen=True)

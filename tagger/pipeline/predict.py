@@ -35,8 +35,8 @@ class Prediction:
     unsure: str
     #: Why these are not all the snippets that were wanted: what came of a second round. None: they are.
     failure: Failure | None = None
-    #: What the logits are linear in, the mean over the snippets, (width,) float32; None where it is not known.
-    embedding: np.ndarray | None = None
+    #: What the logits are linear in, (n_snippets, width) float32; None where they are not known.
+    embeddings: np.ndarray | None = None
 
 
 @dataclass
@@ -58,8 +58,10 @@ class _Song(Generic[Item]):
         logits = np.concatenate([each.logits for each in self.outputs])
         if not np.isfinite(logits).all():
             return Failure("the model gave no finite scores; try --precision fp32")
-        embedding = np.concatenate([each.embeddings for each in self.outputs]).mean(axis=0)
-        return Prediction(logits, decoded.starts_seconds, decoded.duration_seconds, decoded.unsure, embedding=embedding)
+        embeddings = np.concatenate([each.embeddings for each in self.outputs])
+        return Prediction(
+            logits, decoded.starts_seconds, decoded.duration_seconds, decoded.unsure, embeddings=embeddings
+        )
 
 
 def predict(

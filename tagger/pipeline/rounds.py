@@ -98,8 +98,7 @@ def _joined(song: RoundItem, now: Answer) -> Answer:
     starts = np.array([*before.starts_seconds, *now.starts_seconds])
     order = np.argsort(starts)
     logits = np.concatenate([before.logits, now.logits])[order]
-    embedding = None
-    if before.embedding is not None and now.embedding is not None:
-        n_before, n_now = len(before.logits), len(now.logits)
-        embedding = (n_before * before.embedding + n_now * now.embedding) / (n_before + n_now)
-    return Prediction(logits, tuple(starts[order].tolist()), now.duration_seconds, "", embedding=embedding)
+    embeddings = None
+    if before.embeddings is not None and now.embeddings is not None:
+        embeddings = np.concatenate([before.embeddings, now.embeddings])[order]
+    return Prediction(logits, tuple(starts[order].tolist()), now.duration_seconds, "", embeddings=embeddings)

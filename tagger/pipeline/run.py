@@ -15,6 +15,7 @@ from tagger.audio import decode as audio
 from tagger.audio.decode import Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
+from tagger.models.checkpoint import read_last_layer
 from tagger.models.description import Description
 from tagger.models.engine import decode_seconds
 from tagger.pipeline.aggregate import Decision, confidence_scale, decide, unsure
@@ -164,8 +165,10 @@ class Memory(Protocol):
     def look(self, path: Path) -> Seen:
         """The file as it is now; raises OSError."""
 
-    def recall(self, seen: Seen, method: Method, retry_failed: bool = False) -> Prediction | Failure | None:
-        """The prediction of the song by this method; None when it is to be classified."""
+    def recall(
+        self, seen: Seen, method: Method, retry_failed: bool = False, with_embeddings: bool = False
+    ) -> Prediction | Failure | None:
+        """The prediction of the song by this method, with or without embeddings; None when it is to be classified."""
 
     def note_genres(self, seen: Seen, genres: Sequence[str]) -> None:
         """Keep the genres that were read in the tag."""
@@ -330,7 +333,7 @@ class Tagging:
         """
         failure: Failure | None = None
         for method in reversed(self.methods):
-            cached = self.cache.recall(seen, method, self.options.predict.retry_failed)
+            cached = self._recall_by(seen, method)
             if isinstance(cached, Failure):
                 failure = failure or cached
             elif cached is not None and self.want_more(Wanted(Path(seen.path), method.n_snippets), cached) is None:
@@ -338,6 +341,22 @@ class Tagging:
             elif cached is not None and failure is not None:
                 return replace(cached, failure=failure)
         return failure
+
+    def _recall_by(self, seen: Seen, method: Method) -> Prediction | Failure | None:
+        """The prediction by one method; of a model with a new last layer also by what it was fitted on: embeddings."""
+        options, backbone = self.options.predict, self.description.backbone
+        cached = self.cache.recall(seen, method, options.retry_failed, options.with_embeddings)
+        if cached is not None or not backbone:
+            return cached
+        cached = self.cache.recall(seen, replace(method, model=backbone), options.retry_failed, with_embeddings=True)
+        if not isinstance(cached, Prediction) or cached.embeddings is None:
+            return cached
+        weight, bias = self._last_layer
+        return replace(cached, logits=cached.embeddings @ weight.T + bias)
+
+    @cached_property
+    def _last_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        return read_last_layer(self.description)
 
     def _decide(self, logits: np.ndarray) -> Decision:
         return decide(logits, self.description.head, self.options.decide)

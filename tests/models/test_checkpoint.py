@@ -13,7 +13,7 @@ import torch
 
 from tagger.errors import ModelError
 from tagger.models.architecture import Architecture, weight_shapes
-from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name
+from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name, read_last_layer
 from tagger.models.description import N_AUDIOSET_LABELS, describe
 from tests.support.checkpoints import edit_json, make_checkpoint
 
@@ -256,3 +256,18 @@ def test_the_code_of_a_checkpoint_is_never_run(folder: Path) -> None:
     (folder / "evil.py").write_text(f"open({str(folder / 'was run')!r}, 'w')")
     load(folder)
     assert not (folder / "was run").exists()
+
+
+def test_the_last_layer_is_read_alone() -> None:
+    weights = load("starter").weights
+    weight, bias = read_last_layer(describe("starter"))
+    np.testing.assert_array_equal(weight, weights["head.weight"])
+    np.testing.assert_array_equal(bias, weights["head.bias"])
+
+
+def test_a_last_layer_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint")
+    description = describe(str(folder))
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+        read_last_layer(description)

@@ -15,6 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from tagger.errors import ModelError
 from tagger.models.description import N_FRAMES, N_MELS, STARTER, describe, find_checkpoint
+from tagger.models.head import Gate
 from tests.support.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
 
 
@@ -274,9 +275,34 @@ def test_a_temperature_alone_leaves_the_threshold_a_guess(folder: Path) -> None:
     assert head.temperature == 2.0 and head.threshold_reason.startswith("not fitted: ")
 
 
+def test_several_outputs_may_speak_for_a_genre_and_others_for_music(tmp_path: Path) -> None:
+    labels = ("Speech", "Rock: 1", "Rock: 2", "Shoegaze", "Music")
+    folder = make_checkpoint(tmp_path / "c", labels)
+    training = {
+        "genres": {"Rock": ["Rock: 1", "Rock: 2"], "Shoegaze": ["Shoegaze"]},
+        "gate": {"music": "Music", "speech": "Speech", "min_music": 0.4},
+        "min_confidence": {"Shoegaze": 0.7},
+        "backbone": "abc",
+    }
+    (folder / "training.json").write_text(json.dumps(training))
+    description = describe(str(folder))
+    assert (description.head.genres, description.head.scale) == (("Rock", "Shoegaze"), "softmax")
+    assert description.head.members == ((1, 2), (3,))
+    assert description.head.gate == Gate(4, 0, 0.4)
+    assert description.head.thresholds == (math.inf, 0.7)
+    assert description.backbone == "abc"
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        '{"genres": {"Rock": ["Rock"]}}',
+        '{"genres": {"Rock": ["Rock"], "Jazz": []}}',
+        '{"genres": {"Rock": ["Rock"], "Jazz": ["Swing"]}}',
+        '{"genres": {"Rock": ["Rock"], "Jazz": 7}}',
+        '{"genres": ["Rock", "Jazz"]}',
+        '{"genres": {"Rock": ["Rock"], "Jazz": ["Jazz"]}, "gate": {"music": "Music"}}',
+        '{"genres": {"Rock": ["Rock"], "Jazz": ["Jazz"]}, "gate": 7}',
         "{",
         "[]",
         '{"temperature": 0}',

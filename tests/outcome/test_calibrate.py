@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tagger.evaluation.metrics import calibration, song_confidences
-from tagger.models.description import read_training
+from tagger.models.description import read_fitted, with_fitted
 from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import AGGREGATORS, decide
 from tagger.pipeline.options import DecisionPolicy
@@ -125,7 +125,7 @@ def test_the_product_decides_with_the_confidence_that_was_fitted(tmp_path: Path)
     threshold = fit_min_confidence(confidences, logits.argmax(axis=1) == labels)
     file = tmp_path / "training.json"
     file.write_text(json.dumps(training_values(temperature, threshold), allow_nan=False))
-    head = read_training("a run", file, GenreHead(GENRES, "softmax"), 10)
+    head = with_fitted("a run", GenreHead(GENRES, "softmax"), 10, read_fitted("a run", file))
     decisions = [decide(each, head) for each in rows]
     assert [decision.confidence for decision in decisions] == confidences.tolist()
     is_written = np.array([bool(decision.genres) for decision in decisions])
@@ -147,7 +147,7 @@ def test_where_no_threshold_is_good_enough_the_product_writes_nothing(tmp_path: 
     )
     file = tmp_path / "training.json"
     file.write_text(json.dumps(training_values(1.0, threshold), allow_nan=False))
-    head = read_training("a run", file, GenreHead(GENRES, "softmax"), 10)
+    head = with_fitted("a run", GenreHead(GENRES, "softmax"), 10, read_fitted("a run", file))
     certain = np.zeros((1, 10))
     certain[0, 0] = 1000.0
     assert decide(certain, head).reason == "A 1.00, not written by default"

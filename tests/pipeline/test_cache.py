@@ -158,6 +158,75 @@ def test_logits_come_back_bit_for_bit(cache: PredictionCache, song: Path, logits
     assert same(cache.recall(cache.look(song), METHOD), answer)
 
 
+def embedded(seed: int = 0, n_snippets: int = 5, width: int = 192) -> Prediction:
+    """A prediction with its embeddings."""
+    embeddings = np.random.default_rng(seed).normal(0, 3, (n_snippets, width)).astype(np.float32)
+    return replace(prediction(seed, n_snippets), embeddings=embeddings)
+
+
+def assert_embedded(found: object, expected: Prediction) -> None:
+    assert isinstance(found, Prediction) and same(found, expected) and found.embeddings is not None
+    assert found.embeddings.dtype == np.float32
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_snippets", [1, 5])
+def test_embeddings_come_back_to_who_asks_for_them(cache: PredictionCache, song: Path, n_snippets: int) -> None:
+    cache.remember(cache.look(song), METHOD, embedded(n_snippets=n_snippets))
+    found = cache.recall(cache.look(song), METHOD)
+    assert same(found, prediction(n_snippets=n_snippets))
+    assert isinstance(found, Prediction) and found.embeddings is None
+    asked = replace(METHOD, precision="auto")
+    assert_embedded(cache.recall(cache.look(song), asked, with_embeddings=True), embedded(n_snippets=n_snippets))
+
+
+def test_the_embeddings_of_a_song_are_those_of_its_latest_prediction(cache: PredictionCache, tmp_path: Path) -> None:
+    songs = make_library(tmp_path / "library", 3)
+    for seed in (0, 10):
+        for number, song in enumerate(songs):
+            cache.remember(cache.look(song), METHOD, embedded(number + seed))
+    for number, song in enumerate(songs):
+        assert_embedded(cache.recall(cache.look(song), METHOD, with_embeddings=True), embedded(number + 10))
+    cache.remember(cache.look(songs[2]), METHOD, prediction())  # as from a cluster, whose results have none
+    assert cache.recall(cache.look(songs[2]), METHOD, with_embeddings=True) is None
+    assert same(cache.recall(cache.look(songs[2]), METHOD), prediction())
+
+
+def test_a_prediction_without_embeddings_does_not_answer_who_needs_them(cache: PredictionCache, song: Path) -> None:
+    cache.remember(cache.look(song), METHOD, embedded())
+    cache.remember(cache.look(song), replace(METHOD, precision="bf16"), prediction(1))
+    asked = replace(METHOD, precision="auto")
+    assert same(cache.recall(cache.look(song), asked), prediction(1))
+    assert_embedded(cache.recall(cache.look(song), asked, with_embeddings=True), embedded())
+
+
+def test_a_silent_song_needs_no_embeddings(cache: PredictionCache, song: Path) -> None:
+    silent = Prediction(np.empty((0, 0), np.float32), (), 61.7, "silent")
+    cache.remember(cache.look(song), METHOD, silent)
+    assert same(cache.recall(cache.look(song), METHOD, with_embeddings=True), silent)
+
+
+def test_embeddings_that_float16_cannot_hold_are_not_cached(cache: PredictionCache, song: Path) -> None:
+    cache.remember(cache.look(song), METHOD, replace(prediction(), embeddings=np.full((5, 4), 1e6, np.float32)))
+    assert same(cache.recall(cache.look(song), METHOD), prediction())
+    assert cache.recall(cache.look(song), METHOD, with_embeddings=True) is None
+
+
+def test_embeddings_are_forgotten_with_their_prediction(cache: PredictionCache, path: Path, song: Path) -> None:
+    cache.remember(cache.look(song), METHOD, embedded())
+    cache.prune_methods([METHOD])
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM embeddings").fetchone() == (0,)
+
+
+def test_damaged_embeddings_are_none(cache: PredictionCache, path: Path, song: Path) -> None:
+    cache.remember(cache.look(song), METHOD, embedded())
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE embeddings SET rows = zeroblob(length(rows))")
+    assert cache.recall(cache.look(song), METHOD, with_embeddings=True) is None
+    assert same(cache.recall(cache.look(song), METHOD), prediction())
+
+
 @pytest.mark.parametrize("reason", ["silent", "shorter than 1 s", "Ü\n\0"])
 def test_a_song_with_nothing_to_classify_is_known_again(cache: PredictionCache, song: Path, reason: str) -> None:
     answer = Prediction(np.empty((0, 0), np.float32), (), 0.4, reason)
@@ -689,6 +758,23 @@ def test_a_file_of_version_1_is_taken_over(path: Path, tmp_path: Path, told: lis
         assert cache.contents().n_files == 5
     assert path.is_file() and not old.exists() and told == []
     assert not [each.name for each in path.parent.iterdir() if "old" in each.name]
+
+
+def test_a_file_of_version_2_is_taken_over(path: Path, tmp_path: Path) -> None:
+    songs = make_library(tmp_path / "library", 3)
+    with PredictionCache(path, pytest.fail) as cache:
+        for number, song in enumerate(songs):
+            cache.remember(cache.look(song), METHOD, prediction(number))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DROP TABLE embeddings")
+        database.execute("PRAGMA user_version = 2")
+    with PredictionCache(path, pytest.fail) as cache:
+        for number, song in enumerate(songs):
+            assert same(cache.recall(cache.look(song), METHOD), prediction(number))
+            assert cache.recall(cache.look(song), METHOD, with_embeddings=True) is None
+        cache.remember(cache.look(songs[0]), METHOD, embedded(0))
+    with PredictionCache(path, pytest.fail) as cache:
+        assert_embedded(cache.recall(cache.look(songs[0]), METHOD, with_embeddings=True), embedded(0))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX only")

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tagger.audio.decode import Wanted
 from tagger.audio.library import find_songs
 from tagger.audio.workers import Failure
 from tagger.errors import JournalError, TagError
+from tagger.models.engine import Outputs
 from tagger.models.head import GenreHead
 from tagger.pipeline.cache import Method, PredictionCache, Seen, cache_path
 from tagger.pipeline.rounds import RoundItem
@@ -100,6 +102,37 @@ def test_a_model_is_loaded_only_when_a_song_is_to_be_classified(library: Path) -
     shutil.rmtree(library.parent / "state")
     results = run(library, write_tags=True, load=no_model)
     assert [result.status for result in results.values()] == ["kept"] * 3
+
+
+def test_songs_cached_without_embeddings_are_classified_again_for_who_needs_them(library: Path) -> None:
+    class Older(FakeModel):
+        def outputs(self, snippets: np.ndarray) -> Outputs:
+            outputs = super().outputs(snippets)
+            return replace(outputs, embeddings=np.full_like(outputs.embeddings, 1e6))  # as float16 cannot hold them
+
+    run(library, Older())
+    assert {result.cached for result in run(library, load=no_model).values()} == {True}
+    model = FakeModel()
+    results = run(library, model, with_embeddings=True)
+    assert model.n_classified == 3 and {result.cached for result in results.values()} == {False}
+    for result in run(library, load=no_model, with_embeddings=True).values():
+        assert result.cached and result.prediction is not None and result.prediction.embeddings is not None
+        assert result.prediction.embeddings.shape == (len(result.prediction.logits), 2)
+
+
+def test_a_new_last_layer_needs_no_song_classified_again(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embeddings are the loudest sample and 1: 0.05 and 0.2 are below 0.4, 0.8 is above."""
+    run(library)
+    layer = np.float32([[-100, 0], [0, -30], [-50, 0]]), np.float32([0, 0, 0])
+    monkeypatch.setattr("tagger.pipeline.run.read_last_layer", lambda description: layer)
+    learned = FakeModel(logit=7.0)
+    learned.backbone = FakeModel().fingerprint
+    results = run(library, learned, load=no_model)
+    assert {name: result.new for name, result in results.items()} == {
+        "blues.flac": ("Rock",), "classical.mp3": ("Rock",), "rock.ogg": ("Classical",),
+    }  # fmt: skip
+    assert all(result.cached and len(result.starts_seconds) == 1 for result in results.values())
+    assert {result.new for result in run(library, load=no_model).values()} == {("Blues",), ("Classical",), ("Rock",)}
 
 
 @pytest.mark.parametrize(

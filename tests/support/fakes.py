@@ -24,6 +24,7 @@ class FakeModel:
 
     name, device, precision, precision_reason = "fake", "cpu", "fp32", "it is a fake"
     snippet_samples = 160_000
+    backbone = ""
     batch_size, n_threads, engine, snippets_per_second = 4, 1, "no engine", 100.0
 
     def __init__(self, logit: float = 8.0, head: GenreHead | None = None) -> None:

@@ -96,7 +96,7 @@ def wilson_low(n_right: int, n_songs: int) -> float:
 
 
 def training_values(temperature: float, threshold: MinConfidence) -> dict[str, Any]:
-    """What `tagger.models.description.read_training` reads in training.json, where an empty table means "never"."""
+    """What `tagger.models.description.with_fitted` reads in training.json, where an empty table means "never"."""
     return {
         "temperature": temperature,
         "min_confidence": threshold.value if math.isfinite(threshold.value) else {},
