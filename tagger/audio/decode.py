@@ -11,7 +11,7 @@ import stat
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from itertools import chain, groupby, pairwise
 from pathlib import Path
@@ -32,6 +32,7 @@ LONGEST_SECONDS = 24 * 3600.0  # a longer song is a damaged header
 SILENCE_RMS = 10 ** (-60 / 20)  # -60 dBFS
 QUIET_RMS = 10 ** (-40 / 20)  # hardly any music is: where most snippets are, the whole song is looked through
 LOOKED_THROUGH_SECONDS = 2 * 3600  # some 20 s of work
+PART_SECONDS = 120  # of a whole song, decoded at once: 4 MB of int16
 CANCELLED = 100  # a mean of channels that is 20 dB below one of them: they are in opposite phase
 LOUDEST = 2.0**31  # beyond samples that were never scaled to [-1, 1] there is only damage
 
@@ -82,7 +83,7 @@ class Wanted:
     """What is to be decoded of a song."""
 
     path: Path
-    n_snippets: int | None  # None: all of it
+    n_snippets: int | None  # None: all of it, whatever is known already
     without: tuple[float, ...] = ()  # starts, in seconds, of snippets that are known already
 
 
@@ -92,8 +93,12 @@ class Snippets:
 
     samples: np.ndarray  # (n_snippets, snippet_samples) int16, mono, 16 kHz; n_snippets may be 0
     starts_seconds: tuple[float, ...]  # one per snippet
-    duration_seconds: float
+    duration_seconds: float  # of what was decoded so far, where more follows
     unsure: str  # "", "silent" or "shorter than 1 s"
+    #: Whether these are a part of a song, and another one follows.
+    more: bool = False
+    #: Whether these take the place of all the parts before: they are of a channel that had to be chosen.
+    instead: bool = False
 
     @property
     def waveforms(self) -> np.ndarray:
@@ -145,12 +150,95 @@ def decode(path: str | Path, n_snippets: int | None, snippet_samples: int = SNIP
 
 def decode_wanted(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Snippets:
     """What `decode` returns, of what is wanted."""
+    parts: list[Snippets] = []
+    for part in decode_parts(wanted, snippet_samples):
+        parts = [part] if part.instead else [*parts, part]
+    samples = np.concatenate([part.samples for part in parts]) if len(parts) > 1 else parts[0].samples
+    starts = tuple(chain.from_iterable(part.starts_seconds for part in parts))
+    return replace(parts[-1], samples=samples, starts_seconds=starts, instead=False)
+
+
+def decode_parts(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Iterator[Snippets]:
+    """The same, of a whole song in parts of `PART_SECONDS`, so that it takes little memory however long it is."""
     with _opened(wanted.path) as file:
-        waveforms, firsts, n_samples = _decode_windows(wanted, file, snippet_samples)
-        _refuse_no_numbers(wanted.path, waveforms)
-        is_looked_through = SHORTEST_SECONDS * SAMPLE_RATE <= n_samples <= LOOKED_THROUGH_SECONDS * SAMPLE_RATE
-        if is_looked_through and np.median(_power(waveforms)) < QUIET_RMS**2:
-            waveforms, firsts = _look_through(wanted, file, snippet_samples, n_samples) or (waveforms, firsts)
+        if wanted.n_snippets is None:
+            yield from _whole_song(wanted.path, file, snippet_samples)
+        else:
+            yield _some_windows(wanted, file, snippet_samples)
+
+
+def _whole_song(path: Path, file: FileIO, snippet_samples: int, channel: int | None = None) -> Iterator[Snippets]:
+    """Snippet after snippet of all of a song, the mean of its channels or one of them, in parts."""
+    part: Snippets | None = None  # held back until it is known whether more follows
+    powers: list[float] = []
+    with _open(path, file) as container:
+        blocks = _resample(_frames(container), channel)
+        n_together = max(1, PART_SECONDS * SAMPLE_RATE // snippet_samples)
+        for waveforms, firsts, n_samples in _consecutive(blocks, snippet_samples, n_together):
+            _refuse_no_numbers(path, waveforms)
+            if part is not None:
+                yield replace(part, more=True)
+            powers.extend(_power(waveforms))
+            audible = np.array(powers[-len(firsts) :]) >= SILENCE_RMS**2
+            starts = tuple(first / SAMPLE_RATE for first, is_audible in zip(firsts, audible, strict=True) if is_audible)
+            is_first = len(powers) == len(firsts)
+            samples = as_int16(waveforms[audible])
+            part = Snippets(samples, starts, n_samples / SAMPLE_RATE, "", instead=is_first and channel is not None)
+    if part is None:
+        raise AudioError(path, "cannot be decoded: no frame of it is intact")
+    duration_seconds = part.duration_seconds
+    if duration_seconds < SHORTEST_SECONDS:
+        yield replace(part, samples=part.samples[:0], starts_seconds=(), unsure="shorter than 1 s")
+        return
+    if channel is None and np.median(powers) < QUIET_RMS**2 and duration_seconds <= LOOKED_THROUGH_SECONDS:
+        with _open(path, file) as container:
+            channel = _channel_that_sounds(_powers(_frames(container), snippet_samples))
+        if channel is not None:
+            yield from _whole_song(path, file, snippet_samples, channel)
+            return
+    yield replace(part, unsure="" if max(powers) >= SILENCE_RMS**2 else "silent")
+
+
+def _consecutive(
+    blocks: Iterable[np.ndarray], length: int, n_together: int
+) -> Iterator[tuple[np.ndarray, list[int], int]]:
+    """Windows (n_windows, length) one after the other, where they begin, and how many samples there were up to then.
+
+    The last one is shifted back to end with the song; of a song that is shorter it is repeated to fill it.
+    """
+    held: list[np.ndarray] = []
+    before = np.zeros(0, np.float32)  # the last window that was yielded
+    n_held = first = 0
+    for block in blocks:
+        held.append(block)
+        n_held += len(block)
+        if n_held > n_together * length:
+            samples = np.concatenate(held)
+            n_windows = (n_held - 1) // length  # one sample at least is left for the last window
+            windows = samples[: n_windows * length].reshape(-1, length)
+            yield windows, [first + i * length for i in range(n_windows)], first + windows.size
+            before, first = windows[-1], first + windows.size
+            held, n_held = [samples[windows.size :]], n_held - windows.size
+    if not n_held:
+        return
+    samples = np.concatenate(held)
+    n_windows = n_held // length
+    windows = samples[: n_windows * length].reshape(-1, length)
+    firsts = [first + i * length for i in range(n_windows)]
+    if n_held % length:
+        last = np.concatenate([before, samples])[-length:]
+        windows = np.concatenate([windows, np.resize(last, (1, length))])
+        firsts.append(first + n_held - len(last))
+    yield windows, firsts, first + n_held
+
+
+def _some_windows(wanted: Wanted, file: FileIO, snippet_samples: int) -> Snippets:
+    """The snippets that are wanted of a song."""
+    waveforms, firsts, n_samples = _decode_windows(wanted, file, snippet_samples)
+    _refuse_no_numbers(wanted.path, waveforms)
+    is_looked_through = SHORTEST_SECONDS * SAMPLE_RATE <= n_samples <= LOOKED_THROUGH_SECONDS * SAMPLE_RATE
+    if is_looked_through and np.median(_power(waveforms)) < QUIET_RMS**2:
+        waveforms, firsts = _look_through(wanted, file, snippet_samples, n_samples) or (waveforms, firsts)
     _refuse_no_numbers(wanted.path, waveforms)
 
     duration_seconds = n_samples / SAMPLE_RATE
@@ -192,10 +280,17 @@ def _look_through(
     firsts = sorted({int(min(i * snippet_samples, max(0, n_samples - snippet_samples))) for i in chosen})
     known = {round(start * SAMPLE_RATE) for start in wanted.without}
     firsts = [first for first in firsts if first not in known] or firsts
-    mean, *channels = powers[sounding].sum(axis=0)
-    channel = int(np.argmax(channels)) if mean * CANCELLED < max(channels) else None
     with _open(wanted.path, file) as container:
-        return _cut(_resample(_frames(container), channel), firsts, snippet_samples)[0], firsts
+        blocks = _resample(_frames(container), _channel_that_sounds(powers))
+        return _cut(blocks, firsts, snippet_samples)[0], firsts
+
+
+def _channel_that_sounds(powers: np.ndarray) -> int | None:
+    """The loudest channel where channels cancel each other, of powers as `_powers` gives them; None: their mean."""
+    if not len(powers):
+        return None
+    mean, *channels = powers[powers.max(axis=1) >= SILENCE_RMS**2].sum(axis=0)
+    return int(np.argmax(channels)) if mean * CANCELLED < max(channels) else None
 
 
 def _powers(frames: Iterable[av.AudioFrame], snippet_samples: int) -> np.ndarray:

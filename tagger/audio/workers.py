@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 
 START_LIMIT_SECONDS = 120.0
 MOST_WAITING = 1000  # items that wait for their turn behind one that takes long
+PARTS_AHEAD = 2  # of one task, that wait to be taken: the decoder is then held up, as it would fill the memory
 # What a decoder does to itself over a song; other signals come from outside, as SIGKILL where memory runs out.
 FAULTS = frozenset(
     getattr(signal, name) for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE") if hasattr(signal, name)
@@ -32,6 +33,8 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 Item = TypeVar("Item")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+#: What makes the result of a task, or several parts of it one by one.
+Decode = Callable[[Task], Iterator[Result]] | Callable[[Task], Result]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def rss_bytes(maxrss: int) -> int:
 
 def decode_ahead(
     songs: Iterable[tuple[Item, Task | None]],
-    decode: Callable[[Task], Result],
+    decode: Decode[Task, Result],
     *,
     n_workers: int,
     look_ahead: int,
@@ -64,53 +67,102 @@ def decode_ahead(
 ) -> Generator[tuple[Item, Result | Failure | None], None, None]:
     """Each item with what `decode` made of its task (a path, say), in the order they came; None for one without a task.
 
-    `decode` runs in worker processes; both must be picklable. At most `look_ahead` songs are decoded or being decoded
-    at any time, whatever the number of songs and of items without a task between them, of which `MOST_WAITING` are
-    taken ahead. A song whose decoding raises, takes longer than `time_limit_seconds` or kills its process comes back
-    as a Failure.
+    Where `decode` returns an iterator, the item comes with each of its parts, of which no more than `PARTS_AHEAD` wait
+    to be taken. `decode` runs in worker processes; it and what it is given and makes must be picklable. At most
+    `look_ahead` songs are decoded or being decoded at any time, whatever the number of songs and of items without a
+    task between them, of which `MOST_WAITING` are taken ahead. A song whose decoding raises, takes longer than
+    `time_limit_seconds` (for a part, where there are several) or kills its process comes back as a Failure.
     """
-    pending: deque[tuple[Item, Future | None]] = deque()
+    pending: deque[tuple[Item, _Parts[Result] | None]] = deque()
     n_ahead = 0  # of the pending, those with a task
 
     def is_due() -> bool:
-        future = pending[0][1]
-        return future is None or future.done() or n_ahead >= look_ahead or len(pending) > MOST_WAITING
+        parts = pending[0][1]
+        return parts is None or parts.has_come() or n_ahead >= look_ahead or len(pending) > MOST_WAITING
 
-    def oldest() -> tuple[Item, Result | Failure | None]:
+    def oldest() -> Iterator[tuple[Item, Result | Failure | None]]:
         nonlocal n_ahead
-        item, future = pending.popleft()
-        n_ahead -= future is not None
-        return item, future.result() if future else None
+        item, parts = pending[0]
+        yield from ((item, part) for part in ([None] if parts is None else parts))
+        pending.popleft()  # last: if this is given up in the middle, the parts are still to be told
+        n_ahead -= parts is not None
 
     threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ending)
     workers = Workers(decode, n_workers, time_limit_seconds)
     try:
         for item, task in songs:
-            pending.append((item, None if task is None else threads.submit(workers.run, task)))
-            n_ahead += task is not None
+            pending.append((item, None if task is None else _Parts()))
+            if task is not None and (parts := pending[-1][1]) is not None:
+                n_ahead += 1
+                threads.submit(parts.give, workers.results(task))
             while pending and is_due():
-                yield oldest()
+                yield from oldest()
         while pending:
-            yield oldest()
+            yield from oldest()
     finally:
         workers.close()
+        for _, parts in pending:
+            if parts is not None:
+                parts.refuse()
         threads.shutdown(cancel_futures=True)
+
+
+class _Parts(Generic[Result]):
+    """The results of one task, on their way from the thread that waits for them; iterating waits for it in turn."""
+
+    def __init__(self) -> None:
+        self._given: queue.SimpleQueue[tuple[()] | tuple[Result | Failure] | BaseException] = queue.SimpleQueue()
+        self._room = threading.Semaphore(PARTS_AHEAD)
+        self._is_refused = False
+
+    def give(self, parts: Iterator[Result | Failure]) -> None:
+        """Hand over these, as fast as they are taken; the last thing is that there are no more, or what was raised."""
+        try:
+            for part in parts:
+                self._room.acquire()
+                if self._is_refused:
+                    return
+                self._given.put((part,))
+            self._given.put(())
+        except BaseException as error:  # to be raised where the parts are taken
+            self._given.put(error)
+
+    def has_come(self) -> bool:
+        """Whether one can be taken without waiting."""
+        return not self._given.empty()
+
+    def refuse(self) -> None:
+        """Take no more of them."""
+        self._is_refused = True
+        self._room.release()
+
+    def __iter__(self) -> Iterator[Result | Failure]:
+        while part := self._given.get():
+            if isinstance(part, BaseException):
+                raise part
+            self._room.release()
+            yield from part
 
 
 class Workers(Generic[Task, Result]):
     """Several workers, of which one that is free does a task: for as many threads."""
 
-    def __init__(self, decode: Callable[[Task], Result], n_workers: int, time_limit_seconds: float) -> None:
-        self._all = [Worker(decode, time_limit_seconds) for _ in range(n_workers)]
+    def __init__(
+        self,
+        decode: Decode[Task, Result],
+        n_workers: int,
+        time_limit_seconds: float,
+    ) -> None:
+        self._all = [Worker[Task, Result](decode, time_limit_seconds) for _ in range(n_workers)]
         self._free: queue.SimpleQueue[Worker[Task, Result]] = queue.SimpleQueue()
         for worker in self._all:
             self._free.put(worker)
 
-    def run(self, task: Task) -> Result | Failure:
-        """What the task comes to; waits for a free worker."""
+    def results(self, task: Task) -> Iterator[Result | Failure]:
+        """What the task comes to, part by part; the first one waits for a free worker."""
         worker = self._free.get()
         try:
-            return worker.run(task)
+            yield from worker.results(task)
         finally:
             self._free.put(worker)
 
@@ -123,7 +175,7 @@ class Workers(Generic[Task, Result]):
 class Worker(Generic[Task, Result]):
     """One worker process, started when first needed and again after it died."""
 
-    def __init__(self, decode: Callable[[Task], Result], time_limit_seconds: float) -> None:
+    def __init__(self, decode: Decode[Task, Result], time_limit_seconds: float) -> None:
         self._decode, self._time_limit_seconds = decode, time_limit_seconds
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
@@ -132,25 +184,36 @@ class Worker(Generic[Task, Result]):
         self._closed = False
 
     def run(self, task: Task) -> Result | Failure:
-        """What `decode` makes of the task, or why it made nothing."""
+        """What `decode` makes of the task, or why it made nothing; for one that makes a single result."""
+        (result,) = self.results(task)
+        return result
+
+    def results(self, task: Task) -> Iterator[Result | Failure]:
+        """What `decode` makes of the task, part by part; or why it made nothing, or no more."""
         try:
             connection = self._start()
             if connection is None:
-                return Failure("interrupted", is_lasting=False)
+                yield Failure("interrupted", is_lasting=False)
+                return
             if not self._ready:  # the time limit is for decoding, not for starting an interpreter on a slow disk
                 if not connection.poll(START_LIMIT_SECONDS):
                     self._stop(grace_seconds=0)
-                    return Failure("the decoder does not start", is_lasting=False)
+                    yield Failure("the decoder does not start", is_lasting=False)
+                    return
                 self._ready = connection.recv()
             connection.send(task)
-            if not connection.poll(self._time_limit_seconds):
-                self._stop(grace_seconds=0)
-                return Failure(f"decoding took longer than {self._time_limit_seconds:g} s", is_lasting=False)
-            return connection.recv()
+            is_last = False
+            while not is_last:
+                if not connection.poll(self._time_limit_seconds):
+                    self._stop(grace_seconds=0)
+                    yield Failure(f"decoding took longer than {self._time_limit_seconds:g} s", is_lasting=False)
+                    return
+                parts, is_last = connection.recv()
+                yield from parts
         except (EOFError, OSError):  # the process is gone, by its own fault or because the run ends
             exit_code = self._stop(grace_seconds=1)  # a crash ends by itself: let it leave its exit code
             is_fault = exit_code is not None and -exit_code in FAULTS
-            return Failure(f"the decoder crashed ({_describe_exit(exit_code)})", is_lasting=is_fault)
+            yield Failure(f"the decoder crashed ({_describe_exit(exit_code)})", is_lasting=is_fault)
 
     def close(self) -> None:
         """End the process, in whatever it is doing, for good."""
@@ -222,17 +285,24 @@ def _serve(connection: Connection, decode: Callable[[Task], object]) -> None:
     with suppress(EOFError, ConnectionError):  # the other end is gone, perhaps killed
         connection.send(True)
         while True:
-            connection.send(_try(decode, connection.recv()))
+            for answer in _answers(decode, connection.recv()):
+                connection.send(answer)
 
 
-def _try(decode: Callable[[Task], object], task: Task) -> object:
-    """What `decode` makes of the task, or a Failure."""
+def _answers(decode: Callable[[Task], object], task: Task) -> Iterator[tuple[list[object], bool]]:
+    """What `decode` makes of the task, in parts, or a Failure; each time, whether that was all."""
     try:
-        return decode(task)
+        made = decode(task)
+        if not isinstance(made, Iterator):
+            yield [made], True
+            return
+        for part in made:
+            yield [part], False
+        yield [], True
     except MemoryError:
-        return Failure("out of memory while decoding", is_lasting=False)
+        yield [Failure("out of memory while decoding", is_lasting=False)], True
     except Exception as error:
-        return _as_failure(error)
+        yield [_as_failure(error)], True
 
 
 def _as_failure(error: Exception) -> Failure:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tagger.audio import decode as audio
-from tagger.audio.decode import Wanted
+from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.models.checkpoint import read_last_layer
@@ -128,9 +128,9 @@ def tag_songs(
     def predict_round(
         songs: Iterable[tuple[RoundItem, Wanted | None]],
     ) -> Generator[tuple[RoundItem, Answer], None, None]:
-        decoded = decode_ahead(
+        decoded: Generator[tuple[RoundItem, Snippets | Failure | None], None, None] = decode_ahead(
             songs,
-            partial(audio.decode_wanted, snippet_samples=description.snippet_samples),
+            partial(audio.decode_parts, snippet_samples=description.snippet_samples),
             n_workers=n_workers,
             look_ahead=n_workers + 2 * n_batch_songs,
             time_limit_seconds=options.predict.time_limit_seconds,

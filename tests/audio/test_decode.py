@@ -1,3 +1,4 @@
+import math
 import os
 import pickle
 import struct
@@ -351,8 +352,40 @@ def test_snippets_are_spread_over_what_sounds(tmp_path, suffix, n_snippets):
     assert len(snippets.waveforms) == min(n_snippets or 4, len(snippets.starts_seconds)) >= min(n_snippets or 3, 3)
     assert all(start > 85 for start in snippets.starts_seconds)
     assert len(set(snippets.starts_seconds)) == len(snippets.starts_seconds)
+    if n_snippets is None:
+        return
     again = audio.decode_wanted(audio.Wanted(path, n_snippets, snippets.starts_seconds[:1]), 64_000)
     assert snippets.starts_seconds[0] not in again.starts_seconds or len(snippets.starts_seconds) == 1
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".mp3", ".opus"])
+@pytest.mark.parametrize("seconds", [2.5, 4, 29, 32, 32.5])
+def test_a_whole_song_comes_in_parts(tmp_path, monkeypatch, suffix, seconds):
+    monkeypatch.setattr(audio, "PART_SECONDS", 9)  # two snippets of 4 s
+    path = make_song(tmp_path / f"song{suffix}", rate=44_100, seconds=seconds)
+    parts = list(audio.decode_parts(Wanted(path, None), 64_000))
+    assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert len(parts) == math.ceil(len(decode_song(path)) / 64_000 / 2) and max(len(p.samples) for p in parts) <= 3
+    song = decode_song(path)
+    starts = snippet_starts(len(song) / 16_000, None, 4)
+    expected = [np.resize(song[round(start * 16_000) :], 64_000) for start in starts]
+    np.testing.assert_allclose(np.concatenate([part.waveforms for part in parts]), expected, atol=1 / 32_768)
+    assert [each for part in parts for each in part.starts_seconds] == pytest.approx(list(starts), abs=1e-4)
+    assert [part.instead for part in parts] == [False] * len(parts)
+    np.testing.assert_array_equal(decode(path, None, 64_000).samples, np.concatenate([part.samples for part in parts]))
+
+
+def test_parts_of_a_song_whose_channels_cancel_come_again_of_one_channel(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "PART_SECONDS", 9)
+    left = synthesize("music", 30, 16_000, 1)[0]
+    path = make_song(tmp_path / "song.flac", rate=16_000, signal=np.stack([left, -left]), channels=2)
+    parts = list(audio.decode_parts(Wanted(path, None), 64_000))
+    first = next(i for i, part in enumerate(parts) if part.instead)
+    assert [part.instead for part in parts].count(True) == 1 and all(part.more for part in parts[:-1])
+    assert all(len(part.samples) == 0 for part in parts[:first]) and parts[-1].unsure == ""
+    whole = decode(path, None, 64_000)
+    assert rms(whole.waveforms[0]) == pytest.approx(rms(left[:64_000].astype(np.float32)), rel=0.01)
+    assert len(whole.samples) == 8 and not whole.instead
 
 
 @pytest.mark.parametrize(("decibel", "n_expected"), [(-62, 1), (-58, 2)])
@@ -630,8 +663,11 @@ def test_snippets_cross_processes(tmp_path):
     [(192_000, 2 * 3600, True), (8_000, 1800, False)],
     ids=["two hours at 192 kHz", "half an hour in sequence"],
 )
-def test_a_long_song_stays_small_in_memory(tmp_path, rate, seconds, by_seeking):
+@pytest.mark.parametrize("n_snippets", [5, None])
+def test_a_long_song_stays_small_in_memory(tmp_path, rate, seconds, by_seeking, n_snippets):
     """Nearly all of the file is a hole, so it takes no disk; half an hour at 16 kHz alone would take 115 MB."""
+    if n_snippets is None and by_seeking:
+        pytest.skip("a whole song is not sought in")
     path = tmp_path / "song.wav"
     n_bytes = rate * seconds * 2
     with path.open("wb") as file:
@@ -655,13 +691,17 @@ def test_a_long_song_stays_small_in_memory(tmp_path, rate, seconds, by_seeking):
         file.truncate(44 + n_bytes)
     script = f"""
         import resource, sys
+        from pathlib import Path
         from tagger.audio import decode as audio
         from tagger.audio.workers import rss_bytes
         if not {by_seeking}:
             audio.SEEKS_EXACTLY = {{}}
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        snippets = audio.decode(sys.argv[1], 5)
-        assert snippets.unsure == "silent" and snippets.duration_seconds == {seconds}
+        if {n_snippets} is None:
+            audio.SILENCE_RMS = 0.0  # all of it is handed on
+        for snippets in audio.decode_parts(audio.Wanted(Path(sys.argv[1]), {n_snippets})):
+            pass
+        assert snippets.unsure == ("silent" if {n_snippets} else "") and snippets.duration_seconds == {seconds}
         print(rss_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 2**20)
     """
     child = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tagger.audio.workers import MOST_WAITING, Failure, decode_ahead
+from tagger.audio.workers import MOST_WAITING, PARTS_AHEAD, Failure, decode_ahead
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +21,19 @@ class NamedError(Exception):
     reason = "a reason in plain words"
 
 
-def act(path: Path) -> str:
+def parts_of(path: Path, deeds: list[str]) -> Iterator[str]:
+    """One part for each deed; a number is that many parts."""
+    for deed in deeds:
+        for number in range(int(deed) if deed.isdigit() else 1):
+            (path.parent / f"{path.name}.{number}").touch()  # tells how far it has come
+            yield str(number) if deed.isdigit() else str(act(path.with_name(deed)))
+
+
+def act(path: Path) -> str | Iterator[str]:
     """What a decoder may do, by the name of the file; runs in a worker process."""
     deed, _, argument = path.name.partition("-")
+    if deed == "parts":
+        return parts_of(path, argument.split("+"))
     if deed == "sleep":
         time.sleep(float(argument))
     elif deed == "hang":
@@ -63,6 +73,45 @@ def run(names: list[str], n_workers: int = 2, look_ahead: int = 4, limit: float 
 
 def test_answers_keep_the_order_of_songs_whatever_takes_long() -> None:
     assert run(["sleep-0.5", "a", "", "b", "sleep-0.2", "c"]) == ["sleep-0.5", "a", None, "b", "sleep-0.2", "c"]
+
+
+def test_a_song_may_come_in_parts(tmp_path: Path) -> None:
+    names = ["a", "parts-3", "b", "parts-2+raise+1", "parts-1+crash", "parts-0", "c"]
+    songs = ((name, tmp_path / name) for name in names)
+    answers = list(decode_ahead(songs, act, n_workers=2, look_ahead=4, time_limit_seconds=30))
+    assert answers == [
+        ("a", "a"),
+        *[("parts-3", number) for number in "012"],
+        ("b", "b"),
+        *[("parts-2+raise+1", each) for each in ("0", "1", Failure("a reason in plain words"))],
+        ("parts-1+crash", "0"),
+        ("parts-1+crash", Failure("the decoder crashed (signal SIGSEGV)")),
+        ("c", "c"),  # one that makes nothing has nothing to tell
+    ]
+
+
+def test_parts_wait_in_the_decoder_until_they_are_taken(tmp_path: Path) -> None:
+    big = 60  # parts; a pipe holds 64 KB, so that few of them are on their way
+    songs = iter([("big", tmp_path / f"parts-{big}"), ("a", tmp_path / "a")])
+    answers = decode_ahead(songs, act_at_length, n_workers=2, look_ahead=4, time_limit_seconds=1)
+    assert next(answers)[0] == "big"
+    time.sleep(2)  # longer than the limit, which is not for who takes them
+    assert len(list(tmp_path.glob("parts-*"))) <= 1 + PARTS_AHEAD + 3
+    assert [item for item, _ in answers] == ["big"] * (big - 1) + ["a"]
+
+
+def act_at_length(path: Path) -> str | Iterator[str]:
+    made = act(path)
+    return made if isinstance(made, str) else (part.ljust(1_000_000) for part in made)
+
+
+def test_who_takes_no_more_parts_waits_for_nobody(tmp_path: Path) -> None:
+    songs = ((name, tmp_path / name) for name in ("parts-60", "parts-50", "parts-40"))
+    answers = decode_ahead(songs, act_at_length, n_workers=2, look_ahead=4, time_limit_seconds=30)
+    next(answers)
+    start = time.monotonic()
+    answers.close()
+    assert time.monotonic() - start < 5
 
 
 def test_a_song_that_kills_its_decoder_costs_only_itself() -> None:

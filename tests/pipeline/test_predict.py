@@ -3,6 +3,7 @@
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -37,6 +38,43 @@ def song(number: int, n_snippets: int) -> Snippets:
     waveforms[:, 0] = number
     waveforms[:, 1] = np.arange(n_snippets)
     return Snippets(waveforms, tuple(float(i) for i in range(n_snippets)), 60.0, "" if n_snippets else "silent")
+
+
+def parts(whole: Snippets, n_together: int, instead: bool = False) -> Iterator[Snippets]:
+    """The song in parts, the first of which may take the place of what came before."""
+    for start in range(0, len(whole.samples), n_together):
+        rows = slice(start, start + n_together)
+        more = start + n_together < len(whole.samples)
+        samples, starts = whole.samples[rows], whole.starts_seconds[rows]
+        yield Snippets(samples, starts, whole.duration_seconds, "", more, instead and not start)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
+def test_songs_in_parts_are_answered_whole(batch_size: int) -> None:
+    sizes = np.random.default_rng(3).integers(1, 40, size=50).tolist()
+    stream = [(n, part) for n, size in enumerate(sizes) for part in parts(song(n, size), 1 + n % 9)]
+    answers = list(predict(iter(stream), FakeModel(), batch_size))
+    assert [item for item, _ in answers] == list(range(50))
+    for number, prediction in answers:
+        assert isinstance(prediction, Prediction) and len(prediction.starts_seconds) == sizes[number]
+        np.testing.assert_array_equal(prediction.logits[:, 0], number)
+        np.testing.assert_array_equal(prediction.logits[:, 1], np.arange(sizes[number]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_parts_instead_of_those_before(batch_size: int) -> None:
+    first = replace(next(parts(song(7, 5), 9)), more=True)
+    stream = [(0, song(0, 2)), (1, first), *((1, part) for part in parts(song(1, 4), 3, instead=True)), (2, song(2, 1))]
+    answers = dict(predict(iter(stream), FakeModel(), batch_size))
+    assert [row[0] for row in answers[1].logits] == [1, 1, 1, 1] and answers[1].starts_seconds == (0, 1, 2, 3)
+    assert list(answers) == [0, 1, 2] and len(answers[0].logits) == 2 and len(answers[2].logits) == 1
+
+
+def test_a_song_that_fails_after_some_parts_fails() -> None:
+    failure = Failure("broken")
+    first = replace(next(parts(song(1, 5), 9)), more=True)
+    answers = list(predict(iter([(1, first), (1, failure), (2, song(2, 1))]), FakeModel(), 2))
+    assert answers[0] == (1, failure) and answers[1][0] == 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
