@@ -890,9 +890,9 @@ def test_a_run_asks_for_all_songs_by_one_method(library: Path, monkeypatch: pyte
     asked: list[Method] = []
     recall = PredictionCache.recall
 
-    def spy(cache: PredictionCache, seen: Seen, method: Method, retry_failed: bool = False) -> object:
+    def spy(cache: PredictionCache, seen: Seen, method: Method, *options: bool) -> object:
         asked.append(method)
-        return recall(cache, seen, method, retry_failed)
+        return recall(cache, seen, method, *options)
 
     monkeypatch.setattr(PredictionCache, "recall", spy)
     n_songs = len(run(library, FakeModel()))
