@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from hashlib import sha256
-from itertools import count
+from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +57,14 @@ SCHEMA_2 = (
 # By the number of a prediction, and apart from it: only who asks for them is to read so much.
 EMBEDDINGS = "CREATE TABLE embeddings (number INTEGER PRIMARY KEY, rows BLOB NOT NULL)"
 SCHEMA = (*SCHEMA_2, EMBEDDINGS)
+#: Table -> its primary key.
+KEYS = {
+    "methods": ("key",),
+    "files": ("path",),
+    "failures": ("path", "method"),
+    "predictions": ("number",),
+    "embeddings": ("number",),
+}
 # Version 1 had another name for one table, and for the file; none before 3 had embeddings: all are taken over.
 SCHEMAS = {1: tuple(statement.replace('"predictions"', "hearings") for statement in SCHEMA_2), 2: SCHEMA_2, 3: SCHEMA}
 #: Version -> what makes the next one of it.
@@ -453,12 +461,15 @@ class PredictionCache:
             with _alone(self.path):
                 # Another run may have moved the damaged one aside already.
                 known = damaged and self.path.exists() and self.path.stat().st_ino == self._inode
-                if reason := "is damaged" if known else _misfit(self.path):
-                    aside = _move_aside(self.path)
-                    self._tell(f"the cache {self.path} {reason}: moved to {aside.name}, a new one is begun")
+                reason = "is damaged" if known else _misfit(self.path)
+                aside = _move_aside(self.path) if reason else None
                 _touch(self.path)
                 self._inode = self.path.stat().st_ino
                 self._database = _begin(self.path)
+                if aside is not None:
+                    n_saved = _copy_readable(aside, self._database)
+                    new = f"its {n_saved} readable predictions are in a new one" if n_saved else "a new one is begun"
+                    self._tell(f"the cache {self.path} {reason}: moved to {aside.name}, {new}")
         except (OSError, *TROUBLE) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._tell(f"the cache {self.path} cannot be used ({reason}): going on without it")
@@ -563,6 +574,28 @@ def _move_aside(path: Path) -> Path:
         with suppress(FileNotFoundError):
             os.replace(part, new)
     return aside
+
+
+def _copy_readable(old: Path, new: sqlite3.Connection) -> int:
+    """Copy what can be read of a cache that is damaged; the number of predictions. Seals show which rows are whole."""
+    with suppress(*TROUBLE), closing(_connect(old)) as database, new:
+        new.execute("BEGIN IMMEDIATE")
+        for table, key in KEYS.items():
+            rows = _readable(database, table, key)
+            if first := next(rows, None):
+                places = ", ".join("?" * len(first))
+                new.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", chain([first], rows))
+    return int(new.execute("SELECT count(*) FROM predictions").fetchone()[0])
+
+
+def _readable(database: sqlite3.Connection, table: str, key: Sequence[str]) -> Iterator[tuple]:
+    """The rows of a table from both of its ends, each time up to the first damage; some twice where there is any."""
+    for order in ("ASC", "DESC"):
+        with suppress(*TROUBLE):
+            yield from database.execute(
+                f"SELECT * FROM {table} ORDER BY {', '.join(f'{each} {order}' for each in key)}"
+            )
+            return
 
 
 def _parts(path: Path) -> list[Path]:

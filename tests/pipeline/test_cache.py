@@ -968,6 +968,28 @@ def test_damage_that_shows_during_a_run_costs_what_was_known_and_no_more(
         assert same(cache.recall(cache.look(songs[0]), METHOD), prediction())
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_one_damaged_page_costs_what_is_on_it(path: Path, tmp_path: Path, told: list[str], place: float) -> None:
+    songs = make_library(tmp_path / "library", 400)
+    with PredictionCache(path, pytest.fail) as cache:
+        for number, song in enumerate(songs):
+            cache.note_genres(cache.look(song), [song.name])
+            cache.remember(cache.look(song), METHOD, prediction(number))
+    data = bytearray(path.read_bytes())
+    page = int(place * len(data)) // 4096 * 4096
+    data[page : page + 4096] = b"\xa5" * 4096
+    path.write_bytes(data)
+    for tells in (told.append, pytest.fail):
+        with PredictionCache(path, tells) as cache:
+            answers = [cache.recall(cache.look(song), METHOD) for song in songs]
+            cache.contents()  # goes through all of it
+            answers = [cache.recall(cache.look(song), METHOD) for song in songs]
+        n_known = sum(answer is not None for answer in answers)
+        assert n_known > 300
+        assert all(answer is None or same(answer, prediction(number)) for number, answer in enumerate(answers))
+    assert len(told) == 1 and f"its {n_known} readable predictions are in a new one" in told[0]
+
+
 def test_a_cache_that_another_run_has_begun_again_is_not_moved_aside(
     path: Path, tmp_path: Path, told: list[str]
 ) -> None:
