@@ -357,7 +357,7 @@ def _opened(path: Path) -> Iterator[FileIO]:
 def _refuse_no_numbers(path: Path, samples: np.ndarray) -> None:
     """A broken file is better reported than fixed: its NaN would end as a genre that nobody predicted."""
     if not -LOUDEST <= samples.min() <= samples.max() <= LOUDEST:  # false for a NaN too
-        raise AudioError(path, "cannot be decoded: it holds samples that are no numbers")
+        raise AudioError(path, "cannot be decoded: it holds samples that are NaN or infinite")
 
 
 def _refuse_odd_files(path: Path) -> None:

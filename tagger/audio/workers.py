@@ -39,7 +39,7 @@ Decode = Callable[[Task], Iterator[Result]] | Callable[[Task], Result]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a song could not be decoded, in words for its listener."""
+    """Why a song could not be decoded, in words for a person."""
 
     reason: str
     #: Whether the song is to blame, so that it would fail again. What may be the machine's fault is worth a new try:

@@ -1,6 +1,6 @@
 """What a node of a cluster does to a part of a library: a few songs, predicted and decided as `pipeline.run` does it.
 
-    listen (look, decode) → Hearer (log-mel, model) → finish (decide, write)
+    decode_part (look, decode) → Predictor (log-mel, model) → finish (decide, write)
 
 A part goes from stage to stage as bytes, perhaps from node to node. None of them raises for what is wrong with a song.
 """

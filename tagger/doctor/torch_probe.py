@@ -141,21 +141,21 @@ def beside(torch: str) -> Iterator[Check]:
     if missing("torchaudio"):
         yield Check("ok", "torch", torch)
         return
-    begin("torchaudio", mend_torchaudio(torch))
+    begin("torchaudio", repair_torchaudio(torch))
     if error := hide_if_broken("torchaudio"):
         yield Check("ok", "torch", torch)
         says = f"cannot be imported beside torch {torch}: {in_a_line(error)}; no command needs it"
-        yield Check("warning", "torchaudio", says, mend_torchaudio(torch))
+        yield Check("warning", "torchaudio", says, repair_torchaudio(torch))
     else:
         yield Check("ok", "torch", f"{torch}, with torchaudio {import_module('torchaudio').__version__}")
 
 
-def mend_torchaudio(torch: str) -> str:
+def repair_torchaudio(torch: str) -> str:
     """What to do about a torchaudio that cannot be imported beside this version of torch.
 
-    >>> mend_torchaudio("2.12.0+cu130")
+    >>> repair_torchaudio("2.12.0+cu130")
     "pip install --force-reinstall --no-deps 'torchaudio==2.11.0', or pip uninstall torchaudio"
-    >>> mend_torchaudio("2.14.1+cpu")
+    >>> repair_torchaudio("2.14.1+cpu")
     'pip uninstall torchaudio'
     """
     number, _, build = torch.partition("+")

@@ -163,7 +163,7 @@ class Seen:
         return False
 
     def is_same_song(self) -> bool:
-        """Whether the file still holds the song that was seen, whatever became of its tags."""
+        """Whether the file still holds the song that was seen, whatever its tags are now."""
         return replace(self, known_identity=None).identity == self.identity
 
 

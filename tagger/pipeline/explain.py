@@ -75,7 +75,7 @@ def explain(
 
 
 def _moments(prediction: Prediction, description: Description, options: TagOptions) -> tuple[Moment, ...]:
-    """The prediction at every place that was listened to, and the places where there was nothing to classify."""
+    """The prediction at every place that was classified, and the places where there was nothing to classify."""
     snippet_seconds = description.snippet_samples / SAMPLE_RATE
     length = min(snippet_seconds, prediction.duration_seconds)
     decisions: dict[float, Decision | None] = {}

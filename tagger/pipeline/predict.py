@@ -31,7 +31,7 @@ class Prediction:
     logits: np.ndarray  # (n_snippets, n_outputs) float32
     starts_seconds: tuple[float, ...]
     duration_seconds: float
-    #: "", or why there was nothing to listen to: no snippets, no logits.
+    #: "", or why there was nothing to classify: no snippets, no logits.
     unsure: str
     #: Why these are not all the snippets that were wanted: what came of a second round. None: they are.
     failure: Failure | None = None

@@ -85,7 +85,7 @@ def _scores(shared: _Shared) -> Table:
     rows.append(_row("macro recall", recalls, paired_interval(*both, seed, labels)))
     return Table(
         "comparison",
-        "Songs right",
+        "Accuracy",
         (
             *(Column("by"), Column("A", "share"), Column("B", "share"), Column("A - B", "number")),
             *(Column("from", "number"), Column("to", "number"), Column("A is")),

@@ -46,7 +46,7 @@ def verify(old: bytes, new: bytes, suffix: str) -> None:
         raise TagError("", f"cannot be written without new parts ({more[0]})")
     if max(map(len, before.values()), default=0) < MANY_PIECES and not _is_subset(old, new, suffix):
         raise TagError("", "cannot be written without changing other tags, as mutagen sees them")
-    if _is_laid_anew(old, new) and (packets := _packets(old)) is not None and _packets(new) != packets:
+    if _is_rebuilt(old, new) and (packets := _packets(old)) is not None and _packets(new) != packets:
         raise TagError("", "the audio would change")
 
 
@@ -56,7 +56,7 @@ def verify_genres(new: bytes, suffix: str, genres: Sequence[str], id3v23_multi: 
         raise TagError("", "the genre would not read back as written")
 
 
-def _is_laid_anew(old: bytes, new: bytes) -> bool:
+def _is_rebuilt(old: bytes, new: bytes) -> bool:
     """Whether pages of Ogg were numbered again, or the audio of an MP4 has moved."""
     if old[:4] == b"OggS":
         return not new.endswith(old[len(old) // 2 :])

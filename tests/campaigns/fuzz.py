@@ -85,7 +85,7 @@ def mutated(rng: random.Random, data: bytes, other: bytes) -> bytes:
 
 
 def fuzz(folder: Path, state: Path, n_songs: int, seed: int, names: list[str]) -> dict[str, Counter[str]]:
-    """What became of that many damaged songs in `folder`: suffix -> outcome -> count. AssertionError for a bug."""
+    """The outcome of that many damaged songs in `folder`: suffix -> outcome -> count. AssertionError for a bug."""
     rng = random.Random(seed)
     counts: dict[str, Counter[str]] = {Path(name).suffix: Counter() for name in names}
     written: dict[Path, tuple[str, bytes]] = {}

@@ -62,7 +62,7 @@ def test_a_shard_holds_whole_songs_up_to_its_size(tmp_path: Path) -> None:
     assert len(contents(tmp_path)) == 4 + 2
 
 
-def test_a_shelf_that_is_empty(tmp_path: Path) -> None:
+def test_a_store_that_is_empty(tmp_path: Path) -> None:
     assert not is_waveform_store(tmp_path)
     with WaveformStore(tmp_path / "new") as store:
         assert store.places == {} and store.fingerprints([]) == []

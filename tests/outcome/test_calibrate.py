@@ -13,7 +13,7 @@ from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import AGGREGATORS, decide
 from tagger.pipeline.options import DecisionPolicy
 from training.outcome.calibrate import (
-    HOTTEST,
+    MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     MinConfidence,
     fit_min_confidence,
@@ -76,22 +76,22 @@ def test_a_temperature_grows_with_the_logits_and_knows_no_order() -> None:
 def test_songs_that_are_all_right_leave_room_for_one_that_is_not(n_songs: int) -> None:
     logits, labels = all_right(n_songs)
     temperature = fit_temperature(logits, labels)
-    assert MIN_TEMPERATURE < temperature < HOTTEST
+    assert MIN_TEMPERATURE < temperature < MAX_TEMPERATURE
     doubt = 1 - song_confidences(logits, temperature).mean()
     assert 0.5 / (n_songs + 1) < doubt < 1.3 / (n_songs + 1)
 
 
 def test_a_temperature_has_bounds() -> None:
     labels = np.arange(10)
-    assert fit_temperature(np.zeros((10, 10)), labels) == HOTTEST
-    assert fit_temperature(-np.eye(10), labels) == HOTTEST
+    assert fit_temperature(np.zeros((10, 10)), labels) == MAX_TEMPERATURE
+    assert fit_temperature(-np.eye(10), labels) == MAX_TEMPERATURE
     assert fit_temperature(1e-4 * np.eye(10), labels) == MIN_TEMPERATURE
 
 
 def test_huge_logits_do_not_overflow() -> None:
     logits, labels = songs(30)
     with np.errstate(over="raise", invalid="raise"):
-        assert MIN_TEMPERATURE <= fit_temperature(1e30 * logits, labels) <= HOTTEST
+        assert MIN_TEMPERATURE <= fit_temperature(1e30 * logits, labels) <= MAX_TEMPERATURE
 
 
 @pytest.mark.parametrize(

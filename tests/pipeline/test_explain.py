@@ -104,7 +104,7 @@ def test_a_silent_place_is_known_the_second_time_too(explained: Callable[..., Ex
         (25.0, None, (), [0.0, 10.0, 15.0]),
         (7.0, 5, (0.0,), []),
         (7.0, 5, (), [0.0]),
-        (0.5, 5, (), []),  # too short to be listened to
+        (0.5, 5, (), []),  # too short to be classified
     ],
 )
 def test_what_was_planned_and_not_classified_is_silent(

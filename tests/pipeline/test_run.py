@@ -326,7 +326,7 @@ def half_damaged(tmp_path: Path) -> Path:
 
 
 def test_a_second_round_that_fails_leaves_the_decision_of_the_first(half_damaged: Path) -> None:
-    failed = "cannot be decoded: it holds samples that are no numbers"
+    failed = "cannot be decoded: it holds samples that are NaN or infinite"
     assert run(half_damaged)["song.wav"].reason == failed  # all five are wanted, and one cannot be had
     shutil.rmtree(half_damaged.parent / "state")
     model = FakeModel()

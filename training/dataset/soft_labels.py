@@ -116,7 +116,7 @@ def _numbers(path: Path, table: Table, name: str) -> np.ndarray:
     """A column, float64 (n_rows,)."""
     values = table.column(name).to_numpy()
     if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-        raise DatasetError(path, f"column {name!r} holds values that are no numbers: every row needs one")
+        raise DatasetError(path, f"column {name!r} is not all finite numbers: every row needs one")
     numbers: np.ndarray = values.astype(np.float64)
     return numbers
 

@@ -12,7 +12,7 @@ from tagger.evaluation.metrics import checked
 from tagger.pipeline.aggregate import softmax
 
 #: Bounds of a temperature. Only a network that knows nothing, or whose logits are all but equal, comes to one.
-MIN_TEMPERATURE, HOTTEST = 0.01, 100.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 #: Standard deviations for 95 % of the normal distribution, on one side.
 Z_95 = 1.645
 
@@ -24,7 +24,7 @@ def fit_temperature(song_logits: np.ndarray, labels: np.ndarray) -> float:
     "On Calibration of Modern Neural Networks"). One more song, of an unknown genre and as the average of the others,
     is counted in. Songs that are all right say that no confidence is too high, and few songs often are all right: so
     ten of them end at a confidence of about 10 / 11, where without it they would end at 1. Among some hundred songs it
-    is lost. To 4 digits, from COLDEST to HOTTEST; HOTTEST is for logits that tell nothing of the genre.
+    is lost. To 4 digits, from MIN_TEMPERATURE to MAX_TEMPERATURE, which is for logits that tell nothing of the genre.
     """
     logits, labels = checked(song_logits, labels)
     truth = logits[np.arange(len(labels)), labels].sum() + logits.mean()
@@ -34,9 +34,9 @@ def fit_temperature(song_logits: np.ndarray, labels: np.ndarray) -> float:
         expected = (softmax(math.exp(log_sharpness) * logits) * logits).sum(axis=1)
         return float(expected.sum() + expected.mean() - truth)
 
-    low, high = -math.log(HOTTEST), -math.log(MIN_TEMPERATURE)
+    low, high = -math.log(MAX_TEMPERATURE), -math.log(MIN_TEMPERATURE)
     if slope(low) >= 0:
-        return HOTTEST
+        return MAX_TEMPERATURE
     if slope(high) <= 0:
         return MIN_TEMPERATURE
     while high - low > 1e-6:
