@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from mutagen import MutagenError
 
-from tagger.errors import TagError
+from tagger.errors import JournalError, TagError
 from tagger.tags import layout
 from tagger.tags.layout import Layout, at
 
@@ -49,13 +49,15 @@ _LAYOUTS: dict[str, Callable[[BinaryIO], Layout]] = {
 
 @contextmanager
 def naming(path: str | PathLike[str]) -> Iterator[None]:
-    """Whatever goes wrong with a file inside this block is a TagError that names it.
+    """Whatever goes wrong with a file inside this block is a TagError that names it; a JournalError stays one.
 
     Broken files make mutagen and PyAV raise a dozen kinds of exception, IndexError and MemoryError among them, so
     everything but an interrupt is caught: one bad file must not end a run.
     """
     try:
         yield
+    except JournalError:  # not this song's fault, and no reason to go on
+        raise
     except TagError as error:
         is_lasting = error.is_lasting and not _is_passing(error.__cause__)
         raise TagError(path, error.reason, error.refused, is_lasting) from error

@@ -9,8 +9,8 @@ import os
 import secrets
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from os import PathLike
@@ -147,9 +147,8 @@ class Journal:
                 verify(old, new, suffix)
             return new
 
-        with stopping():
-            announce = self.recorder(path)
-            return swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
+        announce = self.recorder(path)
+        return swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
 
     def recorder(self, path: str | PathLike[str]) -> Announce:
         """What `swap.swap` is to call with the old and new bytes of that song: puts its record on the disk."""
@@ -197,17 +196,6 @@ class Journal:
             os.ftruncate(self._handle, self._end)
         except OSError:
             self._is_torn = True
-
-
-@contextmanager
-def stopping() -> Iterator[None]:
-    """A swap that failed for want of a record is a JournalError: not this song's fault, and no reason to go on."""
-    try:
-        yield
-    except TagError as error:
-        if isinstance(error.__cause__, JournalError):
-            raise error.__cause__ from None
-        raise
 
 
 def _summary(data: bytes, suffix: str) -> dict[str, Any]:

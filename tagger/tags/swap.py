@@ -60,7 +60,7 @@ def swap(
 
     `announce(old, new, status)` is called when the new file lies ready on the disk, before it takes the name.
     Mode, owner, ACL and extended attributes stay, a symlink stays a symlink; the inode and birth time are new.
-    Raises TagError when the file is left as it was.
+    Raises TagError, or the JournalError of `announce`, when the file is left as it was.
     """
     with naming(path):
         real = os.path.realpath(path)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal
 
 from tagger.errors import JournalError, TagError
 from tagger.tags.genre import genres_in, naming, restore
-from tagger.tags.journal import VERSION, Journal, journal_folder, rebuild, stopping, unpack
+from tagger.tags.journal import VERSION, Journal, journal_folder, rebuild, unpack
 from tagger.tags.policies import HardLinks
 from tagger.tags.swap import swap
 from tagger.tags.verify import verify
@@ -191,9 +191,8 @@ def _undo_song(
             with naming(path):
                 make(Path(path).read_bytes())
         else:
-            with stopping():
-                announce = journal.recorder(path)
-                swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
+            announce = journal.recorder(path)
+            swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
     except TagError as error:
         return Undone(path, "failed", error.reason)
     return undone

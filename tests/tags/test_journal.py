@@ -264,7 +264,7 @@ def test_a_limit_that_tears_a_record_and_is_lifted(library: Path, state: Path) -
                 resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 100, limits[1]))
                 announce(old, new, status)
 
-            with pytest.raises(TagError, match="File too large"):
+            with pytest.raises(JournalError, match="File too large"):
                 swap(songs[1], lambda old: journal_module.retag(old, ".flac", GENRES), announce=limited)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             journal.write_genres(songs[2], GENRES)

@@ -348,6 +348,25 @@ def test_a_journal_that_is_gone_is_named(library: Path, state: Path) -> None:
         list(undo(run, None))
 
 
+def test_a_journal_that_fills_up_ends_the_undoing_before_its_song(
+    library: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, n_calls = Journal.append, 0
+
+    def fail(journal: Journal, record: dict[str, object]) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 4:  # the head, and two records of the first song
+            raise JournalError(journal.path, "No space left on device")
+        append(journal, record)
+
+    monkeypatch.setattr(Journal, "append", fail)
+    with pytest.raises(JournalError, match=r"\.jsonl: No space left on device$"):
+        take_back(state)
+    assert [name for name, is_old in as_built(library).items() if is_old] == NAMES[-1:]
+    assert {read_genres(library / "sub" / name) for name in NAMES[:-1]} == {("Techno",)}
+
+
 def test_whatever_is_in_a_journal_harms_no_song(library: Path, state: Path) -> None:
     """A song is taken back in full, or in its genre, or not at all; no damage to the journal is a traceback."""
     (path,) = journal_folder(state).iterdir()
