@@ -8,9 +8,11 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from tagger.debug import suppress
 
 #: Names of files on their way to their place: hidden and not named as audio, so scanners and sync tools pass by.
 TEMPORARY = re.compile(r"\.gtag-[0-9a-f]{16}\.tmp")
@@ -48,7 +50,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         sync_folder(real.parent)
     finally:
         with suppress(OSError):
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 
 from tagger.errors import MissingExtraError
+
+logger = logging.getLogger(__name__)
 
 #: Extra -> the libraries that its commands cannot do without. It installs more: `train` without --wandb needs no wandb,
 #: and no command needs torchaudio.
@@ -38,6 +41,7 @@ def hide_if_broken(library: str) -> Exception | None:
     try:
         import_module(library)
     except Exception as error:  # of a library that is broken, anything
+        logger.debug("%s is done without", library, exc_info=True)
         sys.modules[library] = None  # type: ignore[assignment]  # Python's word for a module that there is not
         return error
     return None

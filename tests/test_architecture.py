@@ -1,9 +1,10 @@
 """The rules of who may import whom, held to the code."""
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -14,7 +15,9 @@ MODULES = sorted(path for half in ("tagger", "training") for path in (ROOT / hal
 
 #: Rooms by level: a module imports from its own room and from lower levels, never from another room of its level.
 LEVELS = (
-    ("tagger/__init__.py", "tagger/errors.py", "tagger/text.py", "tagger/atomic.py"),
+    ("tagger/__init__.py", "tagger/errors.py", "tagger/text.py"),
+    ("tagger/debug.py",),
+    ("tagger/atomic.py",),
     ("tagger/extras.py",),
     ("tagger/audio", "tagger/tags"),
     ("tagger/models",),
@@ -204,6 +207,54 @@ def test_files_of_our_own_are_replaced_as_a_whole(path: Path) -> None:
     written = {call for call in calls if call.rpartition(".")[2] in ("write_bytes", "write_text")}
     in_a_new_folder = {"train.py": "(folder / 'training.json').write_text", "synthesize.py": "text.write_text"}
     assert written <= {in_a_new_folder.get(path.name)}
+
+
+#: Exceptions that are an answer (there is no such file; nobody reads any more) and no trouble.
+ANSWERS = {
+    "BrokenPipeError", "FileNotFoundError", "ImportError", "KeyboardInterrupt", "UnicodeDecodeError",
+    "UnicodeEncodeError", "metadata.PackageNotFoundError", "HFValidationError", "click.exceptions.NoArgsIsHelpError",
+}  # fmt: skip
+#: Functions in which others are one.
+ANSWERED = {
+    "tagger/audio/codecs.py:_has": "whether FFmpeg has a decoder",
+    "tagger/audio/decode.py:seek": "what FFmpeg expects of a senseless seek",
+    "tagger/audio/decode.py:_frames": "a damaged frame, of which a song may have thousands",
+    "tagger/audio/decode.py:_resample_alike": "the filter wants more frames",
+    "tagger/cli/main.py:_drop_what_cannot_be_printed": "nothing can be printed any more",
+    "tagger/cli/settings.py:convert": "what was typed is no number",
+    "tagger/cli/tag.py:_library_root": "several drives",
+    "tagger/cli/terminal.py:_common_folder": "several drives",
+    "tagger/report/html.py:_root": "several drives",
+    "tagger/evaluation/predictions.py:_read_row": "no float can hold it, which is then raised",
+}
+
+
+def swallowing(node: ast.AST, function: str = "") -> Iterator[tuple[str, int, set[str]]]:
+    """Where exceptions are caught, neither raised again nor logged: the function, the line, the kinds of them."""
+    for child in ast.iter_child_nodes(node):
+        name = child.name if isinstance(child, ast.FunctionDef) else function
+        if isinstance(child, ast.ExceptHandler):
+            inside = [each for statement in child.body for each in ast.walk(statement)]
+            is_logged = any(isinstance(each, ast.keyword) and each.arg == "exc_info" for each in inside)
+            if not is_logged and not any(isinstance(each, ast.Raise) for each in inside):
+                kinds = child.type.elts if isinstance(child.type, ast.Tuple) else [child.type]
+                yield name, child.lineno, {ast.unparse(kind) for kind in kinds if kind}
+        yield from swallowing(child, name)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if half_of(p) == "tagger"], ids=name_of)
+def test_what_is_swallowed_is_logged(path: Path) -> None:
+    """With its traceback, for --debug; `suppress` does so when it is that of `tagger.debug`."""
+    file, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+    silent = [
+        line
+        for name, line, kinds in swallowing(ast.parse(text))
+        if f"{file}:{name}" not in ANSWERED and kinds - ANSWERS
+    ]
+    assert not silent
+    if file != "tagger/debug.py":
+        assert "contextlib.suppress" not in imports(path)
+        assert set(re.findall(r"contextlib\.suppress\((.*?)\)", text)) <= {"FileNotFoundError"}
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:

@@ -6,6 +6,7 @@ Two roads lead to the same samples. Where a container is known to seek exactly (
 are decoded. Everything else is decoded from the first to the last sample, and only the windows are kept.
 """
 
+import logging
 import math
 import stat
 from bisect import bisect_left, bisect_right
@@ -22,6 +23,8 @@ import av
 import numpy as np
 
 from tagger.errors import AudioError
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000
 FULL_SCALE = 1 << 15  # of int16, in which snippets travel between processes and to devices
@@ -453,6 +456,7 @@ def _n_samples_by_timestamps(container: Any) -> int:
         container.seek(begin + max(0, stream.duration - second), stream=stream)
         ends = [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
     except av.FFmpegError:
+        logger.debug("the last packets cannot be read: the song is decoded whole", exc_info=True)
         return 0
     duration = max(ends, default=begin) - begin
     # MP3 and AAC without a header have but an estimate, yet seek exactly; others that differ are cut or glued.
@@ -472,6 +476,7 @@ def _window(container: Any, first: int, length: int) -> np.ndarray | None:
     try:
         container.seek(begin + int(max(0, start / SAMPLE_RATE - _lead_seconds(stream)) / tick), stream=stream)
     except av.FFmpegError:
+        logger.debug("cannot seek to sample %d: the song is decoded whole", first, exc_info=True)
         return None
     frames: list[av.AudioFrame] = []
     origins: list[int] = []  # where in the song the first sample of `frames` is, as each frame has it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 from urllib.request import url2pathname
+
+logger = logging.getLogger(__name__)
 
 SONG_SUFFIXES = frozenset({
     ".mp3", ".mp2", ".flac", ".ogg", ".oga", ".opus", ".spx", ".m4a", ".m4b", ".mp4", ".wma", ".wav",
@@ -106,6 +109,7 @@ def _expand(path: str, exclude: Sequence[str], stdin: BinaryIO | None) -> Iterat
         try:
             paths = read_paths(stdin.read() if stdin else b"")
         except UnicodeError:
+            logger.debug("standard input is no list", exc_info=True)
             yield Found(Path(path), "list cannot be read: neither UTF-8 nor UTF-16 with a mark", failed=True)
             return
         for listed in paths:
@@ -127,8 +131,10 @@ def _look_at(path: Path, asked_for: bool) -> Found:
     except FileNotFoundError:
         return Found(path, "dangling link" if path.is_symlink() else "no such file or folder", asked_for)
     except OSError as error:  # a link loop, a name too long, a folder that may not be searched
+        logger.debug("%s cannot be looked at", path, exc_info=True)
         return Found(path, error.strerror or str(error), asked_for)
     except ValueError:  # a NUL in the name, from a list
+        logger.debug("%s cannot be looked at", path, exc_info=True)
         return Found(path, "no such file or folder", asked_for)
     if not stat.S_ISREG(status.st_mode):
         return Found(path, "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
@@ -147,6 +153,7 @@ def _walk(root: Path, exclude: Sequence[str]) -> Iterator[Found]:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: (entry.name.casefold(), entry.name))
         except OSError as error:
+            logger.debug("%s cannot be listed", folder, exc_info=True)
             yield Found(folder, f"folder cannot be read: {error.strerror or error}", failed=folder == root)
             continue
         if any(entry.name.casefold() in MARKER_FILES for entry in entries):
@@ -209,6 +216,7 @@ def _read_playlist(playlist: Path) -> Iterator[Found]:
         if lines and 2 * sum(b"\0" in line for line in lines) >= len(lines):
             raise UnicodeError("binary, or UTF-16 without a mark")
     except (OSError, UnicodeError) as error:
+        logger.debug("%s cannot be read", playlist, exc_info=True)
         reason = (
             "neither UTF-8 nor UTF-16 with a mark" if isinstance(error, UnicodeError) else error.strerror or str(error)
         )

@@ -6,6 +6,7 @@ worker is driven by a thread that does nothing but wait for it.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import queue
@@ -15,10 +16,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
+
+from tagger import debug
+from tagger.debug import suppress
+
+logger = logging.getLogger(__name__)
 
 START_LIMIT_SECONDS = 120.0
 MOST_WAITING = 1000  # items that wait for their turn behind one that takes long
@@ -211,6 +217,7 @@ class Worker(Generic[Task, Result]):
                 parts, is_last = connection.recv()
                 yield from parts
         except (EOFError, OSError):  # the process is gone, by its own fault or because the run ends
+            logger.debug("the decoder is gone", exc_info=True)
             exit_code = self._stop(grace_seconds=1)  # a crash ends by itself: let it leave its exit code
             is_fault = exit_code is not None and -exit_code in FAULTS
             yield Failure(f"the decoder crashed ({_describe_exit(exit_code)})", is_lasting=is_fault)
@@ -226,11 +233,12 @@ class Worker(Generic[Task, Result]):
                 # "spawn" on every system: a fork would copy the state of the model's threads.
                 context = multiprocessing.get_context("spawn")
                 connection, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, self._decode), daemon=True)
+                process = context.Process(target=_serve, args=(theirs, self._decode, debug.is_on()), daemon=True)
                 with _shielded():
                     process.start()
                     theirs.close()
                     self._process, self._connection, self._ready = process, connection, False
+                    logger.debug("decoder %s started", process.pid)
             return self._connection
 
     def _stop(self, grace_seconds: float) -> int | None:
@@ -278,8 +286,10 @@ def _describe_exit(code: int | None) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _serve(connection: Connection, decode: Callable[[Task], object]) -> None:
+def _serve(connection: Connection, decode: Callable[[Task], object], is_debugging: bool = False) -> None:
     """Do the tasks that come, until the other end is closed. Runs in the worker process."""
+    if is_debugging:
+        debug.turn_on()
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError):  # the other end is gone, perhaps killed
@@ -292,16 +302,20 @@ def _serve(connection: Connection, decode: Callable[[Task], object]) -> None:
 def _answers(decode: Callable[[Task], object], task: Task) -> Iterator[tuple[list[object], bool]]:
     """What `decode` makes of the task, in parts, or a Failure; each time, whether that was all."""
     try:
+        logger.debug("begins with %s", task)
         made = decode(task)
-        if not isinstance(made, Iterator):
+        if isinstance(made, Iterator):
+            for part in made:
+                yield [part], False
+            yield [], True
+        else:
             yield [made], True
-            return
-        for part in made:
-            yield [part], False
-        yield [], True
+        logger.debug("ends with %s", task)
     except MemoryError:
+        logger.debug("%s", task, exc_info=True)
         yield [Failure("out of memory while decoding", is_lasting=False)], True
     except Exception as error:
+        logger.debug("%s", task, exc_info=True)
         yield [_as_failure(error)], True
 
 

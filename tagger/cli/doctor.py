@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import shutil
 import sys
 import textwrap
@@ -19,6 +20,8 @@ from tagger.text import printable
 
 if TYPE_CHECKING:
     from tagger.doctor.checks import Check
+
+logger = logging.getLogger(__name__)
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 _INDENT = " " * 23
@@ -79,14 +82,17 @@ def _settings() -> tuple[dict[str, Any], Check]:
                 said = f"{len(in_file)} in {path}" if path.exists() else f"no file: {path}"
                 return context.params, Check("ok", "settings", said)
         except SettingsError as error:
+            logger.debug("settings", exc_info=True)
             return defaults, Check("problem", "settings", str(error), "fix the file, or delete it")
         except click.BadParameter as error:
+            logger.debug("settings", exc_info=True)
             source = source_of(error.ctx, error.param.name or "") if error.ctx and error.param else "settings"
             place = error.param.envvar if source == "environment" and error.param else f"it in {config_path()}"
             return defaults, Check(
                 "problem", "settings", f"{error.format_message()} (from the {source})", f"fix {place}"
             )
     except Exception as error:
+        logger.debug("settings", exc_info=True)
         return defaults, failed("settings", error)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -14,10 +15,13 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from tagger import __version__
+from tagger import __version__, debug
 from tagger.cli.settings import NOTHING_DONE, UNREAD, USAGE
 from tagger.cli.signals import exit_code, install_handlers, is_ended
+from tagger.debug import suppress
 from tagger.errors import GenreTagError, SettingsError
+
+logger = logging.getLogger(__name__)
 
 #: Where each command is; it is imported when it is asked for.
 COMMANDS = {
@@ -71,16 +75,22 @@ class _Commands(click.Group):
             return None
         module, _, function = COMMANDS[name].partition(":")
         command: click.Command = getattr(import_module(module), function)
+        if all(param.name != "debug" for param in command.params):  # it may be typed behind the command too
+            command.params.append(_debug_option(hidden=True))
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in (*COMMANDS, "--help", "-h", "--version"):
-            if meant := _meant(args[0]):
+        n_first = int(args[:1] == ["--debug"])
+        options, words = args[:n_first], args[n_first:]
+        if not words:
+            return super().parse_args(ctx, [])
+        if words[0] not in (*COMMANDS, "--help", "-h", "--version"):
+            if meant := _meant(words[0]):
                 raise click.UsageError(
-                    f"{args[0]}: no such file, folder or command: did you mean genre-tag {meant}?", ctx
+                    f"{words[0]}: no such file, folder or command: did you mean genre-tag {meant}?", ctx
                 )
-            args = ["tag", *args]
-        return super().parse_args(ctx, args)
+            words = ["tag", *words]
+        return super().parse_args(ctx, [*options, *words])
 
 
 def _meant(word: str) -> str | None:
@@ -90,8 +100,23 @@ def _meant(word: str) -> str | None:
     return next(iter(get_close_matches(word.lower(), COMMANDS, n=1)), None)
 
 
+def _debug(ctx: click.Context, _: click.Parameter, is_asked_for: bool) -> None:
+    """Turn logging on, once."""
+    if is_asked_for and not debug.is_on():
+        debug.turn_on()
+        debug.log_versions(ctx.obj)
+
+
+def _debug_option(hidden: bool = False) -> click.Option:
+    return click.Option(
+        ["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=_debug, hidden=hidden,
+        help="Log to standard error what a report of a bug needs, for any command.",
+    )  # fmt: skip
+
+
 @click.group(
     cls=_Commands,
+    params=[_debug_option()],
     subcommand_metavar="PATH... | COMMAND [ARGS]...",
     options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -139,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except (_NobodyReadsError, BrokenPipeError):
+        logger.debug("ended", exc_info=True)
         code = UNREAD
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
@@ -146,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         with suppress(OSError):
             click.echo(f"genre-tag: nothing more can be printed: {error.strerror}", err=True)
         code = NOTHING_DONE
+    debug.turn_off()
     _drop_what_cannot_be_printed()
     sys.exit(exit_code() if is_ended() else code)
 
@@ -158,17 +185,20 @@ def _run(typed: Sequence[str]) -> int:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return USAGE
     except click.ClickException as error:
+        logger.debug("ended", exc_info=True)
         from tagger.text import printable
 
         where = _named_source(error) if isinstance(error, click.BadParameter) else ""
         click.echo(printable(f"genre-tag: {error.format_message()}{where}"), err=True)
         return error.exit_code
     except GenreTagError as error:
+        logger.debug("ended", exc_info=True)
         from tagger.text import printable
 
         click.echo(printable(f"genre-tag: {error}"), err=True)
         return USAGE if isinstance(error, SettingsError) else NOTHING_DONE
     except (KeyboardInterrupt, click.Abort):
+        logger.debug("ended", exc_info=True)
         return exit_code()
 
 

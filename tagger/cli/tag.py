@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from tagger import debug
 from tagger.cli.settings import (
     SOME_FAILED,
     UNREAD,
@@ -42,8 +44,10 @@ if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
     from tagger.pipeline.run import SongResult
 
+logger = logging.getLogger(__name__)
+
 #: What must be asked for on the command line, each time: never set by a file or the environment.
-NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose")
+NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose", "debug")
 
 
 @click.command(short_help="Classify songs, show or write their genre (the default command).")
@@ -268,6 +272,7 @@ def _tell(result: SongResult, everywhere: Sequence[Callable[[SongResult], None]]
         try:
             tell(result)
         except (OSError, OutputError) as error:
+            logger.debug("a result cannot be told", exc_info=True)
             errors.append(error)
     if errors:
         raise errors[0]
@@ -326,7 +331,7 @@ def _tag_on_ray(
     model = os.path.abspath(model) if os.path.isdir(model) else model
     load = partial(load_model_here, description.fingerprint, replace(options.predict, model=model))
     run = new_run() if settings["write_tags"] else None
-    plan = Plan(description, load, options, run, root, tuple(command_line()))
+    plan = Plan(description, load, options, run, root, tuple(command_line()), debug.is_on())
     results = stack.enter_context(Results(settings["results"] or cache_path().with_name("results"), plan.method))
     screen.tell(f"Results: {results.folder}")
     return tag_songs(songs, plan, results, settings["ray_address"])

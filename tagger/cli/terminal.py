@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -21,7 +20,9 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
+from tagger import debug
 from tagger.audio.library import Found
+from tagger.debug import suppress
 from tagger.pipeline.run import STATUSES, SongResult
 from tagger.text import genres_text, printable
 
@@ -66,7 +67,7 @@ class Progress:
         self._said, self._n_said = time.monotonic(), 0
 
     def __enter__(self) -> Progress:
-        if self._shown and sys.stderr.isatty():
+        if self._shown and sys.stderr.isatty() and not debug.is_on():  # their lines would tear each other
             self._bar = tqdm(
                 total=self._total, unit=" songs", file=sys.stderr, dynamic_ncols=True, leave=False,
                 miniters=1,  # left to itself it learns from songs that were known, and stands still when one is not

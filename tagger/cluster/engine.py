@@ -26,6 +26,7 @@ import ray
 import ray.data
 import ray.exceptions
 
+from tagger import debug
 from tagger.audio.library import Found
 from tagger.audio.workers import ENDING, Failure, usable_cores
 from tagger.cluster.manifest import name_of
@@ -41,6 +42,8 @@ from tagger.text import first_sentence
 
 if TYPE_CHECKING:
     import numpy as np
+
+logger = logging.getLogger(__name__)
 
 PART_BYTES = 64 << 20  # of snippets in a part: 80 songs of five snippets of 5 s
 PARTS_PER_DECODER = 16  # at least, where there are songs enough: so that none waits long for the first and the last
@@ -103,6 +106,7 @@ def _answers(row: Answer, plan: Plan) -> bool:
     try:
         return result.status != "skipped" and see(result.path).stamp == row.stamp
     except OSError:
+        logger.debug("%s cannot be looked at", result.path, exc_info=True)
         return False
 
 
@@ -145,7 +149,9 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         _knock(address)
         with _silence():
-            ray.init(**({"address": address} if address else here), log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                **({"address": address} if address else here), log_to_driver=debug.is_on(), logging_level=logging.ERROR
+            )
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
         raise ClusterError(address or "ray", f"cannot be reached ({first_sentence(error)})") from error
     try:
@@ -237,11 +243,13 @@ def _streamed(songs: Sequence[WorkItem], plan: Plan) -> Generator[bytes, None, N
 
 
 def _listen(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    _log_if_asked(plan)
     return {"part": decode_part(row["part"], plan)}
 
 
 class _Model:
     def __init__(self, plan: Plan, load_now: bool) -> None:
+        _log_if_asked(plan)
         self._predictor = Predictor(plan, load_now)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -249,4 +257,11 @@ class _Model:
 
 
 def _finish(row: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    _log_if_asked(plan)
     return {"part": finish(row["part"], plan)}
+
+
+def _log_if_asked(plan: Plan) -> None:
+    """A process of a node logs, as the one that was started with --debug; Ray sends its lines there."""
+    if plan.is_debugging:
+        debug.turn_on()

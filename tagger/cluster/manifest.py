@@ -6,6 +6,7 @@ A manifest is a Parquet or CSV file with a column `uri` (or `path`). A URI that 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from urllib.parse import quote, unquote_to_bytes
 from tagger.audio.library import SONG_SUFFIXES, Found, find_songs, noticing
 from tagger.errors import AudioError
 from tagger.text import one_line
+
+logger = logging.getLogger(__name__)
 
 MANIFEST_SUFFIXES = frozenset({".parquet", ".csv"})
 COLUMNS = ("uri", "path")
@@ -94,6 +97,7 @@ def _below(uri: str) -> Iterator[Found]:
             if PurePosixPath(name).suffix.lower() in SONG_SUFFIXES:
                 yield _found(system.unstrip_protocol(name))
     except Exception as error:
+        logger.debug("%s cannot be listed", uri, exc_info=True)
         yield replace(_found(uri), problem=f"cannot be listed: {_reason(error)}", failed=True)
 
 
@@ -107,6 +111,7 @@ def _listed(manifest: Path) -> Iterator[Found]:
             # As in a playlist: from where the list is.
             yield _found(locate(name if URI.match(name) else os.path.join(manifest.parent, name)))
     except (OSError, ValueError) as error:  # Arrow's errors are kinds of both
+        logger.debug("%s cannot be read", manifest, exc_info=True)
         yield Found(manifest, f"manifest cannot be read: {_reason(error)}", failed=True)
 
 

@@ -10,6 +10,7 @@ file of the old one, which is replaced as a whole.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections import defaultdict
@@ -37,6 +38,8 @@ try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # Windows, where two runs at once are not noticed
     flock = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 FILE_ROWS = 16_384  # some 10 MB: as many files for 100 million songs as a folder can hold with ease
 FLUSH_SECONDS = 30.0  # what a run that is killed has to do again, at most
@@ -92,6 +95,7 @@ class Results:
             os.close(self._lock)
             raise OutputError(self.folder, "another run writes there: wait for it, or name other --results") from None
         except OSError:  # a file system that knows no locks
+            logger.debug("no locks in %s", self.folder, exc_info=True)
             pass
 
     def __enter__(self) -> Results:

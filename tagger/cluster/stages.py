@@ -8,12 +8,13 @@ A part goes from stage to stage as bytes, perhaps from node to node. None of the
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
 from hashlib import sha256
@@ -25,6 +26,7 @@ from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, Worker
 from tagger.cluster.manifest import fetch, name_of, suffix_of
+from tagger.debug import suppress
 from tagger.errors import JournalError, ModelError
 from tagger.models.description import Description, describe
 from tagger.pipeline.cache import Method, Seen, see
@@ -35,6 +37,8 @@ from tagger.tags.journal import Journal
 
 if TYPE_CHECKING:
     from tagger.models.genre_model import GenreModel
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Plan:
     run: str | None = None
     root: str = ""
     argv: tuple[str, ...] = ()
+    is_debugging: bool = False
 
     def tagging(self, cached_result: CachedResult) -> Tagging:
         """The status of a song of which that is known."""
@@ -237,6 +242,7 @@ class Predictor:
         try:
             yield
         except ModelError as error:
+            logger.debug("the run ends", exc_info=True)
             self._stop = Stop(ModelError, str(error.path), error.reason)
 
 
@@ -250,6 +256,7 @@ def finish(data: bytes, plan: Plan) -> bytes:
         for each in part:
             answers.append(_answer(each, plan))
     except JournalError as error:  # songs before this one are written
+        logger.debug("the run ends", exc_info=True)
         answers.append(Stop(JournalError, os.fspath(error.path), error.reason))
     return pickle.dumps(answers)
 

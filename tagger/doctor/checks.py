@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
+
+logger = logging.getLogger(__name__)
 
 #: Library -> the distribution that it comes in, where their names differ.
 DISTRIBUTIONS = {"huggingface_hub": "huggingface-hub", "sklearn": "scikit-learn"}
@@ -28,6 +31,7 @@ def guarded(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
     try:
         yield from look()
     except Exception as error:
+        logger.debug("%s", name, exc_info=True)
         yield failed(name, error)
 
 

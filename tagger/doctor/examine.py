@@ -5,6 +5,7 @@ Everything is imported inside the check that is about it: what is examined may n
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import platform
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tagger.audio.library import Found
     from tagger.models.genre_model import GenreModel
     from tagger.pipeline.options import TagOptions
+
+logger = logging.getLogger(__name__)
 
 SHOWN = ("openvino", "torch", "av", "mutagen", "numpy")  # of the libraries of tagging, those whose versions matter most
 LEAST_FREE_BYTES = 100 * 2**20
@@ -135,6 +138,7 @@ def _can_write(state: State, name: str, folder: Path, consequence: str) -> Check
             file.write(b"genre-tag")
         n_free = shutil.disk_usage(there).free
     except OSError as error:
+        logger.debug("%s", name, exc_info=True)
         remedy = "make it writable, or name another place for state in XDG_STATE_HOME"
         return Check(state, name, f"{there} cannot be written ({error.strerror or error}); {consequence}", remedy)
     if n_free < LEAST_FREE_BYTES:
@@ -155,6 +159,7 @@ def model(name: str) -> Iterator[Check]:
         try:
             description = describe(local or name)
         except ModelError as error:
+            logger.debug("model", exc_info=True)
             yield Check("problem", "model", f"{name}: {error.reason}", "use --model starter, which is built in")
         else:
             seconds = description.snippet_samples // SAMPLE_RATE

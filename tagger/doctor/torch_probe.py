@@ -8,6 +8,7 @@ prints a line for each check. What is examined is imported late, so that its fai
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
@@ -16,16 +17,19 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import astuple
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from traceback import walk_tb
 
+from tagger import debug
 from tagger.audio.workers import usable_cores
+from tagger.debug import suppress
 from tagger.doctor.checks import Check, guarded, in_a_line, reinstall
 from tagger.extras import EXTRAS, hide_if_broken, install, missing
+
+logger = logging.getLogger(__name__)
 
 #: Extra -> the module that its commands are made of.
 USERS = {"train": "training.learning.train", "ray": "tagger.cluster.engine"}
@@ -45,7 +49,7 @@ class Machine:
         self._process: subprocess.Popen[str] | None = None
         with suppress(OSError):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tagger.doctor.torch_probe", device, precision],
+                [sys.executable, "-m", "tagger.doctor.torch_probe", device, precision, *["debug"] * debug.is_on()],
                 env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
             )  # fmt: skip
 
@@ -57,9 +61,11 @@ class Machine:
         try:
             out, errors = self._process.communicate(timeout=LIMIT_SECONDS)
             code = self._process.returncode
+            logger.debug("the process of libraries ended with %d and said on standard error:\n%s", code, errors)
             last = (errors.strip().splitlines() or ["it said nothing"])[-1]
             end = f"its import ends the process (code {code}): {last[:300]}" if code else ""
         except subprocess.TimeoutExpired:
+            logger.debug("the process of libraries", exc_info=True)
             self._process.kill()
             out, _ = self._process.communicate()
             end = f"its import takes longer than {LIMIT_SECONDS:g} s"
@@ -97,6 +103,7 @@ def checks(device: str, precision: str) -> Iterator[Check]:
 
         yield Check("ok", "openvino", f"{version()} on {processor()}")
     except Exception as error:
+        logger.debug("the process of libraries", exc_info=True)
         yield Check("problem", "openvino", f"cannot be imported: {in_a_line(error)}", reinstall("openvino"))
         return
     if missing("torch"):
@@ -127,6 +134,7 @@ def torch_checks(device: str) -> Iterator[Check]:
     try:
         torch = str(import_module("torch").__version__)
     except Exception as error:
+        logger.debug("torch", exc_info=True)
         says = f"cannot be imported: {in_a_line(error)}"
         if is_needed:
             yield Check("problem", "torch", says, repair())
@@ -176,6 +184,7 @@ def works(extra: str) -> Iterator[Check]:
         for module in (*EXTRAS[extra], USERS[extra]):
             import_module(module)
     except Exception as error:
+        logger.debug("%s", extra, exc_info=True)
         yield Check(
             "problem", extra, f"is installed, and cannot be used: {in_a_line(error)}", reinstall(culprit(error))
         )
@@ -204,6 +213,7 @@ def choice(device: str, precision: str) -> Iterator[Check]:
         try:
             chosen = choose_device(device)
         except ModelError as error:
+            logger.debug("device and precision", exc_info=True)
             yield Check("problem", "device", str(error), "use --device auto")
             return
     if chosen != "cpu":
@@ -215,6 +225,7 @@ def choice(device: str, precision: str) -> Iterator[Check]:
     try:
         possible = {choice.precision: None for choice in choices(chosen, precision)}
     except ModelError as error:
+        logger.debug("device and precision", exc_info=True)
         yield Check("problem", "precision", str(error), "use --precision auto")
     else:
         says = "as asked for" if precision != "auto" else "whichever is timed to be faster with the model"
@@ -242,5 +253,7 @@ def no_gpu(cores: str, said: list[warnings.WarningMessage]) -> Check:
 
 
 if __name__ == "__main__":
-    for each in checks(*sys.argv[1:]):
+    if "debug" in sys.argv[3:]:
+        debug.turn_on()
+    for each in checks(*sys.argv[1:3]):
         print(MARK + json.dumps(astuple(each)), flush=True)

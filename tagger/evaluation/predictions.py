@@ -6,6 +6,7 @@ A file of JSON lines in ASCII: a head, which names the genres, then one line for
 from __future__ import annotations
 
 import json
+import logging
 import math
 from array import array
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import numpy as np
 
 from tagger.atomic import replacing
 from tagger.errors import RunError
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "predictions.jsonl"  # in the folder of a run
 FORMAT, VERSION = "genre-tag predictions", 1
@@ -126,6 +129,7 @@ def _read_head(path: Path, line: bytes) -> dict[str, Any]:
     try:
         head = json.loads(str(line, "utf-8"))
     except (ValueError, RecursionError):
+        logger.debug("%s: line 1", path, exc_info=True)
         head = None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise RunError(path, f"line 1: no predictions log: it does not begin with the format {FORMAT!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from tagger.errors import RunError
 from tagger.evaluation.metrics import SongLogits, song_logits
 from tagger.evaluation.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
 from tagger.pipeline.aggregate import softmax
+
+logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")  # where `genre-tag train` puts them
 RECORD = "run.json"  # what was asked for: written first
@@ -114,6 +117,7 @@ def _read_metrics(path: Path) -> tuple[dict[str, Any], str]:
     except FileNotFoundError:
         return {}, "no metrics.json: the training did not end well"
     except (OSError, ValueError, RecursionError):
+        logger.debug("%s", path, exc_info=True)
         return {}, "metrics.json cannot be read: what is told here comes from the log alone"
     if told(metrics, "format") != "genre-tag metrics" or told(metrics, "version") != VERSION:
         return {}, "metrics.json is of another version: what is told here comes from the log alone"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import ModelError
 from tagger.models.head import N_AUDIOSET_LABELS, Gate, GenreHead, audioset_head
 from tagger.text import one_line
+
+logger = logging.getLogger(__name__)
 
 STARTER = "starter"  # embedded: tagger/models/starter
 HUB_IDS = {"audioset": "MIT/ast-finetuned-audioset-10-10-0.4593"}
@@ -97,6 +100,7 @@ def describe(name: str) -> Description:
     "owner/name"; a folder wins over a hub id.
     """
     folder = find_checkpoint(name)
+    logger.debug("model %s lies in %s", name, folder)
     table = read_table(name, folder)
     n_mels, n_frames = table.get("num_mel_bins", N_MELS), table.get("max_length", N_FRAMES)
     fitted = read_fitted(name, folder / TRAINING)

@@ -12,7 +12,6 @@ import math
 import platform
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,6 +23,7 @@ from platformdirs import user_state_path
 from tagger import __version__
 from tagger.atomic import replacing
 from tagger.audio.decode import SAMPLE_RATE, decode
+from tagger.debug import suppress
 
 FILE = "timings.json"
 MOST_KEPT = 100

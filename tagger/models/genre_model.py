@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import sys
@@ -21,6 +22,8 @@ from tagger.models.architecture import flops_per_snippet
 from tagger.models.checkpoint import Checkpoint, load_checkpoint
 from tagger.models.description import ACCELERATOR_BATCH, STARTER, Description, describe
 from tagger.models.engine import N_LAYERS, Choice, Engine, EngineMemoryError, Outputs, Timing, cached_result, fastest
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_SECONDS = 0.5  # of work for a CPU at once, or a snippet a thread: Ctrl-C is answered when a batch ends
@@ -53,6 +56,11 @@ class GenreModel:
         self.precision_reason = "as asked for" if precision != "auto" else f"fastest here: {timing.told}"
         self.snippets_per_second = timing.snippets_per_second
         self.batch_size = default_batch_size(timing, device)
+        logger.debug(
+            "model %s on %s by %s in %s (%s), %d threads, %.3g snippets/s, batches of %d",
+            self.name, device, self.engine, self.precision, self.precision_reason, self.n_threads,
+            self.snippets_per_second, self.batch_size,
+        )  # fmt: skip
 
     @classmethod
     def load(
@@ -95,6 +103,7 @@ class GenreModel:
                 if len(batch) == 1:
                     raise self._too_large("one snippet") from error
                 self.batch_size = len(batch) // 2
+                logger.debug("batches of %d from here on", self.batch_size, exc_info=True)
             else:
                 n_done += len(batch)
         return Outputs(embeddings @ self._weight.T + self._bias, embeddings)
@@ -187,6 +196,7 @@ def timed(checkpoint: Checkpoint, device: str, of: Sequence[Choice]) -> Timing:
     sizes = "-".join(str(value) for value in asdict(whole).values())
     key = f"genre-tag {__version__}, {machine(device)}, {', '.join(map(str, of))}, {sizes}"
     values = cached_result(key, measure)
+    logger.debug("timed on this machine: %s; %s", values["told"], key)
     return Timing(Choice(**values["choice"]), values["snippets_per_second"], values["told"])
 
 

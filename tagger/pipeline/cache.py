@@ -10,12 +10,13 @@ A cache saves time and is never in the way: whatever goes wrong with it is told 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -30,12 +31,15 @@ import numpy as np
 from platformdirs import user_state_path
 
 from tagger.audio.workers import Failure
+from tagger.debug import suppress
 from tagger.pipeline.predict import Prediction
 from tagger.tags.identity import identify
 
 if TYPE_CHECKING:
     from tagger.models.description import Description
     from tagger.pipeline.options import PredictOptions
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -444,6 +448,7 @@ class PredictionCache:
             except sqlite3.ProgrammingError:
                 raise
             except TROUBLE as error:
+                logger.debug("the cache", exc_info=True)
                 self.close()
                 if _is_damage(error) and self._may_begin_again:
                     self._may_begin_again = False
@@ -466,11 +471,13 @@ class PredictionCache:
                 _touch(self.path)
                 self._inode = self.path.stat().st_ino
                 self._database = _begin(self.path)
+                logger.debug("the cache is %s, SQLite %s", self.path, sqlite3.sqlite_version)
                 if aside is not None:
                     n_saved = _copy_readable(aside, self._database)
                     new = f"its {n_saved} readable predictions are in a new one" if n_saved else "a new one is begun"
                     self._tell(f"the cache {self.path} {reason}: moved to {aside.name}, {new}")
         except (OSError, *TROUBLE) as error:
+            logger.debug("the cache", exc_info=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._tell(f"the cache {self.path} cannot be used ({reason}): going on without it")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +15,8 @@ import numpy as np
 from tagger.audio.decode import Snippets
 from tagger.audio.workers import MOST_WAITING, Failure
 from tagger.models.engine import Outputs
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -138,7 +142,9 @@ def _next_batch(
 
 def _predict_batch(batch: Iterable[tuple[_Song[Item], int]], samples: np.ndarray, model: Model) -> None:
     """Give the songs of a batch what the model made of their snippets."""
+    began = time.perf_counter()
     outputs = model.outputs(samples)
+    logger.debug("%d snippets are classified in %.3f s", len(samples), time.perf_counter() - began)
     start = 0
     for song, n_snippets in batch:
         rows = slice(start, start + n_snippets)

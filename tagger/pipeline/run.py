@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
@@ -15,6 +16,7 @@ from tagger.audio import decode as audio
 from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
+from tagger.debug import suppress
 from tagger.models.checkpoint import read_last_layer
 from tagger.models.description import Description
 from tagger.models.engine import decode_seconds
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tagger.models.genre_model import GenreModel
+
+logger = logging.getLogger(__name__)
 
 MEANWHILE = "tagged by another run or program meanwhile"
 #: The statuses of a song. "tagged": its genre is written, or would be with --write-tags.
@@ -124,6 +128,7 @@ def tag_songs(
     # Decoded ahead: one song in each worker, and enough for the batch that is classified and for the next one.
     n_first = run.rounds[0]
     n_batch_songs = 1 if n_first is None else math.ceil(model.batch_size / n_first)
+    logger.debug("%d decoders, batches of %d snippets", n_workers, model.batch_size)
 
     def predict_round(
         songs: Iterable[tuple[RoundItem, Wanted | None]],
@@ -258,9 +263,12 @@ class Tagging:
             if self.open_journal is not None and cached is None:
                 check_writable(path, options.write.hardlinks)  # or it would be classified for nothing
         except tags.TagError as error:
+            logger.debug("%s is left alone", path, exc_info=True)
             return self._left(error, seen, partial(SongResult, path, old=old, new=old))
         except OSError as error:
+            logger.debug("%s is left alone", path, exc_info=True)
             return SongResult(path, "failed", reason=error.strerror or str(error))
+        logger.debug("%s is %s", path, "to be classified" if cached is None else "cached")
         return Song(path, seen, values, old, cached)
 
     def _left(self, error: tags.TagError, seen: Seen | None, result: Callable[..., SongResult]) -> SongResult:
@@ -283,6 +291,7 @@ class Tagging:
                 song.path, "failed", song.old, song.old, reason=reason, cached=is_cached, is_lasting=is_lasting
             )
         decision = unsure(prediction.unsure) if prediction.unsure else self._decide(prediction.logits)
+        logger.debug("%s is decided on: %s of %s", song.path, decision.genres, decision.ranking[:3])
         shortfall = shortfall_of(prediction)
         result = partial(
             SongResult,
@@ -316,10 +325,12 @@ class Tagging:
             if self.open_journal is None:
                 check_writable(song.path, self.options.write.hardlinks)
                 return result(status="tagged", new=new)
+            logger.debug("%s is to be written: %s", song.path, new)
             if self._write(song, new, self.open_journal()):
                 return result(status="tagged", new=new, written=True)
             left = result(status="unchanged", new=new)
         except tags.TagError as error:
+            logger.debug("%s is left alone", song.path, exc_info=True)
             left = self._left(error, song.seen, partial(result, new=song.old))
         if theirs := self._done_by_another(song, new):
             status, genres = theirs
@@ -390,6 +401,7 @@ class Tagging:
             values = tags.real_genres(data, path.suffix)
             new = tags.retag(data, path.suffix, tags.join_genres(wanted, options.separator), options.id3v23_multi)
         except (OSError, tags.TagError):
+            logger.debug("%s", path, exc_info=True)
             return None
         genres = tags.split_genres(values, options.separator)
         if values == song.values or not genres:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -13,6 +14,8 @@ from tagger.errors import TagError
 from tagger.pipeline.genres import canonical, genre_key
 from tagger.report.document import Column, Song, Table
 from tagger.tags.genre import Metadata
+
+logger = logging.getLogger(__name__)
 
 DISC = re.compile(r"(cd|dis[ck]|medium)\W*\d+.*", re.IGNORECASE)  # what people call the folders of an album's discs
 
@@ -121,6 +124,7 @@ def _albums(songs: Iterable[Song], read: Callable[[str], Metadata]) -> list[_Alb
             try:
                 tags = read(song.path)
             except TagError:  # gone or damaged since its genre was read
+                logger.debug("%s", song.path, exc_info=True)
                 continue
             if title := _plain(tags.album):
                 album = albums[folder, title, _plain(tags.album_artist)]

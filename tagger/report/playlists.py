@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import unicodedata
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from tagger.atomic import replacing
 from tagger.audio.library import SONG_SUFFIXES
+from tagger.debug import suppress
 from tagger.errors import OutputError
 from tagger.report.document import Song
 from tagger.report.library import disagreements
+
+logger = logging.getLogger(__name__)
 
 SUFFIX = ".m3u8"
 #: The second line of a playlist of ours: its name and a checksum. One that was changed or renamed is the user's.
@@ -152,6 +155,7 @@ def _is_ours(file: Path) -> bool:
     try:
         lines = file.read_bytes().split(b"\n", 2)
     except OSError:
+        logger.debug("%s", file, exc_info=True)
         return False
     return len(lines) == 3 and lines[0] == b"#EXTM3U" and lines[1] + b"\n" == _mark(file.name, lines[2])
 

@@ -3,6 +3,7 @@
 `retag` is pure: old bytes in, new bytes out. Nothing in this module touches the disk but to read.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tagger.tags.containers import layout_of, naming
 from tagger.tags.layout import Place
 from tagger.tags.policies import Existing, Multi
 from tagger.tags.splice import KINDS, Cut
+
+logger = logging.getLogger(__name__)
 
 Places = Mapping[str, tuple[str, ...]]  # where a genre lives → the values as stored there
 
@@ -189,6 +192,7 @@ class Song:
             self.file.seek(0)
             return float(mutagen.File(self.file).info.length)
         except Exception:  # a dozen kinds of it for what is damaged, or of a rate that it does not know
+            logger.debug("its length is unknown", exc_info=True)
             return 0.0
 
     def _has_one_value(self, place: str) -> bool:

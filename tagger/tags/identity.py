@@ -7,6 +7,7 @@ What it does not see: a change between the blocks that keeps the length, a flipp
 apart and is no proof that two are equal; that proof is `tagger.tags.verify`.
 """
 
+import logging
 import os
 import re
 import stat
@@ -21,6 +22,8 @@ from typing import BinaryIO
 
 from tagger.tags.containers import audio_span
 from tagger.tags.layout import ASF_HEADER, AUDIO_CHUNKS, CHUNK_FILES, DSF_HEADER, OGG_PAGE, at, chunks
+
+logger = logging.getLogger(__name__)
 
 VERSION = b"genre-tag identity 1\n"  # another one makes every song a stranger
 N_BLOCKS = 8  # a few round trips of a network drive; an edit of an eighth of the song always meets one
@@ -83,6 +86,7 @@ def identify(path: str | PathLike[str]) -> bytes:
         try:
             audio = _find(file)
         except (ValueError, struct.error):
+            logger.debug("%s is identified as one piece", path, exc_info=True)
             audio = _Audio(file, [slice(0, file.seek(0, 2))])
         n_bytes = audio.ends[-1] if audio.ends else 0
         if n_bytes <= 0:

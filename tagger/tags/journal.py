@@ -5,12 +5,12 @@ the song is replaced. `tagger.tags.undo` reads it backwards.
 """
 
 import json
+import logging
 import os
 import secrets
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from os import PathLike
@@ -22,11 +22,14 @@ from platformdirs import user_state_path
 
 from tagger import __version__
 from tagger.atomic import sync_folder
+from tagger.debug import suppress
 from tagger.errors import JournalError, TagError
 from tagger.tags.genre import check_genres, genres_in, real_genres, retag
 from tagger.tags.policies import HardLinks, Multi
 from tagger.tags.swap import Announce, swap
 from tagger.tags.verify import verify, verify_genres
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1  # of the records
 Delta = list[list[Any]]  # ["c", start, length]: copy from the new bytes; ["l", text]: zlib-packed bytes in base64
@@ -103,6 +106,7 @@ class Journal:
             journal.close()
             raise
         sync_folder(path.parent)
+        logger.debug("the journal is %s", path)
         return journal
 
     def __enter__(self) -> "Journal":
@@ -195,6 +199,7 @@ class Journal:
         try:
             os.ftruncate(self._handle, self._end)
         except OSError:
+            logger.debug("%s cannot be cut back", self.path, exc_info=True)
             self._is_torn = True
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 
 from tagger.atomic import TEMPORARY, sync_folder, temporary_name
+from tagger.debug import suppress
 from tagger.errors import TagError
 from tagger.tags.genre import naming
 from tagger.tags.policies import HardLinks
@@ -22,6 +24,8 @@ try:
     from fcntl import ioctl
 except ImportError:  # Windows
     ioctl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 Announce = Callable[[bytes, bytes, os.stat_result], None]
 
@@ -113,7 +117,7 @@ def _obstacle(real: str, status: os.stat_result, directory: str, hardlinks: Hard
 def _is_immutable(real: str, status: os.stat_result) -> bool:
     flags = getattr(status, "st_flags", 0)  # macOS, BSD
     if ioctl is not None and sys.platform == "linux":
-        with contextlib.suppress(OSError), open(real, "rb") as file:
+        with suppress(OSError), open(real, "rb") as file:
             flags = int.from_bytes(ioctl(file, _FS_IOC_GETFLAGS, bytes(8))[:4], sys.byteorder)
             return bool(flags & (_FS_IMMUTABLE | _FS_APPEND_ONLY))
     return bool(flags & (stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND))
@@ -128,6 +132,7 @@ def _would_change_owner(status: os.stat_result, directory: str) -> bool:
     try:
         handle = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)
     except OSError:
+        logger.debug("no nameless file in %s", directory, exc_info=True)
         return False  # a file system without nameless files: found out when the song is written
     try:
         return not _keep_owner(handle, status)
@@ -139,7 +144,7 @@ def _keep_owner(handle: int, status: os.stat_result) -> bool:
     """Give the open file the owner and group of the old one; whether it has them now."""
     if not hasattr(os, "fchown"):
         return True
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.fchown(handle, status.st_uid, status.st_gid)
     new = os.fstat(handle)
     return (new.st_uid, new.st_gid) == (status.st_uid, status.st_gid)
@@ -150,7 +155,7 @@ def _carry_over(real: str, status: os.stat_result, handle: int, temporary: str, 
     if not _keep_owner(handle, status):
         raise TagError(real, "its owner or group could not be kept", refused=False)
     # By its handle where that can be done, not by its name, which somebody else may have put a link in place of.
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.chmod(handle if os.chmod in os.supports_fd else temporary, stat.S_IMODE(status.st_mode))
     if hasattr(os, "listxattr"):
         _carry_attributes_over(real, handle)
@@ -232,7 +237,7 @@ def _remove_stale(directory: str) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
             if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     # Not by the time of modification, which a run under way may have set to that of the song.
                     if time.time() - entry.stat(follow_symlinks=False).st_ctime > STALE_SECONDS:
                         os.unlink(entry.path)

@@ -1,6 +1,7 @@
 """Takes back what a run wrote: the old bytes where nobody has touched the song since, else its old genre."""
 
 import json
+import logging
 import os
 import re
 from collections import Counter
@@ -18,6 +19,8 @@ from tagger.tags.journal import VERSION, Journal, journal_folder, rebuild, unpac
 from tagger.tags.policies import HardLinks
 from tagger.tags.swap import swap
 from tagger.tags.verify import verify
+
+logger = logging.getLogger(__name__)
 
 # "bytes": every byte as before; "tags": somebody edited other tags since, the genre is as before; "nothing": it is as
 # before already; "conflict": the genre was changed since, left alone; "failed": left alone for another reason.
@@ -68,6 +71,7 @@ def list_runs(
                 runs[path.name], of_this_run = _read(path)
                 undoings += of_this_run
         except JournalError as error:
+            logger.debug("%s", path, exc_info=True)
             on_damage(error)
     n_undone = Counter(journal for journal, _ in _taken_back(undoings, runs))
     return [replace(run, n_undone=n_undone[name]) for name, run in reversed(runs.items()) if run.n_writes]
@@ -114,6 +118,7 @@ def _undoing(line: bytes, last_write: _Write) -> list[_Undoing]:
         by = None if record["result"] == "nothing" else last_write
         return [_Undoing(str(record["of"]), str(record.get("from", "")), int(record["n"]), by)]
     except (ValueError, KeyError, TypeError, AttributeError):
+        logger.debug("a damaged record: %r", line[:200], exc_info=True)
         return []  # damaged: named when that run is taken back
 
 
@@ -194,6 +199,7 @@ def _undo_song(
             announce = journal.recorder(path)
             swap(path, make, announce=announce, preserve_mtime=preserve_mtime, hardlinks=hardlinks)
     except TagError as error:
+        logger.debug("%s", path, exc_info=True)
         return Undone(path, "failed", error.reason)
     return undone
 
@@ -265,6 +271,7 @@ def _write_in(part: bytes) -> Iterator[dict[str, Any] | None]:
         if not (record.keys() >= _KEYS and all(record[when].keys() >= _FILE_KEYS for when in ("before", "after"))):
             raise ValueError("incomplete")
     except (ValueError, KeyError, TypeError, AttributeError):
+        logger.debug("a damaged record: %r", part[:200], exc_info=True)
         record = None
     yield record
 

@@ -6,6 +6,7 @@ follow from a new length; positions in the file are compared by what they lead t
 tags, and FFmpeg of the packets where a container had to be laid again.
 """
 
+import logging
 import re
 import struct
 import zlib
@@ -18,6 +19,8 @@ import mutagen
 from tagger.errors import TagError
 from tagger.tags import genre
 from tagger.tags.policies import Multi
+
+logger = logging.getLogger(__name__)
 
 # What a file holds, by name: the pieces of a tag, the payload of a chunk. Tags are numbered in their order.
 Parts = dict[str, list[bytes]]
@@ -77,6 +80,7 @@ def _seen_by_mutagen(data: bytes, suffix: str) -> list[str] | None:
         tags = mutagen.File(file).tags
         lines = tags.pprint().replace("=ID3v1 Comment=", "==").split("\n") if tags is not None else []
     except Exception:  # a dozen kinds of it
+        logger.debug("mutagen cannot read it", exc_info=True)
         return None
     others = [line for line in lines if not re.match(r"(tcon|genre|©gen|wm/genre|----:[^=]*:genre)=|$", line.lower())]
     return [re.sub(r"^unknown\d+=", "unknown=", line) for line in others]
@@ -90,6 +94,7 @@ def _packets(data: bytes) -> list[tuple[int, int | None, bytes]] | None:
             found = [(each.stream.index, each.pts, bytes(each)) for each in container.demux(streams) if each.size]
             return [*found, (-1, 0, repr(container.chapters()).encode())]
     except av.FFmpegError:
+        logger.debug("FFmpeg cannot read it", exc_info=True)
         return None
 
 
