@@ -128,7 +128,8 @@ def test_the_readme_is_short() -> None:
 def options(name: str) -> list[str]:
     command = commands.get_command(click.Context(commands), name)
     assert command is not None
-    return [option for param in command.params if isinstance(param, click.Option) for option in param.opts]
+    shown = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+    return [option for param in shown for option in param.opts]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -137,6 +138,10 @@ def test_every_option_is_in_the_manual(command: str) -> None:
     (shown,) = [text for text in texts(MANUAL[1:]) if f"$ genre-tag {command} --help\n" in text]
     missing = [option for option in options(command) if not re.search(rf"(?<![\w-]){option}(?![\w-])", shown)]
     assert not missing
+
+
+def test_the_option_of_every_command_is_in_the_manual() -> None:
+    assert any("`genre-tag --debug`" in text for text in texts(MANUAL))
 
 
 def test_every_format_is_in_the_manual() -> None:

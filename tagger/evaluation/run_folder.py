@@ -77,7 +77,7 @@ class SplitPredictions:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """(n_songs, n_genres), calibrated, from the mean of logits."""
+        """(n_songs, n_genres), at the fitted temperature, from the mean of logits."""
         return softmax(self.songs.logits["mean"] / self.temperature)
 
     @cached_property

@@ -258,7 +258,8 @@ def with_fitted(name: str, head: GenreHead, n_outputs: int, values: Mapping[str,
     """`head` with the temperature, the thresholds and the biases that training fitted, if it did. Raises ModelError.
 
     They are `temperature`, `min_confidence` (a number, or a table: a genre left out of it is never written by
-    default), `min_confidence_reason`, and `bias` (mean logit of each output over unlabelled music).
+    default), `min_confidence_reason`, `held_out` (a table: songs of each genre that these were fitted on), and `bias`
+    (mean logit of each output over unlabelled music).
     """
     if not head.thresholds:
         guess = DEFAULT_CONFIDENCE[head.scale]
@@ -269,6 +270,7 @@ def with_fitted(name: str, head: GenreHead, n_outputs: int, values: Mapping[str,
         if not is_number(temperature) or temperature <= 0:
             raise ModelError(name, f"{TRAINING}: temperature {temperature!r} must be a number above 0")
         head = replace(head, temperature=float(temperature))
+    head = replace(head, n_held_out=_n_held_out(name, head, values))
     bias = values.get("bias")
     if bias is not None:
         if not isinstance(bias, list) or len(bias) != n_outputs or not all(map(is_number, bias)):
@@ -292,3 +294,16 @@ def with_fitted(name: str, head: GenreHead, n_outputs: int, values: Mapping[str,
 def is_number(value: object) -> bool:
     """Whether JSON gave a finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _n_held_out(name: str, head: GenreHead, values: Mapping[str, Any]) -> tuple[int, ...]:
+    """Songs of each genre, (n_genres,), by the table `held_out`; () where there is none. Raises ModelError."""
+    table = values.get("held_out")
+    if table is None:
+        return ()
+    if not isinstance(table, dict) or not all(type(count) is int and count >= 0 for count in table.values()):
+        raise ModelError(name, f"{TRAINING}: held_out must give a count for each genre")
+    for genre in table:
+        if genre not in head.genres:
+            raise ModelError(name, f"{TRAINING}: held_out names {genre!r}, no genre of this checkpoint")
+    return tuple(table.get(genre, 0) for genre in head.genres)

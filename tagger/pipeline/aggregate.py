@@ -78,10 +78,10 @@ def unsure(reason: str) -> Decision:
 
 
 def confidence_scale(head: GenreHead, aggregate: str) -> str:
-    """What the numbers of a decision are: "calibrated" only where a temperature was fitted to this aggregation."""
+    """What the numbers of a decision are; "calibrated" only by this aggregation, and with evidence for it."""
     if aggregate == "vote":
         return "share of snippets"
-    return "calibrated" if head.temperature is not None and aggregate == "mean" else head.scale
+    return "calibrated" if head.is_calibrated and aggregate == "mean" else head.scale
 
 
 def song_scores(logits: np.ndarray, head: GenreHead, aggregate: str = "mean") -> np.ndarray:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tagger.audio.decode import SAMPLE_RATE
+from tagger.models.head import LEAST_HELD_OUT, LEAST_OF_EACH
 from tagger.pipeline.aggregate import AGGREGATORS, Decision, confidence_scale
 from tagger.pipeline.explain import Explanation, why
 from tagger.report.text import time_text
@@ -112,9 +113,15 @@ def _facts(explanation: Explanation, sources: Mapping[str, str]) -> list[tuple[s
 
 
 def _scale_text(explanation: Explanation) -> str:
-    scale = confidence_scale(explanation.description.head, explanation.options.decide.aggregate)
+    head, aggregate = explanation.description.head, explanation.options.decide.aggregate
+    scale = confidence_scale(head, aggregate)
+    if scale == "softmax" and head.temperature is not None and aggregate == "mean":
+        return (
+            f"shares of 1, not called calibrated: that takes a temperature fitted on {LEAST_HELD_OUT} held-out songs, "
+            f"{LEAST_OF_EACH} of each genre"
+        )
     return {
-        "calibrated": "calibrated on held-out songs: of the songs at 0.80, some 80 % are right",
+        "calibrated": f"calibrated on {sum(head.n_held_out)} held-out songs: of those at 0.80, some 80 % are right",
         "share of snippets": "the share of snippets that sound most like it",
         "softmax": "shares of 1, not calibrated: 0.80 does not mean that 80 % are right",
         "sigmoid": "each genre on its own, not calibrated: 0.80 does not mean that 80 % are right",

@@ -758,7 +758,7 @@ def test_the_embedded_model_classifies_real_files_in_a_fresh_process(music: Path
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     records = [json.loads(line) for line in out.splitlines()]
-    assert all(record["written"] and record["scale"] == "calibrated" for record in records)
+    assert all(record["written"] and record["scale"] == "softmax" for record in records)
     for record in records:
         assert abs(sum(record["scores"].values()) - 1) < 0.01
         assert tags.read_genres(Path(record["path"])) == (record["predicted"],)

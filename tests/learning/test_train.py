@@ -89,6 +89,9 @@ def test_a_run_leaves_a_checkpoint_that_tags_and_the_numbers_it_rests_on(
         precision = 1e-4 if recipe == "seed" else 0.05  # v2 computes in bf16 where it can
         np.testing.assert_allclose(logged.logits, model.logits(snippets), atol=precision)
     training = json.loads((tmp_path / "run" / "checkpoint" / "training.json").read_text())
+    assert training["held_out"] == dict(zip(GENRES, outcome.contents["validate"].n_songs, strict=True))
+    assert sum(training["held_out"].values()) == len(set(prepared.splits["validate"]["song"]))
+    assert model.head.n_held_out == outcome.contents["validate"].n_songs
     assert training["options"]["recipe"] == recipe and training["data"]["fingerprint"] == "fake 0"
     for score in SONG_SCORES.values():
         assert 0 <= outcome.scores["test"].scores[score] <= 1

@@ -254,6 +254,7 @@ def test_training_json_brings_temperature_and_thresholds(folder: Path) -> None:
         "min_confidence": {"Jazz": 0.6, "Rock": 1},
         "min_confidence_reason": "90 % right on held-out songs",
         "bias": [-1, 0.5, 0],
+        "held_out": {"Rock": 100, "Jazz": 150},
         "epochs": 3,
     }
     (folder / "training.json").write_text(json.dumps(training))
@@ -262,6 +263,12 @@ def test_training_json_brings_temperature_and_thresholds(folder: Path) -> None:
     assert head.bias == (-1.0, 0.5, 0.0)
     assert head.thresholds == (math.inf, 0.6, 1.0)
     assert head.threshold_reason == "90 % right on held-out songs"
+    assert head.n_held_out == (0, 150, 100) and not head.is_calibrated
+    (folder / "training.json").write_text(json.dumps(training | {"held_out": dict.fromkeys(head.genres, 70)}))
+    assert describe(str(folder)).head.is_calibrated
+    del training["held_out"]
+    (folder / "training.json").write_text(json.dumps(training))
+    assert describe(str(folder)).head.n_held_out == ()
 
 
 def test_one_number_is_every_genres_threshold(folder: Path) -> None:
@@ -314,6 +321,10 @@ def test_several_outputs_may_speak_for_a_genre_and_others_for_music(tmp_path: Pa
         '{"min_confidence": {"Jazz": -0.1}}',
         '{"min_confidence": {"Jazz": null}}',
         '{"min_confidence": {"Jaz": 0.5}}',
+        '{"held_out": 200}',
+        '{"held_out": {"Jaz": 200}}',
+        '{"held_out": {"Jazz": -1}}',
+        '{"held_out": {"Jazz": 20.5}}',
         '{"bias": [0, 0]}',
         '{"bias": [0, 0, "x"]}',
     ],

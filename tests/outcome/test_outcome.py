@@ -364,6 +364,14 @@ def test_the_card_says_how_each_genre_is_classified(outcome: Outcome) -> None:
         assert (n_songs, share) == (str(count), f"{count / 15:.3f}")
 
 
+def test_the_card_says_calibrated_where_there_is_evidence(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagger.models.head.LEAST_HELD_OUT", 60)
+    monkeypatch.setattr("tagger.models.head.LEAST_OF_EACH", 15)
+    assert "It is called calibrated: validate has 60 songs, 15 or more of each genre." in card_of(outcome)[2]
+    monkeypatch.setattr("tagger.models.head.LEAST_OF_EACH", 16)
+    assert "It is not called calibrated" in card_of(outcome)[2]
+
+
 def test_the_card_says_how_sure_it_is(outcome: Outcome) -> None:
     _, tables, prose = card_of(outcome)
     test = outcome.scores["test"].calibration
@@ -372,6 +380,7 @@ def test_the_card_says_how_sure_it_is(outcome: Outcome) -> None:
     assert shown[2] == ["test", *(f"{number:.3f}" for number in numbers)]
     assert f"from a confidence of {outcome.threshold.value:g} on (fitted on 60 validation songs:" in prose
     assert len(table_of(tables, "confidence on test")) == 1 + len(test.bins)
+    assert "It is not called calibrated: that takes 200 songs in validate, 20 of each genre." in prose
     never = replace(outcome.threshold, value=math.inf, reason="not fitted: no")
     assert "No genre is written unless --min-confidence is given (not fitted: no)." in card_of(
         replace(outcome, threshold=never)

@@ -75,9 +75,25 @@ def test_temperature_softens_the_mean_and_only_the_mean() -> None:
     expected = np.exp([2.0, 0.0, 0.0]) / np.exp([2.0, 0.0, 0.0]).sum()
     np.testing.assert_allclose(song_confidences(rows, warm), expected)
     np.testing.assert_allclose(song_confidences(rows, warm, "max"), song_confidences(rows, HEAD, "max"))
-    assert confidence_scale(warm, "mean") == "calibrated"
-    assert confidence_scale(warm, "max") == confidence_scale(HEAD, "mean") == "softmax"
+    assert (
+        confidence_scale(warm, "mean") == confidence_scale(warm, "max") == confidence_scale(HEAD, "mean") == "softmax"
+    )
     assert confidence_scale(warm, "vote") == "share of snippets"
+
+
+@pytest.mark.parametrize(
+    ("temperature", "n_held_out", "is_calibrated"),
+    [
+        (2.0, (100, 80, 20), True), (2.0, (100, 81, 19), False), (2.0, (66, 66, 67), False), (2.0, (), False),
+        (None, (100, 80, 20), False),
+    ],
+)  # fmt: skip
+def test_calibrated_is_said_only_with_evidence(
+    temperature: float | None, n_held_out: tuple[int, ...], is_calibrated: bool
+) -> None:
+    head = GenreHead(HEAD.genres, "softmax", temperature=temperature, n_held_out=n_held_out)
+    assert (confidence_scale(head, "mean") == "calibrated") is is_calibrated
+    assert confidence_scale(head, "max") == "softmax" and confidence_scale(head, "vote") == "share of snippets"
 
 
 def test_huge_logits_do_not_overflow() -> None:

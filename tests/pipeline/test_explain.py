@@ -249,11 +249,15 @@ def test_the_map_and_where_settings_come_from(explained: Callable[..., Explanati
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        (GenreHead(GENRES, "softmax", temperature=1.5), "calibrated on held-out songs"),
+        (
+            GenreHead(GENRES, "softmax", temperature=1.5, n_held_out=(100, 50, 50)),
+            "calibrated on 200 held-out songs",
+        ),
+        (GenreHead(GENRES, "softmax", temperature=1.5), "shares of 1, not called calibrated: that takes"),
         (GenreHead(GENRES, "sigmoid"), "each genre on its own"),
         (GenreHead(GENRES, "margin"), "the lead over the best other genre"),
     ],
-    ids=["calibrated", "sigmoid", "margin"],
+    ids=["calibrated", "without evidence", "sigmoid", "margin"],
 )
 def test_what_the_numbers_are(explained: Callable[..., Explanation], medley: Path, head: GenreHead, words: str) -> None:
     assert words in printed(explained(medley, FakeModel(2.0, head)))

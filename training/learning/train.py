@@ -204,6 +204,7 @@ def _save_into(folder: Path, ast: Any, log_mel: TorchLogMel, outcome: Outcome, p
     ).save_pretrained(folder)
     training = {
         **training_values(outcome.temperature, outcome.threshold),
+        "held_out": dict(zip(outcome.genres, outcome.contents["validate"].n_songs, strict=True)),
         "options": outcome.options,
         "data": {"fingerprint": prepared.fingerprint, "genres": list(prepared.genres)},
         "scores": {split: scored.scores for split, scored in outcome.scores.items()},

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from tagger.evaluation.metrics import N_RESAMPLES, confused_pairs
 from tagger.models.description import HUB_IDS
+from tagger.models.head import LEAST_HELD_OUT, LEAST_OF_EACH, is_enough_evidence
 from training.outcome.metrics import SONG_SCORES
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def model_card(outcome: Outcome) -> str:
         confused=confused_pairs(outcome.scores[outcome.judged].confusion, outcome.genres),
         few=_few(outcome),
         song_scores={name: SONG_SCORES[name] for name in sorted(SONG_SCORES, key=lambda name: name != "mean")},
+        is_calibrated=is_enough_evidence(outcome.contents["validate"].n_songs),
+        least_held_out=LEAST_HELD_OUT,
+        least_of_each=LEAST_OF_EACH,
         n_resamples=N_RESAMPLES,
         few_songs=FEW_SONGS,
         small_test=SMALL_TEST,

@@ -147,6 +147,7 @@ def ship(checkpoint: Path, folder: Path, head: Head, decision: Decision) -> None
     weights |= {"classifier.dense.weight": head.weight, "classifier.dense.bias": head.bias}
     half = {name: values.astype(np.float16) for name, values in weights.items()}
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+    # No `held_out`: the same recordings corrected the last layer, so that nothing may be called calibrated on them.
     training = {
         "temperature": decision.temperature,
         "min_confidence": decision.min_confidence,
