@@ -13,14 +13,16 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from io import FileIO
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 from statistics import median_low
-from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.filter import Graph
 
 from tagger.errors import AudioError
 
@@ -106,7 +108,8 @@ class Snippets:
     @property
     def waveforms(self) -> np.ndarray:
         """The same in float32, [-1, 1)."""
-        return self.samples.astype(np.float32) / np.float32(FULL_SCALE)
+        waveforms: np.ndarray = self.samples.astype(np.float32) / np.float32(FULL_SCALE)
+        return waveforms
 
 
 def snippet_starts(
@@ -257,12 +260,14 @@ def _some_windows(wanted: Wanted, file: FileIO, snippet_samples: int) -> Snippet
 def as_int16(waveform: np.ndarray) -> np.ndarray:
     """A waveform of [-1, 1] in the format in which datasets keep it; louder than full scale is clipped, as it must."""
     scaled = waveform * np.float32(FULL_SCALE)
-    return np.clip(np.rint(scaled, out=scaled), -FULL_SCALE, FULL_SCALE - 1, out=scaled).astype("<i2")
+    samples: np.ndarray = np.clip(np.rint(scaled, out=scaled), -FULL_SCALE, FULL_SCALE - 1, out=scaled).astype("<i2")
+    return samples
 
 
 def _power(waveforms: np.ndarray) -> np.ndarray:
     """Mean square of each row, (n_rows, n_samples) to (n_rows,)."""
-    return np.einsum("ij,ij->i", waveforms, waveforms) / waveforms.shape[1]
+    power: np.ndarray = np.einsum("ij,ij->i", waveforms, waveforms) / waveforms.shape[1]
+    return power
 
 
 def _look_through(
@@ -401,10 +406,10 @@ def _decode_windows(wanted: Wanted, file: FileIO, snippet_samples: int) -> tuple
     return waveforms, firsts, n_decoded
 
 
-def _open(path: Path, file: FileIO) -> Any:
+def _open(path: Path, file: FileIO) -> InputContainer:
     """An open container with audio in it."""
     file.seek(0)
-    container = av.open(file, metadata_errors="replace", buffer_size=READ_BYTES, container_options=DEMUXER)
+    container = av.open(file, "r", metadata_errors="replace", buffer_size=READ_BYTES, container_options=DEMUXER)
     if not container.streams.audio:
         raise AudioError(path, "no audio in it")
     codec = container.streams.audio[0].codec_context
@@ -416,7 +421,7 @@ def _open(path: Path, file: FileIO) -> Any:
     return container
 
 
-def _seeks_exactly(container: Any) -> bool:
+def _seeks_exactly(container: InputContainer) -> bool:
     codecs = SEEKS_EXACTLY.get(container.format.name, ())
     return container.streams.audio[0].codec_context.name.startswith(codecs)
 
@@ -430,7 +435,7 @@ def _firsts(n_samples: int, wanted: Wanted, snippet_samples: int) -> list[int]:
 
 
 def _decode_by_seeking(
-    container: Any, wanted: Wanted, snippet_samples: int
+    container: InputContainer, wanted: Wanted, snippet_samples: int
 ) -> tuple[np.ndarray, Sequence[int], int] | None:
     """What `_decode_windows` returns, from the windows alone; None where the file is unfit or too short for it."""
     n_samples = _n_samples_by_timestamps(container)
@@ -446,12 +451,13 @@ def _decode_by_seeking(
     return np.concatenate(windows), firsts, n_samples
 
 
-def _n_samples_by_timestamps(container: Any) -> int:
+def _n_samples_by_timestamps(container: InputContainer) -> int:
     """Length of the song by its last packets; 0 if the file is not in order: it has no length, or lies about it."""
     stream = container.streams.audio[0]
     if stream.duration is None:  # chained Ogg, streams
         return 0
-    begin, second = stream.start_time or 0, int(1 / stream.time_base)
+    begin, tick = stream.start_time or 0, _tick(stream)
+    second = int(1 / tick)
     try:
         container.seek(begin + max(0, stream.duration - second), stream=stream)
         ends = [packet.pts + (packet.duration or 0) for packet in container.demux(stream) if packet.pts is not None]
@@ -462,13 +468,13 @@ def _n_samples_by_timestamps(container: Any) -> int:
     # MP3 and AAC without a header have but an estimate, yet seek exactly; others that differ are cut or glued.
     if abs(duration - stream.duration) > second and container.format.name not in ("mp3", "aac"):
         return 0
-    return round(duration * stream.time_base * SAMPLE_RATE)
+    return round(duration * tick * SAMPLE_RATE)
 
 
-def _window(container: Any, first: int, length: int) -> np.ndarray | None:
+def _window(container: InputContainer, first: int, length: int) -> np.ndarray | None:
     """The window (1, length) that begins at sample `first`, found by seeking; None if it cannot be placed exactly."""
     stream = container.streams.audio[0]
-    begin, tick = stream.start_time or 0, float(stream.time_base)
+    begin, tick = stream.start_time or 0, float(_tick(stream))
     # Resampled from where the sample grid of the song meets that of 16 kHz: every 10 ms at 44.1 kHz.
     grid = SAMPLE_RATE // math.gcd(stream.sample_rate, SAMPLE_RATE)
     start = max(0, int(first - EDGE_SECONDS * SAMPLE_RATE)) // grid * grid
@@ -503,12 +509,18 @@ def _window(container: Any, first: int, length: int) -> np.ndarray | None:
     return window if n_read >= first - start + length else None
 
 
-def _lead_seconds(stream: Any) -> float:
+def _tick(stream: av.AudioStream) -> Fraction:
+    """Seconds in a unit of its timestamps: of a stream in a file there always is one."""
+    assert stream.time_base is not None
+    return stream.time_base
+
+
+def _lead_seconds(stream: av.AudioStream) -> float:
     codec = stream.codec_context.name
     return next((lead for name, lead in LEADS_SECONDS.items() if codec.startswith(name)), LEAD_SECONDS)
 
 
-def _frames(container: Any) -> Iterator[av.AudioFrame]:
+def _frames(container: InputContainer) -> Iterator[av.AudioFrame]:
     """All frames from here on that can be decoded; after a damaged place the container is asked to find its way."""
     stream = container.streams.audio[0]
     for _ in range(N_DAMAGES):
@@ -539,7 +551,9 @@ def _resample_alike(
     """Blocks (n_samples,) of mono 16 kHz from frames of one shape, after `n_before` samples at their own rate."""
     graph = None
     for number, frame in enumerate(chain(frames, (None,)), 1):
-        graph = graph or _graph(frame, n_before, channel)
+        if graph is None:
+            assert frame is not None  # there is one at least
+            graph = _graph(frame, n_before, channel)
         graph.push(frame)
         if frame is not None and number % PULL_FRAMES:
             continue
@@ -550,9 +564,9 @@ def _resample_alike(
                 break
 
 
-def _graph(frame: Any, n_before: int, channel: int | None) -> Any:
+def _graph(frame: av.AudioFrame, n_before: int, channel: int | None) -> Graph:
     """A filter graph that drops samples, averages the channels or takes one, and resamples frames like this one."""
-    graph = av.filter.Graph()
+    graph = Graph()
     graph.threads = 1  # FFmpeg starts one per core otherwise, and none of these filters uses them
     rate, sample_format, layout = _shape(frame)
     n_channels = frame.layout.nb_channels

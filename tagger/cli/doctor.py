@@ -38,7 +38,7 @@ def _if_typed(name: str) -> click.Option:
 @click.argument("paths", nargs=-1, metavar="[LIBRARY]...")
 @click.option("--no-speed", is_flag=True, help="Leave the speed test out: seconds instead of half a minute.")
 @click.pass_context
-def doctor(ctx: click.Context, paths: tuple[str, ...], no_speed: bool, **typed: str | None) -> None:
+def doctor(ctx: click.Context, /, paths: tuple[str, ...], no_speed: bool, **typed: str | None) -> None:
     """Check that everything works here: libraries, device, decoders, settings, model; and how fast.
 
     With a LIBRARY, speed is measured on its songs, and told is how long a run over all of it would take. No song is

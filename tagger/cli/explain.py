@@ -32,7 +32,7 @@ OPTIONS = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option("--reanalyze", is_flag=True, help="Classify the song again, also if it is cached.")
 @click.pass_context
-def explain(ctx: click.Context, path: str, png: Path | None, as_json: bool, **settings: Any) -> None:
+def explain(ctx: click.Context, /, path: str, png: Path | None, as_json: bool, **settings: Any) -> None:
     """Show what is predicted along the song FILE, what that makes of the song, and why it is written or not.
 
     The settings of genre-tag tag hold here too. Nothing is written into the song.

@@ -58,7 +58,7 @@ SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
 )
 @click.pass_context
 def report(
-    ctx: click.Context, paths: tuple[str, ...], split: str, compare: Path | None, form: str | None, out: Path | None,
+    ctx: click.Context, /, paths: tuple[str, ...], split: str, compare: Path | None, form: str | None, out: Path | None,
     png: Path | None, playlists: Path | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Show what a training run confuses with what, or how the genres of a library agree with what is predicted.

@@ -17,7 +17,7 @@ SOME_FAILED, USAGE, NOTHING_DONE = 1, 2, 3  # exit codes; 0: all fine; see also 
 UNREAD = 141  # as shells have it for a program that is ended by SIGPIPE: nobody reads what it prints
 
 
-class CountOr(click.ParamType):
+class CountOr(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """A count from 1, or one of the words that stand for none given."""
 
     def __init__(self, *words: str) -> None:
@@ -39,7 +39,7 @@ class CountOr(click.ParamType):
         return count
 
 
-class Fraction(click.ParamType):
+class Fraction(click.ParamType):  # type: ignore[type-arg]
     """A number from 0 to 1."""
 
     name = "0..1"
@@ -61,7 +61,7 @@ class Fraction(click.ParamType):
         return number
 
 
-class Separator(click.ParamType):
+class Separator(click.ParamType):  # type: ignore[type-arg]
     """Text that tells genres apart within one value of a tag."""
 
     name = "TEXT"
@@ -119,7 +119,8 @@ def source_of(ctx: click.Context, name: str) -> str:
 
 def command_line() -> list[str]:
     """What the user typed, for the journal."""
-    return click.get_current_context().obj
+    typed: list[str] = click.get_current_context().obj
+    return typed
 
 
 if sys.version_info >= (3, 11):

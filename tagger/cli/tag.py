@@ -171,7 +171,7 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     help="Name the device, the three best genres of each song, and songs that failed before too.",
 )
 @click.pass_context
-def tag(ctx: click.Context, paths: tuple[str, ...], **settings: Any) -> None:
+def tag(ctx: click.Context, /, paths: tuple[str, ...], **settings: Any) -> None:
     """Classify the songs at each PATH and show their genre; with --write-tags, write it.
 
     PATH is a song, a folder, a playlist (.m3u, .m3u8), or - for paths on standard input, one a line or NUL-separated;

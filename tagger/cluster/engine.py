@@ -15,7 +15,7 @@ import os
 import pickle
 import signal
 import socket
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -208,7 +208,8 @@ def _streamed(songs: Sequence[WorkItem], plan: Plan) -> Generator[bytes, None, N
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    resources = ray.cluster_resources()
+    cluster_resources: Callable[[], Mapping[str, float]] = ray.cluster_resources
+    resources = cluster_resources()
     n_cores, n_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     on_gpus = n_gpus > 0 and plan.options.predict.device != "cpu"
     if n_cores < 2 - on_gpus:  # Ray would wait for another one to join

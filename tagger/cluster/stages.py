@@ -158,7 +158,7 @@ def decode_part(data: bytes, plan: Plan) -> bytes:
     return pickle.dumps(part)
 
 
-def _decode_item(each: WorkItem, path: Path | Failure, plan: Plan, decoder: Worker) -> None:
+def _decode_item(each: WorkItem, path: Path | Failure, plan: Plan, decoder: Worker[Callable[[], Any], Any]) -> None:
     looked = (
         path if isinstance(path, Failure) else decoder.run(partial(_look, path, each.where, plan, each.cached_result))
     )
@@ -191,7 +191,7 @@ def _look(path: Path, where: Path | str, plan: Plan, cached_result: CachedResult
 
 
 @contextmanager
-def _at_hand(where: Path | str, decoder: Worker) -> Iterator[Path | Failure]:
+def _at_hand(where: Path | str, decoder: Worker[Callable[[], Any], Any]) -> Iterator[Path | Failure]:
     """The file of a song; for a URI a copy, for as long as it is needed."""
     if isinstance(where, Path):
         yield where

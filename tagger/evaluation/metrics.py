@@ -31,11 +31,13 @@ class SongLogits:
 
     def predicted(self, aggregate: str = "mean") -> np.ndarray:
         """Predicted labels, (n_songs,)."""
-        return self.logits[aggregate].argmax(axis=1)
+        labels: np.ndarray = self.logits[aggregate].argmax(axis=1)
+        return labels
 
     def correct(self, aggregate: str = "mean") -> np.ndarray:
         """Whether each song's label is predicted, bool (n_songs,)."""
-        return self.predicted(aggregate) == self.labels
+        is_right: np.ndarray = self.predicted(aggregate) == self.labels
+        return is_right
 
 
 def song_logits(logits: np.ndarray, labels: np.ndarray, songs: Sequence[str] | np.ndarray) -> SongLogits:

@@ -73,7 +73,8 @@ class SplitPredictions:
     @property
     def references(self) -> np.ndarray:
         """The genre each song is of, (n_songs,) str."""
-        return np.array(self.rows.genres, object)[self.songs.labels]
+        genres: np.ndarray = np.array(self.rows.genres, object)[self.songs.labels]
+        return genres
 
     @cached_property
     def probabilities(self) -> np.ndarray:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,10 +129,11 @@ def read_tensors(name: str, folder: Path) -> dict[str, np.ndarray]:
     """All that the safetensors of a folder hold; floating-point numbers in float32. Raises ModelError."""
     from safetensors import deserialize
 
+    read: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = deserialize
     tensors: dict[str, np.ndarray] = {}
     for file in [FILE] if (folder / FILE).exists() else read_index(name, folder):
         try:
-            stored = deserialize((folder / file).read_bytes())
+            stored = read((folder / file).read_bytes())
             tensors |= {each: as_array(tensor["data"], tensor["dtype"], tensor["shape"]) for each, tensor in stored}
         except Exception as error:
             raise ModelError(name, f"{file} is damaged or cut off ({one_line(error)}): fetch it again") from error

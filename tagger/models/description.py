@@ -151,7 +151,7 @@ def fetch_checkpoint(name: str) -> Path:
 def read_table(name: str, folder: Path) -> Mapping[str, Any]:
     """What config.json says, if it is that of an AST. Raises ModelError."""
     try:
-        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        table: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model_type = table.get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(name, f"config.json cannot be read ({one_line(error)})") from error

@@ -90,8 +90,9 @@ def cached_result(key: str, measure: Callable[[], dict[str, Any]], folder: Path 
     """
     path = (folder or user_state_path("genre-tag")) / FILE
     kept = _read(path)
-    if isinstance(kept.get(key), dict):
-        return kept[key]
+    known = kept.get(key)
+    if isinstance(known, dict):
+        return known
     found = measure()
     others = [(name, values) for name, values in kept.items() if name != key]
     with suppress(OSError):

@@ -138,4 +138,5 @@ class Layer(nn.Module):
         heads = (each.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for each in projected)
         attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         hidden = hidden[:, :n_kept] + self.out_proj(attended)
-        return hidden + self.fc2(self.activation(self.fc1(self.norm2(hidden).to(dtype))))
+        added: torch.Tensor = self.fc2(self.activation(self.fc1(self.norm2(hidden).to(dtype))))
+        return hidden + added

@@ -15,8 +15,9 @@ from tagger.pipeline.options import DEFAULT_POLICY, DecisionPolicy
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities that add up to 1 over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    powers: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -26,13 +27,15 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 def mean(rows: np.ndarray) -> np.ndarray:
     """Average a song's snippets, (n_snippets, n_genres) to (n_genres,)."""
-    return rows.mean(axis=0)
+    average: np.ndarray = rows.mean(axis=0)
+    return average
 
 
 def weighted(rows: np.ndarray) -> np.ndarray:
     """Average a song's snippets, each weighted by the probability of its best genre, to (n_genres,)."""
     weights = softmax(rows).max(axis=1)
-    return weights @ rows / weights.sum()
+    average: np.ndarray = weights @ rows / weights.sum()
+    return average
 
 
 def vote(rows: np.ndarray) -> np.ndarray:
@@ -42,7 +45,8 @@ def vote(rows: np.ndarray) -> np.ndarray:
 
 def maximum(rows: np.ndarray) -> np.ndarray:
     """The highest logit each genre reaches in any snippet, (n_genres,)."""
-    return rows.max(axis=0)
+    highest: np.ndarray = rows.max(axis=0)
+    return highest
 
 
 #: Ways from snippets to a song, (n_snippets, n_genres) to (n_genres,): logits, but for `vote`, which gives shares.

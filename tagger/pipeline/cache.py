@@ -25,7 +25,7 @@ from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from platformdirs import user_state_path
@@ -424,10 +424,10 @@ class PredictionCache:
 
     # --- the file
 
-    def _rows(self, sql: str, *values: object) -> list[tuple]:
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return self._do(lambda database: database.execute(sql, values).fetchall()) or []
 
-    def _write(self, *statements: tuple[str, Sequence[tuple | dict]]) -> None:
+    def _write(self, *statements: tuple[str, Sequence[tuple[object, ...] | dict[str, object]]]) -> None:
         """All of the statements, each for all of its rows, or nothing."""
 
         def write(database: sqlite3.Connection) -> None:
@@ -595,7 +595,7 @@ def _copy_readable(old: Path, new: sqlite3.Connection) -> int:
     return int(new.execute("SELECT count(*) FROM predictions").fetchone()[0])
 
 
-def _readable(database: sqlite3.Connection, table: str, key: Sequence[str]) -> Iterator[tuple]:
+def _readable(database: sqlite3.Connection, table: str, key: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The rows of a table from both of its ends, each time up to the first damage; some twice where there is any."""
     for order in ("ASC", "DESC"):
         with suppress(*TROUBLE):

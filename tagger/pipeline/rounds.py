@@ -78,7 +78,7 @@ def predict_in_rounds(
         again.clear()
 
 
-def _joined(song: RoundItem, now: Answer) -> Answer:
+def _joined(song: RoundItem[Item], now: Answer) -> Answer:
     """The prediction of a song in this round and in those before it, in the order of the song.
 
     A later round that fails takes nothing away: the earlier ones are of the song, too, and the failure goes with them.

@@ -17,6 +17,7 @@ from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
 from tagger.audio.workers import Failure, decode_ahead, usable_cores
 from tagger.debug import suppress
+from tagger.errors import TagError
 from tagger.models.checkpoint import read_last_layer
 from tagger.models.description import Description
 from tagger.models.engine import decode_seconds
@@ -131,9 +132,9 @@ def tag_songs(
     logger.debug("%d decoders, batches of %d snippets", n_workers, model.batch_size)
 
     def predict_round(
-        songs: Iterable[tuple[RoundItem, Wanted | None]],
-    ) -> Generator[tuple[RoundItem, Answer], None, None]:
-        decoded: Generator[tuple[RoundItem, Snippets | Failure | None], None, None] = decode_ahead(
+        songs: Iterable[tuple[RoundItem[SongResult | Song], Wanted | None]],
+    ) -> Generator[tuple[RoundItem[SongResult | Song], Answer], None, None]:
+        decoded: Generator[tuple[RoundItem[SongResult | Song], Snippets | Failure | None], None, None] = decode_ahead(
             songs,
             partial(audio.decode_parts, snippet_samples=description.snippet_samples),
             n_workers=n_workers,
@@ -262,7 +263,7 @@ class Tagging:
             cached = None if options.predict.reanalyze else self._recall(seen)
             if self.open_journal is not None and cached is None:
                 check_writable(path, options.write.hardlinks)  # or it would be classified for nothing
-        except tags.TagError as error:
+        except TagError as error:
             logger.debug("%s is left alone", path, exc_info=True)
             return self._left(error, seen, partial(SongResult, path, old=old, new=old))
         except OSError as error:
@@ -271,7 +272,7 @@ class Tagging:
         logger.debug("%s is %s", path, "to be classified" if cached is None else "cached")
         return Song(path, seen, values, old, cached)
 
-    def _left(self, error: tags.TagError, seen: Seen | None, result: Callable[..., SongResult]) -> SongResult:
+    def _left(self, error: TagError, seen: Seen | None, result: Callable[..., SongResult]) -> SongResult:
         """The status of a song that is left as it is; of one that fails for good, whether that is known."""
         if not error.refused:
             return result(status="skipped", reason=error.reason)
@@ -329,7 +330,7 @@ class Tagging:
             if self._write(song, new, self.open_journal()):
                 return result(status="tagged", new=new, written=True)
             left = result(status="unchanged", new=new)
-        except tags.TagError as error:
+        except TagError as error:
             logger.debug("%s is left alone", song.path, exc_info=True)
             left = self._left(error, song.seen, partial(result, new=song.old))
         if theirs := self._done_by_another(song, new):
@@ -376,7 +377,7 @@ class Tagging:
         """Whether the file was changed to have these genres; False if it has them. Raises TagError."""
         options = self.options
         if not song.seen.is_same_song():
-            raise tags.TagError(song.path, "replaced by another program meanwhile", refused=False)
+            raise TagError(song.path, "replaced by another program meanwhile", refused=False)
         written = journal.write_genres(
             song.path,
             tags.join_genres(genres, options.write.separator),
@@ -386,7 +387,7 @@ class Tagging:
             hardlinks=options.write.hardlinks,
         )
         if written and (new := self.cache.rewritten(song.seen)) is not None:
-            with suppress(tags.TagError):  # it was written all the same
+            with suppress(TagError):  # it was written all the same
                 self._read_genres(new)
         return written
 
@@ -400,7 +401,7 @@ class Tagging:
             data = path.read_bytes()
             values = tags.real_genres(data, path.suffix)
             new = tags.retag(data, path.suffix, tags.join_genres(wanted, options.separator), options.id3v23_multi)
-        except (OSError, tags.TagError):
+        except (OSError, TagError):
             logger.debug("%s", path, exc_info=True)
             return None
         genres = tags.split_genres(values, options.separator)

@@ -32,7 +32,8 @@ class _Shared:
     @property
     def labels(self) -> np.ndarray:
         """(n_songs,), as `a` counts them."""
-        return self.a.songs.labels[self.in_a]
+        labels: np.ndarray = self.a.songs.labels[self.in_a]
+        return labels
 
 
 def compare_runs(folder: Path, other: Path, split: str = "test") -> Report:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import mutagen
-from mutagen.id3 import ID3, TCON, TIT2, TPE1
+from mutagen.id3 import TCON
 
 from tagger.errors import TagError
 from tagger.tags import layout, splice
@@ -124,7 +124,7 @@ class Song:
         """Genre names from stored values: "(17)Hard Rock" is Rock and Hard Rock, "17" is Rock (ID3v2.3 §4.2.1)."""
         if self._has_one_value(place):
             values = [part for value in values for part in value.split(";") if part.strip()]
-        return tuple(TCON(encoding=3, text=[clean(value) for value in values]).genres)
+        return tuple(splice.id3_text("TCON", [clean(value) for value in values]).genres)
 
     def spelled(self, place: str, genres: Sequence[str], multi: Multi) -> tuple[str, ...]:
         """The values to store in that place for these genres."""
@@ -158,15 +158,15 @@ class Song:
             raise TagError("", "its ID3v1 tag is in an unknown charset: a better tag beside it would hide or garble it")
         texts = dict(source.texts())
         if kind == "id3" and source.place.kind == "id3v1":
-            tags = ID3(BytesIO(source.place.tag))
+            tags = splice.id3_tags(BytesIO(source.place.tag))
             tags.delall("TCON")
             for comment in tags.getall("COMM"):
                 comment.desc = ""  # mutagen's name for it would keep players from showing it
             return [splice.id3_frames(tags)]
         if kind == "id3":
-            tags = ID3()
-            tags.setall("TIT2", [TIT2(encoding=3, text=texts["title"])] if "title" in texts else [])
-            tags.setall("TPE1", [TPE1(encoding=3, text=texts["artist"])] if "artist" in texts else [])
+            tags = splice.id3_tags()
+            tags.setall("TIT2", [splice.id3_text("TIT2", texts["title"])] if "title" in texts else [])
+            tags.setall("TPE1", [splice.id3_text("TPE1", texts["artist"])] if "artist" in texts else [])
             return [splice.id3_frames(tags)]
         make = splice.ape_item if kind == "ape" else splice.vorbis_comment
         track = texts.pop("track", "")

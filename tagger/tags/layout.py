@@ -61,7 +61,7 @@ class Place:
     @property
     def is_new(self) -> bool:
         """Whether there is no tag yet."""
-        return self.span.start == self.span.stop
+        return bool(self.span.start == self.span.stop)
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _ape_size(marker: bytes) -> int:
     if len(marker) < 32 or marker[:8] != b"APETAGEX":
         return 0
     size, _, flags = struct.unpack_from("<III", marker, 12)  # the size counts the footer, not the header
-    return max(32, size) + (32 if flags & 1 << 29 else 0)
+    return int(max(32, size) + (32 if flags & 1 << 29 else 0))
 
 
 def _lyrics3_size(file: BinaryIO, start: int, end: int) -> int:

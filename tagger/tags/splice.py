@@ -12,11 +12,50 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import Any, BinaryIO, Protocol, cast
 
 from mutagen.id3 import ID3, TCO, TCON, Frames
 
 ROOM_BYTES = 1024  # left behind the frames of an ID3v2 tag that has to grow, or is new: the next edit moves no audio
+
+
+class Id3Frame(Protocol):
+    """What is used of mutagen's frames of text, which have no types."""
+
+    text: list[str]  # or what `str` makes one of: a time stamp
+    desc: str
+    genres: list[str]
+
+
+class Id3Tags(Protocol):
+    """What is used of mutagen's ID3, which has no types."""
+
+    def add(self, frame: Id3Frame) -> None:
+        """Add a frame, in the place of one of its key."""
+
+    def getall(self, name: str) -> list[Id3Frame]:
+        """All frames of that name."""
+
+    def setall(self, name: str, frames: list[Id3Frame]) -> None:
+        """Put these in the place of all frames of that name."""
+
+    def delall(self, name: str) -> None:
+        """Take all frames of that name away."""
+
+    def items(self) -> Iterable[tuple[str, Id3Frame]]:
+        """Keys and frames."""
+
+    def save(self, file: BinaryIO, **options: object) -> None:
+        """Write them as a tag."""
+
+
+#: Makes tags, of the file that is given or without frames.
+id3_tags: Callable[..., Id3Tags] = ID3
+
+
+def id3_text(name: str, text: str | list[str], encoding: int = 3) -> Id3Frame:
+    """A frame of text; 3 is UTF-8."""
+    return cast(Id3Frame, Frames[name](encoding=encoding, text=text))
 
 
 @dataclass(frozen=True)
@@ -166,15 +205,15 @@ def _id3_values(cut: Cut, pieces: Sequence[bytes]) -> Iterator[str]:
         header = b"ID3" + bytes([version, 0, cut.head[5] & 0x80]) + synchsafe(len(piece))
         known: dict[str, Any] = {"TCON": TCON, "TCO": TCO}
         # The zeros keep mutagen from taking the end of the frame for an ID3v1 block.
-        tags = ID3(BytesIO(header + piece + bytes(256)), known_frames=known, translate=False, load_v1=False)
+        tags = id3_tags(BytesIO(header + piece + bytes(256)), known_frames=known, translate=False, load_v1=False)
         yield from (text for frame in tags.getall("TCON") for text in frame.text)
 
 
 def _id3_make(cut: Cut, _: Sequence[bytes], values: Sequence[str]) -> list[bytes]:
     version = cut.head[3]
     encoding = 3 if version == 4 else 0 if all(value.isascii() for value in values) else 1
-    tags = ID3()
-    tags.add(TCON(encoding=encoding, text=list(values)))
+    tags = id3_tags()
+    tags.add(id3_text("TCON", list(values), encoding))
     frame = id3_frames(tags, version)
     if version == 2:
         frame = b"TCO" + (len(frame) - 10).to_bytes(3, "big") + frame[10:]
@@ -183,7 +222,7 @@ def _id3_make(cut: Cut, _: Sequence[bytes], values: Sequence[str]) -> list[bytes
     return [frame.replace(b"\xff", b"\xff\0") if version < 4 and cut.head[5] & 0x80 else frame]
 
 
-def id3_frames(tags: ID3, version: int = 4) -> bytes:
+def id3_frames(tags: Id3Tags, version: int = 4) -> bytes:
     """The bytes of these frames, as mutagen writes them."""
     file = BytesIO()
     tags.save(file, v2_version=4 if version == 4 else 3, v23_sep=None, padding=lambda info: 0)
@@ -226,7 +265,7 @@ def _extended(cut: Cut, frames: bytes, room: int) -> bytes:
 
 def _id3_texts(cut: Cut) -> Iterator[tuple[str, str]]:
     tag = with_genre(ID3V2, cut, ())
-    tags = ID3(BytesIO(tag + bytes(256)), translate=False, load_v1=False)
+    tags = id3_tags(BytesIO(tag + bytes(256)), translate=False, load_v1=False)
     yield from (
         (name, str(text)) for name, frame in tags.items() if name[0] == "T" for text in getattr(frame, "text", ())
     )

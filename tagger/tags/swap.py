@@ -17,7 +17,7 @@ from pathlib import Path
 from tagger.atomic import TEMPORARY, sync_folder, temporary_name
 from tagger.debug import suppress
 from tagger.errors import TagError
-from tagger.tags.genre import naming
+from tagger.tags.containers import naming
 from tagger.tags.policies import HardLinks
 
 try:

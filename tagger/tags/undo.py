@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from tagger.errors import JournalError, TagError
-from tagger.tags.genre import genres_in, naming, restore
+from tagger.tags.containers import naming
+from tagger.tags.genre import genres_in, restore
 from tagger.tags.journal import VERSION, Journal, journal_folder, rebuild, unpack
 from tagger.tags.policies import HardLinks
 from tagger.tags.swap import swap
