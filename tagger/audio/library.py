@@ -181,12 +181,12 @@ def _matches(relative: Path, globs: Sequence[str]) -> bool:
 
 
 def read_paths(data: bytes) -> list[str]:
-    """Paths of a list, one a line, or NUL-separated when there is a NUL in it (as `find -print0` writes).
+    r"""Paths of a list, one a line, or NUL-separated when there is a NUL in it (as `find -print0` writes).
 
     Raises UnicodeError for UTF-16 without a byte order mark: its characters would be taken for paths.
 
-    >>> read_paths(b"a.mp3\\r\\n\\nb c.flac\\n"), read_paths(b"new\\nline.mp3\\0b.flac\\0")
-    (['a.mp3', 'b c.flac'], ['new\\nline.mp3', 'b.flac'])
+    >>> read_paths(b"a.mp3\r\n\nb c.flac\n"), read_paths(b"new\nline.mp3\0b.flac\0")
+    (['a.mp3', 'b c.flac'], ['new\nline.mp3', 'b.flac'])
     """
     data = _in_utf8(data)
     names = [name for name in data.split(b"\0") if name]

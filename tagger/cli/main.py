@@ -45,7 +45,7 @@ class _NobodyReadsError(Exception):
 
 @contextmanager
 def _telling_that_nobody_reads() -> Iterator[None]:
-    """click and rich would both exit with 1, as if songs had failed."""
+    """Click and rich would both exit with 1, as if songs had failed."""
     try:
         yield
     except BrokenPipeError as error:

@@ -453,7 +453,6 @@ def settings_in_file() -> dict[str, Any]:
 
 def _setting(path: Path, option: click.Option, name: str, value: Any) -> Any:
     """What a setting in the file at `path` stands for; raises SettingsError for a value of the wrong type."""
-
     types, words = values_in_file(option)
     texts = value if type(value) is list else []
     if type(value) not in types or not all(type(text) is str for text in texts):  # to Python, true is a number

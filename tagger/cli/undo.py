@@ -35,7 +35,7 @@ def undo(
     A song nobody touched since gets back every byte it had. Where other tags were edited, these stay and the genre is
     put back; where the genre was changed, the song is left alone and named. Undoing can be undone in turn.
 
-    
+    \b
     Exit codes: 0 fine, 1 some songs could not be taken back, 2 wrong usage, 3 the journal cannot be used.
     """
     ctx.exit(_undo(run, paths, only_list, dry_run, root, force))

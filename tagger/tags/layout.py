@@ -437,6 +437,8 @@ def in_dsf(file: BinaryIO) -> Layout:
 
 @dataclass(frozen=True)
 class Box:
+    """A box of an MP4, as far as it is followed."""
+
     path: str
     start: int
     payload: int

@@ -80,7 +80,7 @@ def resampled(values: np.ndarray, seed: int) -> np.ndarray:
     return np.quantile(means, [0.025, 0.975])
 
 
-@pytest.mark.parametrize("n_songs, share", [(40, 0.5), (290, 0.85), (1000, 0.6)])
+@pytest.mark.parametrize(("n_songs", "share"), [(40, 0.5), (290, 0.85), (1000, 0.6)])
 def test_an_interval_is_a_bootstrap_over_songs(n_songs: int, share: float) -> None:
     correct = np.random.default_rng(1).random(n_songs) < share
     found = interval(correct, seed=0)
@@ -132,7 +132,7 @@ def test_coverage_is_what_each_threshold_would_leave() -> None:
     assert (curve.coverage[-1], curve.accuracy[-1]) == (1.0, correct.mean())
 
 
-@pytest.mark.parametrize("confidence, correct", [([], []), ([0.5], [True, False]), ([[0.5]], [[True]])])
+@pytest.mark.parametrize(("confidence", "correct"), [([], []), ([0.5], [True, False]), ([[0.5]], [[True]])])
 def test_coverage_needs_a_confidence_for_each_song(confidence: list, correct: list) -> None:
     with pytest.raises(ValueError, match="no songs, each with a confidence"):
         coverage(np.array(confidence), np.array(correct, bool))

@@ -127,14 +127,14 @@ def test_bfloat16_is_altered_like_float32(make: Callable[[float], Effect], shape
 
 
 @each_effect
-@pytest.mark.parametrize("amount, p", [(-1.0, 0.5), (1.0, -0.1), (1.0, 1.1), (1.0, math.nan)])
+@pytest.mark.parametrize(("amount", "p"), [(-1.0, 0.5), (1.0, -0.1), (1.0, 1.1), (1.0, math.nan)])
 def test_impossible_effects_are_refused(make: Callable[[float], Effect], amount: float, p: float) -> None:
     kind = type(make(1.0))
     with pytest.raises(ValueError, match=f"{kind.__name__} has no amount"):
         kind(amount, p)
 
 
-@pytest.mark.parametrize("kind, widest, axis", [(TimeMask, 30, 1), (FrequencyMask, 20, 2), (TimeMask, 400, 1)])
+@pytest.mark.parametrize(("kind", "widest", "axis"), [(TimeMask, 30, 1), (FrequencyMask, 20, 2), (TimeMask, 400, 1)])
 def test_masks_are_those_of_torchaudio(kind: type[Effect], widest: int, axis: int) -> None:
     reference = pytest.importorskip("torchaudio.functional", reason="needs torchaudio")
     snippets = log_mels(24, 512, 64)
@@ -144,7 +144,7 @@ def test_masks_are_those_of_torchaudio(kind: type[Effect], widest: int, axis: in
     assert torch.equal(outcome, reference.mask_along_axis_iid(snippets, widest, 0.0, axis))
 
 
-@pytest.mark.parametrize("kind, widest, n_places, dim", [(TimeMask, 30, 128, 1), (FrequencyMask, 20, 64, 2)])
+@pytest.mark.parametrize(("kind", "widest", "n_places", "dim"), [(TimeMask, 30, 128, 1), (FrequencyMask, 20, 64, 2)])
 def test_masks_are_one_run_of_every_width_anywhere(kind: type[Effect], widest: int, n_places: int, dim: int) -> None:
     shape = (4000, 128, 1) if dim == 1 else (4000, 1, 64)
     is_masked = (seeded(kind(widest, 1.0), torch.ones(shape)) == 0).flatten(1).int()
@@ -327,7 +327,7 @@ def test_mixup_keeps_bfloat16_and_is_seeded() -> None:
     torch.testing.assert_close(rough.float(), mixed, rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("p, alpha", [(-0.1, 0.3), (1.1, 0.3), (0.5, 0.0), (0.5, -1.0), (0.5, math.nan)])
+@pytest.mark.parametrize(("p", "alpha"), [(-0.1, 0.3), (1.1, 0.3), (0.5, 0.0), (0.5, -1.0), (0.5, math.nan)])
 def test_impossible_mixups_are_refused(p: float, alpha: float) -> None:
     with pytest.raises(ValueError, match="no mixup"):
         Mixup(p, alpha)
@@ -425,7 +425,7 @@ def test_patchout_of_nothing_leaves_everything() -> None:
     assert kept_tokens(ast, 50, Patchout(ast, n_time=0, n_frequency=0)) == list(range(50))
 
 
-@pytest.mark.parametrize("n_time, n_frequency", [(6, 0), (0, 8), (-1, 0), (0, -1), (40, 4)])
+@pytest.mark.parametrize(("n_time", "n_frequency"), [(6, 0), (0, 8), (-1, 0), (0, -1), (40, 4)])
 def test_patchout_that_leaves_no_patch_is_refused(n_time: int, n_frequency: int) -> None:
     with pytest.raises(ValueError, match="of 6 columns and 8 rows of patches"):
         Patchout(tiny_ast(), n_time=n_time, n_frequency=n_frequency)

@@ -137,7 +137,7 @@ def test_scores_can_be_logged() -> None:
     ]
 
 
-@pytest.mark.parametrize("n_genres, average", [(2, "binary"), (3, "macro"), (8, "macro")])
+@pytest.mark.parametrize(("n_genres", "average"), [(2, "binary"), (3, "macro"), (8, "macro")])
 def test_snippet_scores_are_those_of_scikit_learn(n_genres: int, average: str) -> None:
     logits, labels, _ = rows_of(30, GENRES[:n_genres])
     predicted = logits.argmax(1)
@@ -152,7 +152,7 @@ def test_snippet_scores_are_those_of_scikit_learn(n_genres: int, average: str) -
 
 
 @pytest.mark.parametrize(
-    "n_genres, labels, predicted, precision, recall, f1",
+    ("n_genres", "labels", "predicted", "precision", "recall", "f1"),
     [
         (3, [0, 1, 2], [0, 0, 0], 1 / 9, 1 / 3, 1 / 6),  # two labels are never predicted
         (3, [0, 0, 0], [0, 1, 2], 1 / 3, 1 / 9, 1 / 6),  # two are only predicted
@@ -200,7 +200,7 @@ def test_scores_ask_no_network_and_leave_no_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "logits, labels, songs, reason",
+    ("logits", "labels", "songs", "reason"),
     [
         (np.eye(3), [0, 1, 0], ["one", "two", "two"], "song two has rows of label 1 and of label 0"),
         (np.eye(3), [0, 1, 2], ["one", "two"], r"song ids \(2,\) for 3 rows"),

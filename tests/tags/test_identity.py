@@ -271,19 +271,19 @@ def test_little_of_the_file_is_read(suffix: str, tmp_path: Path, monkeypatch: py
 
 
 def test_what_cannot_be_read_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         identify(tmp_path / "missing.mp3")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not a regular file"):
         identify(tmp_path)
     (tmp_path / "empty.mp3").touch()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no audio in it"):
         identify(tmp_path / "empty.mp3")
     (tmp_path / "only tags.mp3").write_bytes(files.tag23() + files.id3v1(3))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no audio in it"):
         identify(tmp_path / "only tags.mp3")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.mp3")
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="not a regular file"):
             identify(tmp_path / "pipe.mp3")
 
 

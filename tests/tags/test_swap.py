@@ -480,7 +480,15 @@ def test_everything_is_on_the_disk_before_the_name_changes(song: Path, monkeypat
 
 @posix
 @pytest.mark.parametrize(
-    "name", [b"\xff\xfe.mp3", b"new\nline.mp3", b"-rf.mp3", b"x" * 251 + b".mp3", "ö.mp3".encode(), "ö.mp3".encode()]
+    "name",
+    [
+        b"\xff\xfe.mp3",
+        b"new\nline.mp3",
+        b"-rf.mp3",
+        b"x" * 251 + b".mp3",
+        "ö.mp3".encode(),
+        "o\u0308.mp3".encode(),
+    ],
 )
 def test_any_file_name(tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)

@@ -145,7 +145,8 @@ def fingerprint(genres: Iterable[str], splits: datasets.DatasetDict, snippet_sam
 
 def load_prepared(folder: Path) -> Prepared:
     """The dataset in a folder, memory-mapped. Raises DatasetError, with what to do, for one that is not whole, and
-    for one in which a song, a group or a recording is in more than one split."""
+    for one in which a song, a group or a recording is in more than one split.
+    """
     record = read_record(folder)
     datasets.disable_progress_bars()
     try:

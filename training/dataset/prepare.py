@@ -327,7 +327,8 @@ def _share_out(
     source: Path, songs: Songs, duplicates: list[tuple[str, str]], options: PrepareOptions
 ) -> tuple[list[Entry], Audit]:
     """Each song with its split, and the audit of that; DatasetError when a genre has no song in some split, and nobody
-    said so."""
+    said so.
+    """
     duplicates = [(one, other) for one, other in duplicates if one in songs and other in songs]
     grouping = group_songs(songs, duplicates)
     genres = [each.genre for each in songs.values()]

@@ -38,7 +38,8 @@ class SoftLabels:
 
     def nearest(self, songs: Sequence[str], starts_seconds: Sequence[float], within: float = math.inf) -> np.ndarray:
         """The row of the same song that starts nearest to each snippet, (n_snippets,); -1 where none does `within` so
-        many seconds."""
+        many seconds.
+        """
         rows = np.full(len(songs), -1)
         for i, (song, start) in enumerate(zip(songs, starts_seconds, strict=True)):
             if song in self.places:
@@ -50,7 +51,8 @@ class SoftLabels:
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the network is told, float32: `soft_known` (batch, 1), which is 0 for a row of -1 and else 1, with
-        `soft_genres` (batch, n_genres) and `soft_classes` (batch, n_classes), where there are any."""
+        `soft_genres` (batch, n_genres) and `soft_classes` (batch, n_classes), where there are any.
+        """
         columns = {"soft_genres": self.genres, "soft_classes": self.classes}
         return {"soft_known": (rows >= 0).astype(np.float32)[:, None]} | {
             name: values[rows].astype(np.float32) for name, values in columns.items() if values.shape[1]

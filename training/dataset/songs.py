@@ -138,7 +138,8 @@ def _folders_are_genres(
     source: Path, metadata: Mapping[Path, Metadata | TagError], names: Mapping[str, str]
 ) -> tuple[bool, str]:
     """Whether sub-folders are genres, and why: every song lies in one of several, and either most of these are named
-    like genres, or the songs lie directly in them and most have no genre tag."""
+    like genres, or the songs lie directly in them and most have no genre tag.
+    """
     parts = [path.relative_to(source).parts for path in metadata]
     folders = sorted({part[0] for part in parts if len(part) > 1})
     if any(len(part) == 1 for part in parts):

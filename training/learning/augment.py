@@ -131,7 +131,8 @@ class Gain(Effect):
 
 class Equalizer(Gain):
     """Makes frequencies louder or softer by a random curve of up to `amount` dB, which is straight between knots that
-    are spread evenly over the mels (after Nam et al. 2022, FilterAugment, its linear type)."""
+    are spread evenly over the mels (after Nam et al. 2022, FilterAugment, its linear type).
+    """
 
     def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
         n_snippets, _, n_mels = log_mels.shape

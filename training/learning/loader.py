@@ -54,7 +54,8 @@ class SnippetDataset(Dataset):
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> dict[str, torch.Tensor]:
         """A batch: `labels` and `rows` (batch,), and `waveforms` int16 (batch, snippet_samples) or, where features
-        are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised; and `SoftLabels.batch`."""
+        are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised; and `SoftLabels.batch`.
+        """
         pairs = [key if isinstance(key, tuple) else (key, 0) for key in keys]
         rows = [row for row, _ in pairs]
         columns = self._rows[rows]

@@ -57,7 +57,8 @@ class Answered:
 
 def ask(songs: Sequence[Song], network: Mn04) -> Iterator[Answered]:
     """What the network answers to the snippets that the product would cut; songs that cannot be decoded are reported
-    and left out."""
+    and left out.
+    """
     for song in tqdm(songs, unit="song", disable=None):
         try:
             snippets = decode(song.path, PredictOptions.n_snippets, SNIPPET_SAMPLES)
@@ -139,7 +140,8 @@ class Evidence:
 
     def least_confidence(self, heads: dict[str, GenreHead]) -> float:
         """The least confidence, in steps of .01, from which on what is written is right often enough: of all songs,
-        as if each genre were as frequent, and in each kind of source of which enough is written. 1 where none is."""
+        as if each genre were as frequent, and in each kind of source of which enough is written. 1 where none is.
+        """
         decisions = self.decisions(heads, 0.0)
         named = np.array([self.head.genres.index(each.genres[0]) if each.genres else -1 for each in decisions])
         confidences = np.array([each.confidence if each.genres else -1.0 for each in decisions])

@@ -118,7 +118,8 @@ def regression(embeddings: np.ndarray, labels: np.ndarray, sources: np.ndarray, 
 
 def corrected(songs: Embedded, distilled: Head, rows: np.ndarray) -> Head:
     """The distilled head and the regression on those of some songs, bool (n_songs,), that are music; as it is where
-    none is."""
+    none is.
+    """
     rows = rows & (songs.labels >= 0)
     if not rows.any():
         return distilled
@@ -128,7 +129,8 @@ def corrected(songs: Embedded, distilled: Head, rows: np.ndarray) -> Head:
 
 def logits_without_source(songs: Embedded, distilled: Head) -> np.ndarray:
     """Logits (n_songs, n_genres) of each song by the head that was corrected without any song of its source; nor of
-    the sources that are in one of `N_FOLDS` parts with it."""
+    the sources that are in one of `N_FOLDS` parts with it.
+    """
     logits, names = np.empty((len(songs.songs), len(distilled.bias))), songs.sources
     fold = {name: place % N_FOLDS for place, name in enumerate(np.random.default_rng(0).permutation(np.unique(names)))}
     folds = np.array([fold[name] for name in names])

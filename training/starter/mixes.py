@@ -90,7 +90,8 @@ def find_sources(prepared: Prepared, recordings: Path) -> Sources:
 
 def mix(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     """A song at another speed, half of the time over another one, sometimes with speech; now and then loud, dull or
-    thin. float32 (n_samples,) within -1 to 1."""
+    thin. float32 (n_samples,) within -1 to 1.
+    """
     from torchaudio.functional import highpass_biquad, lowpass_biquad
 
     samples = sources.music_voice(rng)

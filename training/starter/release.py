@@ -120,7 +120,8 @@ def written(prediction: Prediction, genres: Sequence[str], decision: Decision) -
 
 def without_its_source(prediction: Prediction, genres: Sequence[str]) -> np.ndarray:
     """What `written` gives when the decision is made without the recordings of each song's own source, so that no
-    song judges a threshold that it helped to choose, (n_songs,)."""
+    song judges a threshold that it helped to choose, (n_songs,).
+    """
     labels, is_music = np.full(len(prediction.songs), -1), labels_of(prediction, genres) >= 0
     sources = np.array([_source(song) for song in prediction.songs])
     for source in np.unique(sources):
@@ -241,7 +242,8 @@ def _tally(named: np.ndarray, labels: np.ndarray) -> Tally:
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
 def release(run: Path, recordings: Path, out: Path) -> None:
     """Judge the checkpoint of RUN on the songs of a table that people labelled and training never used; write it to
-    FOLDER, and beside it SCORES.md."""
+    FOLDER, and beside it SCORES.md.
+    """
     checkpoint = describe(str(run)).folder
     genres = describe(str(run)).head.genres
     songs = [song for song in read_songs([recordings]) if song.split in JUDGED and song.genre in {*genres, NO_MUSIC}]
