@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MUSIC ?= samples
 
-.PHONY: tag test lint type bench bench-train campaigns starter constraints clean
+.PHONY: tag test coverage lint type bench bench-train campaigns starter constraints clean
 
 # An environment that is made once and again when the dependencies change, of the versions that the tests ran with:
 # at first what tagging needs, and on top of it, for all but `make tag`, all that there is.
@@ -37,6 +37,11 @@ samples:
 # A file of tests on each core, with one thread: several threads on a busy core wait for each other.
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# The same, and which lines no test reaches. Nothing asks for a share: it is slower, and one test is skipped while lines
+# are traced.
+coverage: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -90,5 +95,5 @@ starter: $(VENV)/installed
 	$(BIN)/python -m training.starter.release $(STARTER)/whole $(STARTER)/recordings/songs.csv --out $(STARTER)/model
 
 clean:
-	rm -rf $(VENV) .venv-fresh samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-fresh samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
