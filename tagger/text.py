@@ -44,6 +44,25 @@ def shown(name: str, cells: int | None = None) -> str:
     return name + "\u200e" if any(unicodedata.bidirectional(each) in ("R", "AL", "AN") for each in name) else name
 
 
+def shortened(name: str, most: int) -> str:
+    """A name that is harmless, of at most so many characters.
+
+    >>> shortened("Drum & Bass", 11), shortened("Drum & Bass", 10)
+    ('Drum & Bass', 'Drum & Ba…')
+    """
+    name = printable(name)
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "song"), counted(2, "song")
+    ('1 song', '2 songs')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def genres_text(genres: Sequence[str]) -> str:
     """Genres as people read them: `Jazz; Blues`, or a dash."""
     return printable("; ".join(genres)) or "–"

@@ -16,7 +16,7 @@ import click
 from tagger.cli.settings import SOME_FAILED, source_of
 from tagger.cli.tag import settings_in_file, settings_of_tag, tag, tag_options
 from tagger.errors import SettingsError
-from tagger.text import printable
+from tagger.text import counted, printable
 
 if TYPE_CHECKING:
     from tagger.doctor.checks import Check
@@ -60,7 +60,7 @@ def doctor(ctx: click.Context, /, paths: tuple[str, ...], no_speed: bool, **type
         counts[check.state] += 1
         _print(check)
     told = [(state, counts[state]) for state in ("problem", "warning") if counts[state]]
-    click.echo(" and ".join(f"{n} {state}{'s' * (n != 1)}" for state, n in told) + "." if told else "All is well.")
+    click.echo(" and ".join(counted(n, state) for state, n in told) + "." if told else "All is well.")
     ctx.exit(SOME_FAILED if counts["problem"] else 0)
 
 

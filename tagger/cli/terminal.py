@@ -24,7 +24,7 @@ from tagger import debug
 from tagger.audio.library import Found
 from tagger.debug import suppress
 from tagger.pipeline.run import STATUSES, SongResult
-from tagger.text import genres_text, printable
+from tagger.text import counted, genres_text, printable
 
 if TYPE_CHECKING:
     from tagger.pipeline.cache import Contents
@@ -181,12 +181,12 @@ class Screen:
         done = self.counts.total()
         elapsed = time.monotonic() - self._started
         named = {"tagged": "tagged" if self._write_tags else "would be tagged"}
-        counted = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
-        heading = f"{done} of {self._n_songs} songs" if stopped else f"{done} song{'s' * (done != 1)}"
+        statuses = ", ".join(f"{self.counts[status]} {named.get(status, status)}" for status in STATUSES)
+        heading = f"{done} of {self._n_songs} songs" if stopped else counted(done, "song")
         known = f"; {self._n_cached} cached" if self._n_cached else ""
         if self._n_known_failures:
             known += f", {self._n_known_failures} of them failed (-v lists them)"
-        lines.append(f"{heading}: {counted}{known}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
+        lines.append(f"{heading}: {statuses}{known}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
         if stopped:
             lines.append(f"{stopped}. These songs are done; run the same command again for the others.")
         if self._n_below_threshold and self.threshold_reason:
@@ -206,7 +206,7 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 def run_line(run: Run) -> str:
     """A run that can be undone, in one line."""
-    songs = f"{run.n_writes} song{'s' * (run.n_writes != 1)}"
+    songs = counted(run.n_writes, "song")
     if run.n_undone:
         songs += ", taken back" if run.n_undone == run.n_writes else f", {run.n_undone} taken back"
     return f"{run.id}  {run.started}  {songs}  {printable(shlex.join(run.argv))}"
@@ -225,17 +225,15 @@ def undone_line(undone: Undone, dry_run: bool) -> str:
 
 def undone_summary(counts: Mapping[str, int], seconds: float, dry_run: bool) -> str:
     """How many songs each outcome of an undoing has, in one line; `counts` are by `Undone.result`."""
-    n_songs = sum(counts.values())
     named = {**_UNDONE, **{result: result for result in counts if result not in _UNDONE}}
-    counted = ", ".join(f"{counts[result]} {name}" for result, name in named.items() if counts.get(result))
+    outcomes = ", ".join(f"{counts[result]} {name}" for result, name in named.items() if counts.get(result))
     note = ". Nothing was written" if dry_run else f"; {seconds:.0f} s"
-    return f"{n_songs} song{'s' * (n_songs != 1)}: {counted}{note}"
+    return f"{counted(sum(counts.values()), 'song')}: {outcomes}{note}"
 
 
 def print_contents(contents: Contents) -> None:
     """Print what a cache holds, and a table of who has classified how many songs, the model used last at the top."""
-    files = f"{contents.n_files} file{'s' * (contents.n_files != 1)}"
-    songs = f"{contents.n_songs} song{'s' * (contents.n_songs != 1)}"
+    files, songs = counted(contents.n_files, "file"), counted(contents.n_songs, "song")
     size, failures = f"{contents.n_bytes / 1e6:.1f} MB", f"{contents.n_failures} that could not be decoded"
     click.echo(f"{printable(str(contents.path))}: {size}, {files}, {songs}, {failures}")
     if not contents.predictions:

@@ -48,7 +48,7 @@ def _undo(
     from tagger.tags.journal import Journal
     from tagger.tags.undo import LEFT, list_runs
     from tagger.tags.undo import undo as take_back
-    from tagger.text import printable
+    from tagger.text import counted, printable
 
     runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))
     if only_list or run_id is None:
@@ -77,7 +77,7 @@ def _undo(
                     progress.advance({result: counts[result] for result in LEFT if counts[result]})
     except (KeyboardInterrupt, BrokenPipeError):
         if not dry_run:
-            songs = f"{counts.total()} song{'s' * (counts.total() != 1)}"
+            songs = counted(counts.total(), "song")
             click.echo(f"Stopped after {songs}: the same command goes on with the others.", err=True)
         raise
     if not counts:

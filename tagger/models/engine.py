@@ -24,6 +24,7 @@ from tagger import __version__
 from tagger.atomic import replacing
 from tagger.audio.decode import SAMPLE_RATE, decode
 from tagger.debug import suppress
+from tagger.text import counted
 
 FILE = "timings.json"
 MOST_KEPT = 100
@@ -70,7 +71,7 @@ class Choice:
     n_threads: int
 
     def __str__(self) -> str:
-        return f"{self.precision} on {self.n_threads} thread{'s' * (self.n_threads != 1)}"
+        return f"{self.precision} on {counted(self.n_threads, 'thread')}"
 
 
 @dataclass(frozen=True)

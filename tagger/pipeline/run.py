@@ -29,6 +29,7 @@ from tagger.pipeline.rounds import N_FIRST, Answer, RoundItem, predict_in_rounds
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.swap import check_writable
+from tagger.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ def machine_line(model: GenreModel, options: PredictOptions) -> str:
     """What a run chose for this machine, in one line."""
     return (
         f"{model.name} on {model.device} by {model.engine} in {model.precision} ({model.precision_reason}), "
-        f"{model.n_threads} thread{'s' * (model.n_threads != 1)}, batches of {options.batch_size or model.batch_size}, "
+        f"{counted(model.n_threads, 'thread')}, batches of {options.batch_size or model.batch_size}, "
         f"{options.n_workers or default_workers(model)} decoders"
     )
 
@@ -424,6 +425,5 @@ def shortfall_of(prediction: Prediction) -> str:
     """That a song is decided on fewer snippets than were wanted, and why; "" if it is not."""
     if prediction.failure is None:
         return ""
-    n_snippets = len(prediction.starts_seconds)
-    snippets = f"{n_snippets} snippet{'s' * (n_snippets != 1)}"
+    snippets = counted(len(prediction.starts_seconds), "snippet")
     return f"decided on {snippets}, as the others failed: {prediction.failure.reason}"

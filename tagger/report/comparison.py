@@ -12,7 +12,8 @@ from tagger.evaluation.metrics import Interval, macro_recall, paired_interval
 from tagger.evaluation.run_folder import SplitPredictions, read_split
 from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.report.document import Column, Report, Songs, Table
-from tagger.report.run import BOOTSTRAP, counted, song
+from tagger.report.run import BOOTSTRAP, song
+from tagger.text import counted
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import math
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -26,7 +26,7 @@ from markupsafe import Markup
 
 from tagger import __version__
 from tagger.report.document import Column, Kind, Matrix, Report, Song, Songs, Table
-from tagger.text import printable
+from tagger.text import printable, shortened
 
 FEW_ROWS = 12  # are looked through without a filter
 N_AT_ONCE = 250  # songs of a list are there without the script
@@ -57,18 +57,25 @@ def render(report: Report) -> str:
     )
 
 
-@cache
-def _templates() -> Environment:
-    """The templates: whatever goes into them is made printable and escaped there, so that none has to think of it."""
-    templates = Environment(
-        loader=PackageLoader("tagger.report", "."),
+def template_environment(package: str, harmless: Callable[[str], str]) -> Environment:
+    """The templates in a package; whatever goes into them is made `harmless` there, so that none has to think of it.
+
+    Only what is Markup already, such as a macro's result, stays as it is; what `harmless` leaves no Markup is escaped.
+    """
+    return Environment(
+        loader=PackageLoader(package, "."),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+        finalize=lambda value: value if isinstance(value, Markup) else harmless(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+@cache
+def _templates() -> Environment:
+    templates = template_environment("tagger.report", printable)
     templates.filters |= {"digest": _digest, "shown": _shown, "thousands": "{:,}".format}
     templates.tests |= {
         "table": lambda content: isinstance(content, Table),
@@ -171,7 +178,7 @@ def _heat_map(matrix: Matrix, report: Report) -> HeatMap:
     size = next(pixels for most, pixels in _CELL_PIXELS if n_columns <= most)
     linked = _linked(drawn, report)
     rows = tuple(_heat_row(drawn, row, size, linked) for row in range(n_rows))
-    columns = tuple(map(_shortened, drawn.predicted))
+    columns = tuple(shortened(name, LONGEST_NAME) for name in drawn.predicted)
     edge = n_columns * size + 12 + _widest(["songs", *(f"{row.n_songs:,}" for row in rows)])
     right = max([edge, *((at + 1) * size + _SLANT * _widest([name]) for at, name in enumerate(columns))])
     top = 36 + _SLANT * _widest(columns)
@@ -203,7 +210,7 @@ def _heat_row(matrix: Matrix, row: int, size: int, linked: Collection[tuple[str,
         for column, (predicted, count) in enumerate(zip(matrix.predicted, counts, strict=True))
         if n_songs and (count or reference == predicted)
     )
-    return HeatRow(reference, _shortened(reference), row * size, n_songs, tuple(cells))
+    return HeatRow(reference, shortened(reference, LONGEST_NAME), row * size, n_songs, tuple(cells))
 
 
 def _cells_table(matrix: Matrix) -> Table:
@@ -226,11 +233,6 @@ def _linked(matrix: Matrix, report: Report) -> set[tuple[str, str]]:
     )
     names = product(matrix.references, matrix.predicted)
     return {pair for pair, count in zip(names, matrix.counts.flat, strict=True) if count and found[pair] == count}
-
-
-def _shortened(name: str) -> str:
-    name = printable(name)
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def _widest(names: Sequence[str]) -> float:

@@ -21,8 +21,8 @@ from tagger.pipeline.options import TagOptions
 from tagger.pipeline.run import SongResult, shortfall_of
 from tagger.report.audit import Pair, Vocabulary, mixed_albums, most_used, singles, spellings
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
-from tagger.report.run import counted
 from tagger.tags.genre import Metadata, read_metadata
+from tagger.text import counted
 
 N_RANKED = 5  # genres told of each song
 MOST_LISTED = 50  # of the songs that need a look

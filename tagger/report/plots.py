@@ -8,7 +8,6 @@ import os
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from tagger.pipeline.explain import Explanation, Moment
 from tagger.report.document import Matrix, Report
 from tagger.report.text import time_text
-from tagger.text import printable
+from tagger.text import printable, shortened
 
 DPI = 150
 LONGEST_NAME = 24  # characters of a genre
@@ -47,7 +46,9 @@ def confusion_figure(matrix: Matrix) -> Figure:
     """A picture of a confusion: shares of each row, in per cent. A row without songs is grey."""
     matrix = matrix.folded(MOST_GENRES)
     n_rows, n_columns = matrix.counts.shape
-    references, predicted = _shortened(matrix.references), _shortened(matrix.predicted)
+    references, predicted = (
+        [shortened(name, LONGEST_NAME) for name in names] for names in (matrix.references, matrix.predicted)
+    )
     n_songs = matrix.counts.sum(axis=1)
     unknown = np.full(matrix.counts.shape, math.nan)
     shares = np.divide(matrix.counts, n_songs[:, None], out=unknown, where=n_songs[:, None] > 0)
@@ -77,12 +78,6 @@ def confusion_figure(matrix: Matrix) -> Figure:
         bar = figure.colorbar(mesh, ax=axes, shrink=0.6, label="% of the songs of a row")
         bar.set_ticks([0, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "5", "10", "25", "50", "100"])
     return figure
-
-
-def _shortened(names: Sequence[str]) -> list[str]:
-    """Names that fit into a picture."""
-    shown = map(printable, names)
-    return [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in shown]
 
 
 def png(figure: Figure) -> bytes:

@@ -26,6 +26,7 @@ from tagger.evaluation.run_folder import SplitPredictions, read_split, told
 from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.pipeline.options import DecisionPolicy
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.text import counted
 
 N_RANKED = 5  # genres told of each song
 BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over songs, {N_RESAMPLES} draws."
@@ -53,15 +54,6 @@ def report_run(folder: Path, split: str = "test") -> Report:
             _songs(predictions),
         ),
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "song"), counted(2, "song")
-    ('1 song', '2 songs')
-    """
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _facts(predictions: SplitPredictions, by_genre: list[GenreScore], held: Calibration) -> tuple[tuple[str, str], ...]:

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from platformdirs import user_state_path
@@ -28,6 +27,7 @@ from tagger.tags.genre import check_genres, genres_in, real_genres, retag
 from tagger.tags.policies import HardLinks, Multi
 from tagger.tags.swap import Announce, swap
 from tagger.tags.verify import verify, verify_genres
+from tagger.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +112,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -206,11 +204,6 @@ class Journal:
 def _summary(data: bytes, suffix: str) -> dict[str, Any]:
     genres, places = genres_in(data, suffix)
     return {"size": len(data), "sha256": sha256(data).hexdigest(), "genres": genres, "raw": dict(places)}
-
-
-def printable(path: str) -> str:
-    """A file name on one line, control and bidirectional characters and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 def pack(path: str) -> str:

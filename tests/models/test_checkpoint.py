@@ -11,35 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.errors import ModelError
 from tagger.models.architecture import Architecture, weight_shapes
 from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name, read_last_layer
 from tagger.models.description import N_AUDIOSET_LABELS, describe
-from tests.support.checkpoints import edit_json, make_checkpoint
+from tests.support.checkpoints import edit_json, why_refused
 
 
 def load(name: str | Path) -> Checkpoint:
     return load_checkpoint(describe(str(name)))
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with nothing wrong; tests spoil a copy."""
-    return make_checkpoint(tmp_path_factory.mktemp("sound") / "checkpoint")
-
-
-@pytest.fixture
-def folder(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "checkpoint"))
-
-
 def refused(name: str | Path) -> str:
-    """Loads a checkpoint that must be refused, in one line; gives the reason."""
-    with pytest.raises(ModelError) as caught:
-        load(name)
-    assert "\n" not in str(caught.value)
-    assert str(caught.value) == f"{caught.value.path}: {caught.value.reason}"
-    return caught.value.reason
+    """Why a checkpoint is not loaded."""
+    return why_refused(load, name)
 
 
 def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:

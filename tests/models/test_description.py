@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,27 +15,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from tagger.errors import ModelError
 from tagger.models.description import N_FRAMES, N_MELS, STARTER, describe, find_checkpoint
 from tagger.models.head import Gate
-from tests.support.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with nothing wrong; tests spoil a copy."""
-    return make_checkpoint(tmp_path_factory.mktemp("sound") / "checkpoint")
-
-
-@pytest.fixture
-def folder(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+from tests.support.checkpoints import AUDIOSET, GENRES, edit_json, make_checkpoint, why_refused
 
 
 def refused(name: str | Path) -> str:
-    """Describes a checkpoint that must be refused, in one line; gives the reason."""
-    with pytest.raises(ModelError) as caught:
-        describe(str(name))
-    assert "\n" not in str(caught.value)
-    assert str(caught.value) == f"{caught.value.path}: {caught.value.reason}".removeprefix(": ")
-    return caught.value.reason
+    """Why a checkpoint is not even described."""
+    return why_refused(describe, name)
 
 
 # Where a checkpoint lies

@@ -1,12 +1,14 @@
 """Tiny checkpoints for tests, made on the spot by transformers, laid out as on the Hugging Face hub."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from tagger.errors import ModelError
 from tagger.models.description import AUDIOSET_LABELS, N_AUDIOSET_LABELS
 from tagger.models.features import AUDIOSET_MEAN, AUDIOSET_STD
 
@@ -58,3 +60,12 @@ def edit_json(file: Path, **values: Any) -> None:
     table = json.loads(file.read_text(encoding="utf-8")) | values
     kept = {key: value for key, value in table.items() if value is not None}
     file.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def why_refused(use: Callable[[str], object], name: str | Path) -> str:
+    """The reason why `use` refuses a checkpoint, which it must, in one line."""
+    with pytest.raises(ModelError) as caught:
+        use(str(name))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value) == f"{caught.value.path}: {caught.value.reason}".removeprefix(": ")
+    return caught.value.reason

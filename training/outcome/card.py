@@ -7,16 +7,18 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from tagger.evaluation.metrics import N_RESAMPLES, confused_pairs
 from tagger.models.description import HUB_IDS
 from tagger.models.head import LEAST_HELD_OUT, LEAST_OF_EACH, is_enough_evidence
+from tagger.report.html import template_environment
+from tagger.text import counted
 from training.outcome.metrics import SONG_SCORES
 
 if TYPE_CHECKING:
@@ -50,20 +52,11 @@ def model_card(outcome: Outcome) -> str:
 
 @cache
 def markdown_templates(package: str) -> Environment:
-    """The templates of Markdown in a package: whatever goes into them is `escaped` there, so that none has to think of
-    it; only what is Markup already, such as a macro's result, stays as it is.
-    """
-    templates = Environment(
-        loader=PackageLoader(package, "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else Markup(escaped(value)),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    """The templates of Markdown in a package: whatever goes into them is `escaped` there."""
+    templates = template_environment(package, lambda text: Markup(escaped(text)))
     templates.filters |= {
-        "as_option": _as_option, "console": _console, "share": share, "share_of": _share_of, "songs": _songs,
+        "as_option": _as_option, "console": _console, "share": share, "share_of": _share_of,
+        "songs": partial(counted, noun="song"),
     }  # fmt: skip
     templates.tests["finite"] = math.isfinite
     return templates
@@ -94,10 +87,6 @@ def share(value: float) -> str:
 
 def _share_of(part: int, whole: int) -> str:
     return share(part / whole if whole else math.nan)
-
-
-def _songs(number: int) -> str:
-    return f"{number} song{'s' * (number != 1)}"
 
 
 def _console(lines: Sequence[str]) -> Markup:
