@@ -217,6 +217,7 @@ ANSWERS = {
 #: Functions in which others are one.
 ANSWERED = {
     "tagger/audio/codecs.py:_has": "whether FFmpeg has a decoder",
+    "tagger/audio/workers.py:give": "raised again where the parts are taken",
     "tagger/audio/decode.py:seek": "what FFmpeg expects of a senseless seek",
     "tagger/audio/decode.py:_frames": "a damaged frame, of which a song may have thousands",
     "tagger/audio/decode.py:_resample_alike": "the filter wants more frames",

@@ -130,7 +130,7 @@ class _Parts(Generic[Result]):
                     return
                 self._given.put((part,))
             self._given.put(())
-        except BaseException as error:  # to be raised where the parts are taken
+        except BaseException as error:  # noqa: BLE001  (to be raised where the parts are taken)
             self._given.put(error)
 
     def has_come(self) -> bool:

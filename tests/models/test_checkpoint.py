@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from tagger.errors import ModelError
 from tagger.models.architecture import Architecture, weight_shapes
 from tagger.models.checkpoint import Checkpoint, load_checkpoint, own_name, read_last_layer
 from tagger.models.description import N_AUDIOSET_LABELS, describe
-from tests.support.checkpoints import edit_json, why_refused
+from tests.support.checkpoints import edit_json, make_checkpoint, why_refused
 
 
 def load(name: str | Path) -> Checkpoint:
