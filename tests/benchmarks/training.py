@@ -37,6 +37,7 @@ from training.learning.trainer import choose_precision, training_arguments
 GENRES = tuple(f"Genre {number}" for number in range(10))
 SONG_SAMPLES = 4 * SNIPPET_SAMPLES
 N_SONGS = 300
+SIDE, CUDA_SIDE = 2048, 8192  # of the matrices whose product is the ceiling
 
 
 def waveforms(folder: Path) -> Waveforms:
@@ -93,7 +94,7 @@ def wait(device: str) -> None:
 
 def ceiling(device: str, dtype: torch.dtype) -> float:
     """Operations a second of a large matrix product."""
-    n = 8192 if device.startswith("cuda") else 2048
+    n = CUDA_SIDE if device.startswith("cuda") else SIDE
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     for _ in range(3):
         a @ b
