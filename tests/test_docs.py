@@ -3,6 +3,7 @@
 Blocks marked `console` hold commands after "$ " and what they print, compared as `tests.console` says. Those of a
 document run in order, in a home of its own: a checkout of this project that is installed, the bundled clips as ~/Music,
 and, but for the README, what an earlier `genre-tag ~/Music` has cached, and two made-up trainings (`EXAMPLE_RUNS`).
+That of learning.md has a library of made-up songs besides.
 """
 
 import os
@@ -14,12 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from tagger.audio.library import SONG_SUFFIXES
 from tagger.cli.main import COMMANDS, commands
+from tagger.tags.genre import retag
 from tests.console import difference
 from tests.support.runs import seeded, write_run
+from tests.support.songs import make_song
 
 ROOT = Path(__file__).parent.parent
 MANUAL = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,6 +74,21 @@ def make_home(home: Path) -> Path:
     return home
 
 
+def make_library(folder: Path) -> None:
+    """A library of noises, hums and whistles by artists of their own, all tagged but for one of each."""
+    time = np.arange(3 * 16_000) / 16_000
+    for genre, hertz in {"Hiss": 0, "Hum": 90, "Whistle": 2500}.items():
+        for number in range(13):
+            artist = folder / f"{genre} artist {number % 4}"
+            artist.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(number).standard_normal(len(time))
+            mono = 0.2 * noise if not hertz else np.sin(2 * np.pi * hertz * (1 + number / 50) * time) / 2 + 0.01 * noise
+            name = "new.flac" if number == 12 else f"{number}.flac"
+            path = make_song(artist / name, rate=16_000, signal=np.stack([mono, mono]))
+            if number < 12:
+                path.write_bytes(retag(path.read_bytes(), path.suffix, [genre]))
+
+
 def run(command: str, home: Path) -> tuple[str, int]:
     """What a command prints on both streams, as a terminal would show it, and its exit code."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("GENRE_TAG_", "MAKE"))}
@@ -98,6 +117,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_prints_what_is_said(document: Path, tmp_path: Path, cache: Path) -> None:
     blocks = list(console_commands(document.read_text(encoding="utf-8")))
     home = make_home(tmp_path / "home")
+    if document.name == "learning.md":
+        make_library(home / "Library")
     if document.name != "README.md":
         shutil.copytree(cache, home / ".state")
         for name, (lead, seed) in EXAMPLE_RUNS.items():

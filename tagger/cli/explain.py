@@ -77,7 +77,7 @@ def _explain(song: Found, settings: dict[str, Any]) -> Explanation:
     from tagger.pipeline.run import load_model
     from tagger.text import printable
 
-    description, options = asked_for(settings | {"retry_failed": True})
+    description, options = asked_for(settings | {"retry_failed": True}, [str(song.where)])
     with PredictionCache(cache_path(), lambda line: click.echo(printable(f"genre-tag: {line}"), err=True)) as cache:
         return explain(song, description, partial(load_model, description, options.predict), options, cache)
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "tag": "tagger.cli.tag:tag",
     "prepare": "training.cli_prepare:prepare",
     "train": "training.cli:train",
+    "learn": "training.cli_learn:learn",
     "report": "tagger.cli.report:report",
     "explain": "tagger.cli.explain:explain",
     "doctor": "tagger.cli.doctor:doctor",
@@ -36,7 +37,7 @@ COMMANDS = {
     "config": "tagger.cli.tag:config",
 }
 #: Those that the settings file of `tag` holds for.
-CONFIGURED = ("tag", "config", "explain", "report")
+CONFIGURED = ("tag", "config", "explain", "report", "learn")
 
 
 class _NobodyReadsError(Exception):

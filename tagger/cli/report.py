@@ -142,6 +142,7 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
     from tagger.audio.library import find_songs
     from tagger.cli.terminal import Screen
     from tagger.pipeline.cache import PredictionCache, cache_path
+    from tagger.pipeline.provenance import Provenance
     from tagger.pipeline.run import load_model, tag_songs
     from tagger.report.library import report_library
     from tagger.text import printable
@@ -160,14 +161,15 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
             yield result
 
     try:
-        description, options = asked_for(settings)
+        description, options = asked_for(settings, paths)
         load = partial(load_model, description, options.predict)
         with (
             screen,
             PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")) as cache,
             closing(tag_songs(songs, description, load, options, cache)) as results,
         ):
-            found = report_library(paths, shown(results), description, options)
+            provenance = Provenance.read(on_damage=lambda error: screen.tell(f"genre-tag: {error}"))
+            found = report_library(paths, shown(results), description, options, provenance=provenance)
     except KeyboardInterrupt:
         click.echo("Interrupted. What was predicted is cached; run the same command again for the others.", err=True)
         raise

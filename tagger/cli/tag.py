@@ -65,7 +65,8 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     "--model",
     default=PredictOptions.model,
     metavar="NAME",
-    help="'starter' (built in), 'audioset', a checkpoint folder, or a hub id.",
+    help="'starter' (built in), 'audioset', 'mine' (the newest that was learned from this library), a checkpoint"
+    " folder, or a hub id.",
 )
 @option(
     "--device",
@@ -235,7 +236,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     )  # fmt: skip
     stopped, code = "", 0
     try:
-        description, options = asked_for(settings)
+        description, options = asked_for(settings, paths)
         if options.decide.min_confidence is None:
             screen.threshold_reason = description.head.threshold_reason.rstrip(".")
         with ExitStack() as stack:
@@ -258,11 +259,22 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         stopped, code = "Nobody reads the output any more", UNREAD
     if songs and (code != UNREAD or settings["write_tags"]):  # else there is nothing left to be told of
         click.echo(screen.summary(stopped), err=True)
+        if not stopped and not quiet and (help_ := _learned_line(paths, settings["model"])):
+            click.echo(help_, err=True)
     if stopped:
         return code
     if songs and all(found.problem and found.failed for found in songs):
         return USAGE
     return SOME_FAILED if screen.n_new_failures or (settings["write_tags"] and empty) else 0
+
+
+def _learned_line(paths: Sequence[str], model: str) -> str:
+    """That a model was learned from this library, to who uses the built-in one; "" where there is none."""
+    from tagger.evaluation.learned import newest_for
+
+    if model != PredictOptions.model or newest_for(paths) is None:
+        return ""
+    return "A model was learned from this library: genre-tag --model mine uses it."
 
 
 def _tell(result: SongResult, everywhere: Sequence[Callable[[SongResult], None]]) -> None:
@@ -359,14 +371,19 @@ def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
         return os.getcwd()
 
 
-def asked_for(settings: Mapping[str, Any]) -> tuple[Description, TagOptions]:
-    """The model a command is to use, and how; raises UsageError, SettingsError, ModelError."""
+def asked_for(settings: Mapping[str, Any], paths: Sequence[str]) -> tuple[Description, TagOptions]:
+    """The model a command is to use on these paths, and how; raises UsageError, SettingsError, ModelError."""
+    from tagger.evaluation.learned import MINE, model_of
     from tagger.models.description import describe
     from tagger.pipeline.genres import check_map, read_map
 
     file = settings["map_file"]
     names = read_map(file) if file else {}
-    description = describe(settings["model"])
+    if settings["model"] == MINE:
+        settings = {**settings, "model": model_of(paths)}
+        description = replace(describe(settings["model"]), name=MINE)
+    else:
+        description = describe(settings["model"])
     if file:
         check_map(file, names, description.head)
     options = tag_options(settings, names)
@@ -473,10 +490,11 @@ def _target_from(value: str, folder: Path) -> str:
 
 def _model_from(value: str, folder: Path) -> str:
     """A folder where it is written like one or there is one; else the name of a model."""
+    from tagger.evaluation.learned import MINE
     from tagger.models.description import HUB_IDS, STARTER
 
     path = _path_from(value, folder)
-    is_name = value == STARTER or value in HUB_IDS
+    is_name = value in (STARTER, MINE) or value in HUB_IDS
     is_path = value.startswith(("~", ".")) or os.path.isabs(value) or (os.path.exists(path) and not is_name)
     return path if is_path else value
 

@@ -361,11 +361,17 @@ class Tagging:
         cached = self.cache.recall(seen, method, options.retry_failed, options.with_embeddings)
         if cached is not None or not backbone:
             return cached
-        cached = self.cache.recall(seen, replace(method, model=backbone), options.retry_failed, with_embeddings=True)
+        by_backbone = self._by_backbone[method.n_snippets]
+        cached = self.cache.recall(seen, by_backbone, options.retry_failed, with_embeddings=True)
         if not isinstance(cached, Prediction) or cached.embeddings is None:
             return cached
         weight, bias = self._last_layer
         return replace(cached, logits=cached.embeddings @ weight.T + bias)
+
+    @cached_property
+    def _by_backbone(self) -> dict[int | None, Method]:
+        """The methods of the checkpoint whose embeddings the last layer reads, by their number of snippets."""
+        return {each.n_snippets: replace(each, model=self.description.backbone) for each in self.methods}
 
     @cached_property
     def _last_layer(self) -> tuple[np.ndarray, np.ndarray]:

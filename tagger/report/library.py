@@ -18,6 +18,7 @@ import numpy as np
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import confidence_scale
 from tagger.pipeline.options import TagOptions
+from tagger.pipeline.provenance import NOTHING_WRITTEN, Provenance
 from tagger.pipeline.run import SongResult, shortfall_of
 from tagger.report.audit import Pair, Vocabulary, mixed_albums, most_used, singles, spellings
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
@@ -28,8 +29,9 @@ N_RANKED = 5  # genres told of each song
 MOST_LISTED = 50  # of the songs that need a look
 ALL = "songs"  # the key of the section that has every song
 
-#: What a song can be in a report on a library. "incomparable": its tag has only genres that the model does not know.
-STATUSES = ("agrees", "differs", "incomparable", "untagged", "unsure", "skipped", "failed")
+#: What a song can be in a report on a library. "incomparable": its tag has only genres that the model does not know;
+#: "written": this program wrote them, so that they would agree with themselves.
+STATUSES = ("agrees", "differs", "incomparable", "written", "untagged", "unsure", "skipped", "failed")
 
 
 def report_library(
@@ -38,17 +40,30 @@ def report_library(
     description: Description,
     options: TagOptions,
     read: Callable[[str], Metadata] = read_metadata,
+    provenance: Provenance = NOTHING_WRITTEN,
 ) -> Report:
     """How the tags of the music at `paths` agree with `results`, and what is amiss with them.
 
-    `results` are those of a run by the model of that `description`, with these options; `read` gives a song's tags.
+    `results` are those of a run by the model of that `description`, with these options; `read` gives a song's tags, and
+    `provenance` says which of its genres this program wrote: these are not compared.
     """
-    songs, n_cached = [], 0
+    songs: list[Song] = []
+    written, n_cached = set[int](), 0
     for result in results:
-        songs.append(_song(result))
+        persons = provenance.persons(result.path, result.old)
+        if result.old and not persons:
+            written.add(len(songs))
+        songs.append(_song(replace(result, old=persons or result.old)))
         n_cached += result.cached
     vocabulary = Vocabulary.of(description.head.genres, options.decide.names, most_used(songs))
-    compared = {at: vocabulary.compare(song) for at, song in enumerate(songs) if song.reference and song.ranking}
+    compared = {
+        at: vocabulary.compare(song)
+        for at, song in enumerate(songs)
+        if song.reference and song.ranking and at not in written
+    }
+    for at in written:
+        if songs[at].predicted:
+            songs[at] = replace(songs[at], status="written")
     for at, pair in compared.items():
         if songs[at].predicted:
             songs[at] = replace(songs[at], status=pair.verdict)
@@ -56,7 +71,7 @@ def report_library(
     return Report(
         "library",
         f"Genres in {', '.join(paths)}",
-        _facts(paths, songs, pairs, n_cached, description, options),
+        _facts(paths, songs, pairs, n_cached, description, options) + _of_written(len(written)),
         (
             _confusion(pairs, vocabulary),
             _genres(pairs, songs, vocabulary),
@@ -70,6 +85,12 @@ def report_library(
             Songs(ALL, "All songs", tuple(songs), "" if songs else "No songs were found.", n_brief=0),
         ),
     )
+
+
+def _of_written(n_songs: int) -> tuple[tuple[str, str], ...]:
+    """How many songs are left out of the comparison, as what they have is this program's."""
+    told = f"{counted(n_songs, 'song')} with a genre that genre-tag wrote: not compared"
+    return (("written", told),) if n_songs else ()
 
 
 def all_songs(report: Report) -> tuple[Song, ...]:

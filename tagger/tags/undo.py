@@ -142,6 +142,41 @@ def _taken_back(undoings: Iterable[_Undoing], runs: Mapping[str, Run]) -> set[_W
     return taken_back
 
 
+@dataclass(frozen=True)
+class Written:
+    """That a song was given genres: those it had before, and after."""
+
+    path: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def written_songs(
+    state: str | PathLike[str] | None = None, on_damage: Callable[[JournalError], None] = lambda error: None
+) -> Iterator[Written]:
+    """Every song that a run wrote, the oldest first; not what was put back by an undoing.
+
+    A damaged record is passed over; `on_damage` is told of each journal that cannot be read.
+    """
+    for path in sorted(journal_folder(state).glob("*.jsonl")):
+        try:
+            if path.stat().st_size:
+                run, undoings = _read(path)
+                if not undoings:
+                    yield from _written(run)
+        except JournalError as error:
+            on_damage(error)
+        except OSError as error:
+            on_damage(JournalError(path, error.strerror or str(error)))
+
+
+def _written(run: Run) -> Iterator[Written]:
+    records = [record for _, record in _writes(run.journal) if record is not None]
+    for record in reversed(records):
+        path = os.path.join(run.root, unpack(record["rel"]))
+        yield Written(path, tuple(record["before"]["genres"]), tuple(record["after"]["genres"]))
+
+
 def undo(
     run: Run,
     journal: Journal | None,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tagger.pipeline.provenance import Provenance
+from tagger.tags.undo import Written
 from tests.support.songs import make_song
 from training.dataset.songs import Labelled, LabelledSong, LeftOut, find_labelled, identify_songs
 from training.dataset.splits import artist_key
@@ -317,3 +319,12 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     left_out = LeftOut()
     assert identify_songs([labelled(tmp_path / "none.flac", "Pop")], left_out) == {}
     assert left_out.songs == {tmp_path / "none.flac": "No such file or directory"}
+
+
+def test_a_genre_that_this_program_wrote_is_no_label(tmp_path: Path) -> None:
+    root = library(tmp_path, {"a.flac": {"genre": "Rock"}, "b.flac": {"genre": "Jazz"}, "c.flac": {"genre": "Rock"}})
+    writes = [Written(str(root / "a.flac"), (), ("Rock",)), Written(str(root / "b.flac"), (), ("Rock",))]
+    found = find_labelled(root, provenance=Provenance.of(writes))
+    assert {song.path.name for song in found.songs} == {"b.flac", "c.flac"}
+    assert found.left_out.songs == {root / "a.flac": "genre-tag wrote its genre"}
+    assert found.left_out.n_untagged == 0

@@ -20,7 +20,8 @@ from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import Predictions
 from tagger.report.plots import png
 from training.outcome.calibrate import fit_min_confidence, fit_temperature
-from training.outcome.card import escaped, model_card
+from training.outcome.card import model_card
+from training.outcome.markdown import escaped
 from training.outcome.outcome import (
     Contents,
     Interval,

@@ -890,10 +890,15 @@ def test_a_run_asks_for_all_songs_by_one_method(library: Path, monkeypatch: pyte
     asked: list[Method] = []
     recall = PredictionCache.recall
 
-    def spy(cache: PredictionCache, seen: Seen, method: Method, *options: bool) -> object:
+    def spy(cache: PredictionCache, seen: Seen, method: Method, *how: bool, **more: bool) -> object:
         asked.append(method)
-        return recall(cache, seen, method, *options)
+        return recall(cache, seen, method, *how, **more)
 
     monkeypatch.setattr(PredictionCache, "recall", spy)
     n_songs = len(run(library, FakeModel()))
     assert len(asked) == n_songs > 1 and len({id(method) for method in asked}) == 1
+    asked.clear()
+    learned = FakeModel(logit=7.0)
+    learned.backbone = "another"  # of which no embeddings are cached either
+    run(library, learned)
+    assert len(asked) == 2 * n_songs and len({id(method) for method in asked}) == 2

@@ -18,6 +18,7 @@ from tagger.errors import TagError
 from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.predict import Prediction
+from tagger.pipeline.provenance import Provenance
 from tagger.pipeline.run import SongResult
 from tagger.report.audit import Vocabulary, mixed_albums
 from tagger.report.document import Matrix, Report, Songs, Table, report_csv, report_json
@@ -26,6 +27,7 @@ from tagger.report.library import STATUSES, all_songs, disagreements, report_lib
 from tagger.report.text import print_report
 from tagger.tags import genre as tags
 from tagger.tags.genre import Metadata
+from tagger.tags.undo import Written
 from tests.cli.test_tag import Run, genre_tag  # noqa: F401
 from tests.support.fakes import FakeModel, make_options, make_tone
 from tests.support.reports import HOSTILE
@@ -80,11 +82,38 @@ def read(path: str) -> Metadata:
     return Metadata(album=ALBUMS[folder].album, album_artist=ALBUMS[folder].album_artist, artist=artist)
 
 
+HEAD = GenreHead(MODEL, "softmax", threshold_reason="it is only a fake")
+
+
 def report(
     results: Sequence[SongResult] = SONGS, genres: tuple[str, ...] = MODEL, names: Mapping[str, str] | None = None
 ) -> Report:
-    head = GenreHead(genres, "softmax", threshold_reason="it is only a fake")
+    head = replace(HEAD, genres=genres)
     return report_library(["/music"], results, FakeModel(head=head), make_options(names=names or {}), read)  # type: ignore[arg-type]
+
+
+def test_what_this_program_wrote_is_not_compared() -> None:
+    ours = [SONGS[at] for at in range(len(SONGS)) if str(SONGS[at].path).endswith(("b/3.mp3", "c/1.mp3", "b/4.mp3"))]
+    assert len(ours) == 3
+    wrote = Provenance.of(Written(str(each.path), (), each.old) for each in ours)
+    options = make_options(names={})
+    found = report_library(["/music"], SONGS, FakeModel(head=HEAD), options, read, wrote)  # type: ignore[arg-type]
+    before = report()
+    facts, facts_before = dict(found.facts), dict(before.facts)
+    assert facts["written"] == "3 songs with a genre that genre-tag wrote: not compared"
+    assert "written" not in facts_before and facts["agreement"] != facts_before["agreement"]
+    statuses = {song.path.removeprefix("/music/"): song.status for song in all_songs(found)}
+    assert (statuses["b/3.mp3"], statuses["c/1.mp3"], statuses["b/4.mp3"]) == ("written", "written", "unsure")
+    assert "c/1.mp3" in names(before, "disagreements") and "c/1.mp3" not in names(found, "disagreements")
+    assert "c/1.mp3" not in names(found, "untagged")
+
+
+def test_of_several_genres_those_that_a_person_gave_are_compared() -> None:
+    (both,) = (each for each in SONGS if str(each.path).endswith("c/3.mp3"))  # Oldies; Jazz
+    wrote = Provenance.of([Written(str(both.path), ("Oldies",), both.old)])
+    found = report_library(["/music"], SONGS, FakeModel(head=HEAD), make_options(), read, wrote)  # type: ignore[arg-type]
+    (song,) = (each for each in all_songs(found) if each.path.endswith("c/3.mp3"))
+    assert (song.reference, song.status) == (("Oldies",), "incomparable")
 
 
 def section(found: Report, key: str) -> Table | Matrix | Songs:

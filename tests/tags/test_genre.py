@@ -19,6 +19,7 @@ from tagger.tags.genre import (
     check_genres,
     join_genres,
     merge,
+    read_credits,
     read_genres,
     read_metadata,
     real_genres,
@@ -634,3 +635,13 @@ def test_what_is_no_song_is_named(tmp_path: Path) -> None:
     with pytest.raises(TagError) as raised:
         read_metadata(path)
     assert raised.value.path == path
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".ogg", ".m4a"])
+def test_credits_are_those_of_the_metadata(tmp_path: Path, suffix: str) -> None:
+    path = make_song(tmp_path / f"song{suffix}", 1.0, metadata={"artist": "Ann", "album": "LP", "title": "One"})
+    credits, whole = read_credits(path), read_metadata(path)
+    assert (credits.artist, credits.album_artist, credits.album, credits.title) == (
+        whole.artist, whole.album_artist, whole.album, whole.title,
+    )  # fmt: skip
+    assert (credits.artist, credits.genres, credits.seconds) == ("Ann", (), 0.0)

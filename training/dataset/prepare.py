@@ -21,6 +21,7 @@ import numpy as np
 
 from tagger.audio.decode import SAMPLE_RATE, snippet_starts
 from tagger.audio.workers import usable_cores
+from tagger.pipeline.provenance import Provenance
 from training.dataset import cache
 from training.dataset.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
 from training.dataset.duplicates import find_duplicates
@@ -125,7 +126,8 @@ def prepare(
 
 def _found(source: Path, options: PrepareOptions, watch: Watch, tell: Callable[[str], None]) -> tuple[Labelled, Songs]:
     """The labelled songs of a source, and those of them that can be in the dataset."""
-    labelled = find_labelled(source, options.labels, options.names, options.exclude, watch)
+    provenance = Provenance.read(on_damage=lambda error: tell(str(error)))
+    labelled = find_labelled(source, options.labels, options.names, options.exclude, watch, provenance)
     tell(f"{len(labelled.songs)} songs, labelled {labelled.reason}.")
     for line in (*labelled.overruled, *labelled.left_out.unlabelled()):
         tell(line)

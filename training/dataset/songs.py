@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tagger.audio.library import find_songs
 from tagger.errors import TagError
 from tagger.evaluation.predictions import SPLITS
 from tagger.pipeline.genres import canonical, genre_key
+from tagger.pipeline.provenance import NOTHING_WRITTEN, Provenance
 from tagger.tags.genre import Metadata, read_metadata
 from tagger.tags.identity import identify
 from training.dataset.options import Labels
@@ -86,6 +88,7 @@ def find_labelled(
     names: Mapping[str, str] | None = None,
     exclude: Sequence[str] = (),
     watch: Watch = unwatched,
+    provenance: Provenance = NOTHING_WRITTEN,
 ) -> Labelled:
     """The songs of a source with their genres, in library order; raises DatasetError where there are none.
 
@@ -93,7 +96,7 @@ def find_labelled(
     `split`; paths are relative to its folder, and its columns outweigh the songs' own tags. In a folder, genres are the
     names of its sub-folders or the songs' own tags: see `_folders_are_genres` for what "auto" takes. `names` (a map
     file) renames genres, "" drops one. Names of folders and tables are kept as they are; tags become the canonical
-    genres, the first that is known.
+    genres, the first that is known; those that this program wrote, by `provenance`, tell nothing.
     """
     by_key = {genre_key(genre): name for genre, name in (names or {}).items()}
     if source.is_file():
@@ -108,7 +111,7 @@ def find_labelled(
     by_folder, why = _folders_are_genres(source, metadata, by_key)
     if labels != "auto":
         by_folder, why = labels == "folders", "as asked for"
-    read = _by_folder if by_folder else _by_tag
+    read = _by_folder if by_folder else partial(_by_tag, provenance=provenance)
     songs = tuple(read(source, metadata, by_key, left_out))
     if not songs:
         found = "lies in the folder of a genre" if by_folder else "has a genre tag that is known"
@@ -165,24 +168,28 @@ def _by_folder(
         if not genre:
             left_out.songs[path] = "the map drops its genre" if len(parts) > 1 else "lies in no genre's folder"
         else:
-            yield _song(path, genre, found, source / parts[0])
+            yield labelled_song(path, genre, found, source / parts[0])
 
 
 def _by_tag(
-    source: Path, metadata: Mapping[Path, Metadata | TagError], names: Mapping[str, str], left_out: LeftOut
-) -> Iterator[LabelledSong]:
+    source: Path, metadata: Mapping[Path, Metadata | TagError], names: Mapping[str, str], left_out: LeftOut,
+    provenance: Provenance,
+) -> Iterator[LabelledSong]:  # fmt: skip
     for path, found in metadata.items():
         if isinstance(found, TagError):
             left_out.songs[path] = found.reason
             continue
-        genres = [_known(tag, names) for tag in found.genres]
+        persons = provenance.persons(path, found.genres)
+        genres = [_known(tag, names) for tag in persons]
         genre = next(filter(None, genres), None)
         if genre:
-            yield _song(path, genre, found, source)
-        elif not genres:
+            yield labelled_song(path, genre, found, source)
+        elif not found.genres:
             left_out.n_untagged += 1
+        elif not persons:
+            left_out.songs[path] = "genre-tag wrote its genre"
         elif None in genres:
-            left_out.unknown[found.genres[genres.index(None)]] += 1
+            left_out.unknown[persons[genres.index(None)]] += 1
         else:
             left_out.songs[path] = "the map drops its genre"
 
@@ -194,7 +201,7 @@ def _known(tag: str, names: Mapping[str, str]) -> str | None:
     return name if name is not None or genre is None else names.get(genre_key(genre), genre)
 
 
-def _song(path: Path, genre: str, found: Metadata | TagError, heap: Path) -> LabelledSong:
+def labelled_song(path: Path, genre: str, found: Metadata | TagError, heap: Path) -> LabelledSong:
     """The song; `heap` is a folder that is nobody's, as is one that is named like a genre."""
     name = path.parent.name
     is_nobodys = path.parent == heap or genre_key(name) == genre_key(genre) or canonical(name) is not None
@@ -220,7 +227,7 @@ def _table(source: Path, names: Mapping[str, str], watch: Watch) -> Labelled:
             left_out.songs[path] = "the map drops its genre" if row["genre"].strip() else "no genre"
         else:
             found = _metadata(path)
-            song = _song(path, genre, found, source.parent)
+            song = labelled_song(path, genre, found, source.parent)
             given = {name: row[name].strip() for name in ("artist", "album", "album_artist") if name in row}
             overruled.note(path, found, given | {"genre": genre}, names)
             if "artist" in given:  # says whose song it is; else the artist of the album in its tags would

@@ -27,7 +27,7 @@ from tagger.models.head import GenreHead
 from tagger.pipeline import aggregate
 from tagger.pipeline.aggregate import softmax
 from training.outcome.calibrate import fit_temperature
-from training.outcome.card import markdown_templates
+from training.outcome.markdown import markdown_templates
 from training.starter import NothingDoneError
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind
