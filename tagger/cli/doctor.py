@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import click
 
 from tagger.cli.settings import SOME_FAILED, source_of
 from tagger.cli.tag import settings_in_file, settings_of_tag, tag, tag_options
-from tagger.errors import SettingsError
+from tagger.errors import ModelError, SettingsError
 from tagger.text import counted, printable
 
 if TYPE_CHECKING:
@@ -48,11 +49,15 @@ def doctor(ctx: click.Context, /, paths: tuple[str, ...], no_speed: bool, **type
     Exit codes: 0 it can work, 1 something does not.
     """
     from tagger.doctor.examine import Asked, examine
+    from tagger.evaluation.learned import MINE, model_of
 
     settings, check = _settings()
     counts = Counter([check.state])
     _print(check)
     settings |= {name: value for name, value in typed.items() if value is not None}
+    if settings.get("model") == MINE:
+        with suppress(ModelError):  # is named below, as what cannot be found
+            settings["model"] = model_of(paths)
     asked = Asked(tag_options(settings, {}), paths, settings.get("exclude", ()), with_speed=not no_speed)
     if not no_speed and sys.stderr.isatty():
         click.echo("(half a minute: the speed test comes last)", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ENOUGH_TO_LEARN = 50  # songs with a genre: with fewer, learning is seldom better
 #: What must be asked for on the command line, each time: never set by a file or the environment.
 NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose", "debug")
 
@@ -162,6 +164,11 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     metavar="FOLDER",
     help="Where --engine ray keeps its predictions, as Parquet. [default: beside the cache]",
 )
+@option(
+    "--show",
+    type=click.Choice(["all", "changes", "unsure", "failed", "kept"]),
+    help="Which songs are listed. [default: all; of more than 50, those that change, failed or are unsure]",
+)
 @click.option("--reanalyze", is_flag=True, help="Classify all songs again, also those that are cached.")
 @click.option("--retry-failed", is_flag=True, help="Try songs again that could not be decoded before.")
 @click.option("-q", "--quiet", is_flag=True, help="Only new failures and the summary.")
@@ -232,7 +239,7 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
         click.echo(f"No songs found in {printable(path)}.", err=True)
     screen = Screen(
         songs, rows=not quiet and "-" not in targets, progress=not quiet, verbose=settings["verbose"],
-        write_tags=settings["write_tags"],
+        write_tags=settings["write_tags"], show=settings["show"],
     )  # fmt: skip
     stopped, code = "", 0
     try:
@@ -258,14 +265,29 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     except BrokenPipeError:
         stopped, code = "Nobody reads the output any more", UNREAD
     if songs and (code != UNREAD or settings["write_tags"]):  # else there is nothing left to be told of
-        click.echo(screen.summary(stopped), err=True)
-        if not stopped and not quiet and (help_ := _learned_line(paths, settings["model"])):
-            click.echo(help_, err=True)
+        advice = "" if stopped or quiet else _advice(paths, settings, screen)
+        click.echo(screen.summary(stopped, advice), err=True)
+        if not stopped and not quiet and (told := _learned_line(paths, settings["model"])):
+            click.echo(told, err=True)
     if stopped:
         return code
     if songs and all(found.problem and found.failed for found in songs):
         return USAGE
     return SOME_FAILED if screen.n_new_failures or (settings["write_tags"] and empty) else 0
+
+
+def _advice(paths: Sequence[str], settings: Mapping[str, Any], screen: Screen) -> str:
+    """What would have more songs written, in a line; "" where none is unsure for want of confidence."""
+    if not screen.n_below_threshold:
+        return ""
+    is_built_in, ways = settings["model"] == PredictOptions.model, []
+    if is_built_in and screen.n_tagged_before >= ENOUGH_TO_LEARN:
+        ways.append(f"genre-tag learn {shlex.join(paths)} ({screen.n_tagged_before} songs have a genre)")
+    if is_built_in:
+        ways.append("--model audioset (20 genres, 350 MB, once)")
+    if settings["min_confidence"] is None:
+        ways.append("--min-confidence 0.5 (and more of it wrong)")
+    return f"To have more written: {'; '.join(ways)}." if ways else ""
 
 
 def _learned_line(paths: Sequence[str], model: str) -> str:

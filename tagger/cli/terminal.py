@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
 
 _COLOURS = {"tagged": "green", "failed": "red", "skipped": "yellow", "unsure": "cyan"}
 _PLAIN_PROGRESS_SECONDS = 10.0
+#: What can be listed of a run: a word of --show -> statuses.
+SHOWN = {
+    "all": frozenset(STATUSES),
+    "changes": frozenset({"tagged"}),
+    "unsure": frozenset({"unsure"}),
+    "failed": frozenset({"failed"}),
+    "kept": frozenset({"kept", "unchanged", "skipped"}),
+}
+MOST_ROWS = 50  # songs that are all listed by default; of more, those are left out that stay as they are
+MOST_AGAIN = 10  # failures that are named once more behind a long list
 
 
 def outcome(result: SongResult, verbose: bool = False) -> str:
@@ -49,6 +60,8 @@ def outcome(result: SongResult, verbose: bool = False) -> str:
         line = f"{result.status}{reason}"
         if result.status == "unsure" and verbose and top:
             line += f" ({top})"
+        elif result.status == "unsure" and len(ranking) > 1:
+            line += f"; then {printable(ranking[1][0])} {ranking[1][1]:.2f}"
     return line
 
 
@@ -106,9 +119,19 @@ class Progress:
 class Screen:
     """Shows a run while it goes on. Use as a context manager; call `show` once per song."""
 
-    def __init__(self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool) -> None:
+    def __init__(
+        self, songs: Sequence[Found], *, rows: bool, progress: bool, verbose: bool, write_tags: bool,
+        show: str | None = None,
+    ) -> None:  # fmt: skip
+        """`show` is one of `SHOWN`; None: all, but of more than `MOST_ROWS` songs what changes, failed or is unsure."""
         self._rows, self.verbose, self._write_tags = rows, verbose, write_tags
         self._n_songs = len(songs)
+        self._is_long = len(songs) > MOST_ROWS
+        self._shown = SHOWN[show or "all"]
+        if show is None and self._is_long and not verbose:
+            self._shown -= SHOWN["kept"]
+        self._n_unlisted, self._may_list_all = 0, show is None
+        self._failures: list[str] = []
         self._progress = Progress(self._n_songs, progress)
         self._root = _common_folder([str(found.where) for found in songs])
         self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
@@ -120,7 +143,9 @@ class Screen:
         self._genres: Counter[str] = Counter()
         self._n_cached = 0
         self._n_known_failures = 0
-        self._n_below_threshold = 0
+        self.n_below_threshold = 0
+        #: Songs that had a genre.
+        self.n_tagged_before = 0
         self._started = time.monotonic()
 
     @property
@@ -141,15 +166,20 @@ class Screen:
         self._n_cached += result.cached
         is_old_news = result.status == "failed" and result.cached
         self._n_known_failures += is_old_news
-        self._n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
+        self.n_tagged_before += bool(result.old)
+        self.n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
+        failure = f"{printable(str(result.path))}: {printable(result.reason)}"
         if is_old_news and not self.verbose:
             pass
-        elif self._rows:
+        elif self._rows and result.status in self._shown:
             self._progress.print(self._row(result), sys.stdout)
+            self._failures += [failure] * (result.status == "failed")
         elif result.status == "failed":
-            self._progress.print(f"{printable(str(result.path))}: {printable(result.reason)}", sys.stderr)
+            self._progress.print(failure, sys.stderr)
+        else:
+            self._n_unlisted += self._rows
         self._progress.advance({each: self.counts[each] for each in ("failed", "unsure") if self.counts[each]})
 
     def tell(self, line: str) -> None:
@@ -159,7 +189,7 @@ class Screen:
     def _row(self, result: SongResult) -> str:
         name = self._name(result.path)
         if self._columns is not None or cell_len(name) <= self._name_cells:  # a file or a pipe has room for all of it
-            name = set_cell_size(name, self._name_cells)
+            name = set_cell_size(cut_in_front(name, self._name_cells), self._name_cells)
         row = f"{name}  {outcome(result, self.verbose)}"
         if self._columns is None:
             return row
@@ -170,9 +200,14 @@ class Screen:
     def _name(self, path: Path | str) -> str:
         return printable(str(path).removeprefix(self._root))
 
-    def summary(self, stopped: str = "") -> str:
-        """Genre histogram, counts of every status and the speed, as lines; `stopped` says why it is not all songs."""
-        lines = []
+    def summary(self, stopped: str = "", advice: str = "") -> str:
+        """Genre histogram, counts of every status and the speed, as lines folded for a terminal.
+
+        `stopped` says why it is not all songs, `advice` what would help where songs are unsure.
+        """
+        lines = [f"failed: {failure}" for failure in self._failures[:MOST_AGAIN] if self._is_long]
+        if len(self._failures) > MOST_AGAIN:
+            lines.append(f"and {len(self._failures) - MOST_AGAIN} more that failed: --show failed")
         most = max(self._genres.values(), default=1)
         width = max((cell_len(printable(genre)) for genre in self._genres), default=0)
         for genre, count in self._genres.most_common():
@@ -189,11 +224,37 @@ class Screen:
         lines.append(f"{heading}: {statuses}{known}; {elapsed:.0f} s, {done / elapsed:.1f} songs/s")
         if stopped:
             lines.append(f"{stopped}. These songs are done; run the same command again for the others.")
-        if self._n_below_threshold and self.threshold_reason:
+        if self._n_unlisted and self._may_list_all:
+            lines.append(f"Not listed: {self._n_unlisted} that stay as they are. --show all lists them.")
+        if self.n_below_threshold and self.threshold_reason:
             lines.append(f"Unsure: {printable(self.threshold_reason)}.")
+        if advice:
+            lines.append(printable(advice))
         if not stopped and not self._write_tags and self.counts["tagged"]:
             lines.append("Nothing was written. Add --write-tags to write these genres into the files.")
-        return "\n".join(lines)
+        return "\n".join(map(folded, lines))
+
+
+def cut_in_front(name: str, n_cells: int) -> str:
+    """A name in so many cells of a terminal, its beginning cut off where it is longer: its end says most.
+
+    >>> cut_in_front("Artist/Album/Song.mp3", 12)
+    '…um/Song.mp3'
+    """
+    if cell_len(name) <= n_cells:
+        return name
+    while name and cell_len(name) > n_cells - 1:
+        name = name[1:]
+    return f"…{name}"
+
+
+def folded(line: str) -> str:
+    """A line folded at words, where stderr is a terminal that is narrower; a bar stays as it is."""
+    if not sys.stderr.isatty() or line.startswith(" "):
+        return line
+    width = shutil.get_terminal_size((100, 24)).columns
+    wrapped = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
+    return "\n".join(wrapped) or line
 
 
 def _common_folder(paths: Sequence[str]) -> str:

@@ -813,3 +813,39 @@ def test_an_ascii_terminal_is_no_reason_to_fail(music: Path) -> None:
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err
     assert "rock.mp3" in out and "Traceback" not in err
+
+
+# ---- what would help
+
+
+def test_unsure_songs_come_with_advice(
+    genre_tag: Callable[..., Run], music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tagger.models.description.describe", lambda name: FakeModel(logit=0.3))
+    monkeypatch.setattr("tagger.models.genre_model.GenreModel.load", lambda *_: FakeModel(logit=0.3))
+    err = genre_tag(music).err
+    expected = "To have more written: --model audioset (20 genres, 350 MB, once); --min-confidence 0.5"
+    assert expected in err and "genre-tag learn" not in err
+    assert "To have more written" not in genre_tag(music, "--quiet").err
+    assert "--min-confidence 0.5" not in genre_tag(music, "--min-confidence", "0.9").err
+    assert "To have more written: --min-confidence" in genre_tag(music, "--model", "another").err
+    monkeypatch.setattr("tagger.cli.tag.ENOUGH_TO_LEARN", 1)
+    write_genre(music / "rock.mp3", "Polka")
+    assert f"To have more written: genre-tag learn {music} (1 songs have a genre); " in genre_tag(music).err
+
+
+def test_where_all_is_sure_there_is_no_advice(genre_tag: Callable[..., Run], music: Path) -> None:
+    assert "To have more written" not in genre_tag(music).err
+
+
+def test_what_is_listed_can_be_set(genre_tag: Callable[..., Run], music: Path) -> None:
+    write_genre(music / "rock.mp3", "Polka")
+    assert (
+        "blues" in genre_tag(music, "--show", "changes").out and "rock" not in genre_tag(music, "--show", "changes").out
+    )
+    (music.parent / "config.toml").write_text('show = "kept"')
+    assert "blues" not in genre_tag(music).out and "rock" in genre_tag(music).out
+
+
+def write_genre(path: Path, genre: str) -> None:
+    path.write_bytes(tags.retag(path.read_bytes(), path.suffix, [genre]))

@@ -1,6 +1,5 @@
 """What people see: rows, progress and summary, with names that cannot harm a terminal."""
 
-import io
 import os
 from collections import Counter
 from dataclasses import replace
@@ -9,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tagger.audio.library import Found
-from tagger.cli.terminal import Screen, outcome, print_contents, undone_summary
+from tagger.cli.terminal import Screen, cut_in_front, folded, outcome, print_contents, undone_summary
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.cache import Contents, Method, MethodUse
 from tagger.pipeline.run import SongResult
 from tagger.text import printable
+from tests.support.screens import Terminal
 
 JAZZ = Decision(("Jazz",), (("Jazz", 0.91), ("Blues", 0.05), ("Rock", 0.03), ("Pop", 0.01)), "")
 
@@ -47,6 +47,10 @@ def test_printable_spells_out_what_a_terminal_would_obey(hostile: str, shown: st
         (SongResult(Path("a"), "kept", ("Pop",), ("Pop",), JAZZ, "why"), "Pop  kept (predicted Jazz 0.91): why"),
         (SongResult(Path("a"), "tagged", (), ("Jazz",), JAZZ, "why \x1b[2J"), "– → Jazz (0.91): why \\x1b[2J"),
         (SongResult(Path("a"), "unsure", decision=unsure("silent"), reason="silent"), "unsure: silent"),
+        (
+            SongResult(Path("a"), "unsure", decision=replace(JAZZ, genres=()), reason="Jazz 0.91 is below 0.95"),
+            "unsure: Jazz 0.91 is below 0.95; then Blues 0.05",
+        ),
         (SongResult(Path("a"), "failed", reason="bad \x1b[2J"), "failed: bad \\x1b[2J"),
         (SongResult(Path("a"), "kept", ("\x1b[31mred",), ("\x1b[31mred",)), "\\x1b[31mred  kept"),
     ],
@@ -60,10 +64,10 @@ def test_verbose_names_the_three_best_genres() -> None:
     assert outcome(result, verbose=True) == "– → Jazz (Jazz 0.91, Blues 0.05, Rock 0.03)"
 
 
-def shown(results: list[SongResult], capsys: pytest.CaptureFixture[str], **options: bool) -> tuple[str, str, str]:
+def shown(results: list[SongResult], capsys: pytest.CaptureFixture[str], **options: bool | str) -> tuple[str, str, str]:
     found = [Found(result.path) for result in results]
     chosen = {"rows": True, "progress": True, "verbose": False, "write_tags": False, **options}
-    with Screen(found, **chosen) as screen:
+    with Screen(found, **chosen) as screen:  # type: ignore[arg-type]
         for result in results:
             screen.show(result)
     captured = capsys.readouterr()
@@ -85,6 +89,75 @@ def test_rows_go_to_stdout_with_names_below_the_common_folder(capsys: pytest.Cap
         "three.mp3      unsure: silent",
     ]
     assert err == ""
+
+
+def many(n_songs: int) -> list[SongResult]:
+    """Songs of every status in turn."""
+    made = []
+    for number in range(n_songs):
+        status = ("tagged", "kept", "unchanged", "unsure", "skipped", "failed")[number % 6]
+        decision = JAZZ if status in ("tagged", "kept") else None
+        made.append(SongResult(Path(f"/m/{number:03}.mp3"), status, decision=decision, reason=f"why {status}"))
+    return made
+
+
+def listed(out: str) -> set[str]:
+    """The statuses of the songs that are listed."""
+    return {many(60)[int(line[:3])].status for line in out.splitlines()}
+
+
+def test_of_many_songs_those_that_stay_as_they_are_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _, summary = shown(many(60), capsys)
+    assert listed(out) == {"tagged", "unsure", "failed"} and len(out.splitlines()) == 30
+    assert "Not listed: 30 that stay as they are. --show all lists them." in summary
+    out, _, summary = shown(many(48), capsys)
+    assert len(out.splitlines()) == 48 and "Not listed" not in summary
+    out, _, summary = shown(many(60), capsys, verbose=True)
+    assert len(out.splitlines()) == 60 and "Not listed" not in summary
+
+
+@pytest.mark.parametrize(
+    ("show", "expected"),
+    [
+        ("all", {"tagged", "kept", "unchanged", "unsure", "skipped", "failed"}),
+        ("changes", {"tagged"}),
+        ("unsure", {"unsure"}),
+        ("failed", {"failed"}),
+        ("kept", {"kept", "unchanged", "skipped"}),
+    ],
+)
+def test_what_is_listed_can_be_chosen(capsys: pytest.CaptureFixture[str], show: str, expected: set[str]) -> None:
+    for n_songs in (12, 60):
+        out, err, summary = shown(many(n_songs), capsys, show=show)
+        assert listed(out) == expected and "Not listed" not in summary
+        assert ("why failed" in err) == ("failed" not in expected)  # a failure is always told
+
+
+def test_failures_are_told_again_behind_a_long_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "failed: /m" not in shown(many(48), capsys)[2]
+    lines = shown(many(120), capsys)[2].splitlines()
+    assert lines[0] == f"failed: {Path('/m/005.mp3')}: why failed"
+    assert sum(line.startswith("failed: ") for line in lines) == 10 and "and 10 more that failed" in lines[10]
+
+
+def test_a_long_name_is_cut_in_front() -> None:
+    assert cut_in_front("Artist/Album/Song.mp3", 100) == "Artist/Album/Song.mp3"
+    assert cut_in_front("日本/日本.mp3", 9) == "…日本.mp3"
+    assert cut_in_front("日本/日本.mp3", 8) == "…本.mp3"
+
+
+def test_advice_stands_behind_what_is_unsure(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen([], rows=True, progress=False, verbose=False, write_tags=False) as screen:
+        assert screen.summary("", "Do this.").endswith("\nDo this.")
+
+
+def test_a_summary_is_folded_at_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    assert folded("word " * 20) == "word " * 20
+    monkeypatch.setattr("sys.stderr", Terminal())
+    lines = folded("word " * 20).splitlines()
+    assert all(len(line) <= 30 for line in lines) and lines[1].startswith("  word") and len(lines) > 3
+    assert folded("  Jazz      1 " + "█" * 40) == "  Jazz      1 " + "█" * 40
 
 
 def test_without_rows_failures_still_reach_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,11 +229,6 @@ def test_an_undoing_is_summed_up_by_what_became_of_its_songs() -> None:
     line = "7 songs: 3 every byte as before, 1 genre as before, 1 conflict, 2 missing; 4 s"
     assert undone_summary(counts, 4.2, dry_run=False) == line
     assert undone_summary(Counter(nothing=1), 0.1, dry_run=False) == "1 song: 1 is as before already; 0 s"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_the_bar_moves_with_every_song_that_is_slow_after_many_that_were_fast(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,3 +193,15 @@ def test_mine_is_the_newest_of_the_library_and_none_without_one(
 ) -> None:
     code, told = genre_tag(library, "--model", "mine")
     assert code == 3 and f"no model was learned from this library yet: genre-tag learn {library}" in told
+
+
+def test_doctor_looks_at_the_model_of_the_library(
+    genre_tag: Callable[..., tuple[int, str]], library: Path, model: Path
+) -> None:
+    told = genre_tag("doctor", library, "--model", "mine", "--no-speed")[1]
+    assert "mine: no such folder" in told
+    genre_tag("learn", library, "--model", model, "--genres", "own", "-j", "1")
+    (found,) = learned_models()
+    assert f"{found.folder}: 4 genres" in " ".join(
+        genre_tag("doctor", library, "--model", "mine", "--no-speed")[1].split()
+    )
