@@ -15,10 +15,11 @@ from click.core import ParameterSource
 
 from tagger.cli.settings import SOME_FAILED
 from tagger.cli.tag import asked_for, limited, options_of_tag
-from tagger.errors import GenreTagError, OutputError
+from tagger.errors import GenreTagError, OutputError, RunError
 from tagger.extras import need
 
 if TYPE_CHECKING:
+    from tagger.evaluation.learned import Contradiction
     from tagger.pipeline.run import SongResult
     from tagger.report.document import Report
 
@@ -169,20 +170,35 @@ def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[
             closing(tag_songs(songs, description, load, options, cache)) as results,
         ):
             provenance = Provenance.read(on_damage=lambda error: screen.tell(f"genre-tag: {error}"))
-            found = report_library(paths, shown(results), description, options, provenance=provenance)
+            contradicted = _contradicted(paths, screen.tell)
+            found = report_library(
+                paths, shown(results), description, options, provenance=provenance, contradicted=contradicted
+            )
     except KeyboardInterrupt:
         click.echo("Interrupted. What was predicted is cached; run the same command again for the others.", err=True)
         raise
     return found, SOME_FAILED if screen.n_new_failures else 0
 
 
+def _contradicted(paths: Sequence[str], tell: Callable[[str], None]) -> list[Contradiction] | None:
+    """The songs whose tags the newest model that was learned from this library contradicts; None without one."""
+    from tagger.evaluation.learned import contradictions, newest_for
+
+    learned = newest_for(paths)
+    try:
+        return None if learned is None else contradictions(learned.folder)
+    except RunError as error:
+        tell(f"genre-tag: {error}")
+        return None
+
+
 def _write_playlists(found: Report, folder: Path) -> None:
     """Write the playlists of a report on a library; raises OutputError."""
-    from tagger.report.library import all_songs
+    from tagger.report.library import all_songs, wrong_tags
     from tagger.report.playlists import write_playlists
     from tagger.text import printable
 
-    written = write_playlists(folder, all_songs(found))
+    written = write_playlists(folder, all_songs(found), wrong_tags(found))
     for path in written.left_out:
         click.echo(f"{printable(path)}: in no playlist, which is lines of UTF-8", err=True)
     click.echo(f"Written: {len(written.files)} playlists in {printable(str(folder))}", err=True)

@@ -14,12 +14,15 @@ from datetime import datetime
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 from platformdirs import user_state_path
 
 from tagger.atomic import replacing
 from tagger.errors import ModelError, OutputError
+from tagger.evaluation.run_folder import read_split
 
 MINE = "mine"  # what the newest one for the library at hand is called
+N_RANKED = 5  # genres told of a song
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,40 @@ def model_of(paths: Sequence[str], state: str | PathLike[str] | None = None) -> 
 
 def _is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(os.path.join(folder, ""))
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A song whose tag its prediction contradicts, by a model that was learned from its library without its artist."""
+
+    path: str  # absolute
+    genre: str  # that its tag was learned as
+    ranking: tuple[tuple[str, float], ...]  # the best genres with their confidences, that which it seems to be first
+    confidence: float  # of the genre of its tag
+
+
+def contradictions(folder: Path) -> list[Contradiction]:
+    """The songs of a run whose tags are likely wrong, the surest first. Raises RunError.
+
+    A song counts for each genre whose confidence reaches the mean that the genre has among the songs tagged with it,
+    for the best of these; it is suspected where that is not its own (confident learning: Northcutt, Jiang and Chuang
+    2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, §3.1), and ranked by the lead.
+    """
+    split = read_split(folder, "test")
+    labels, shares, genres = split.songs.labels, split.probabilities, split.rows.genres
+    usual = np.array([
+        shares[labels == label, label].mean() if (labels == label).any() else np.inf for label in range(len(genres))
+    ])  # fmt: skip
+    own = shares[np.arange(len(labels)), labels]
+    best = np.where(shares >= usual, shares, -1.0).argmax(axis=1)
+    lead = shares[np.arange(len(labels)), best] - own
+    suspected = (shares >= usual).any(axis=1) & (best != labels) & (lead > 0)
+    found = []
+    for index in np.argsort(-lead, kind="stable").tolist():
+        if suspected[index]:
+            others = [each for each in np.argsort(-shares[index], kind="stable").tolist() if each != best[index]]
+            order = [int(best[index]), *others[: N_RANKED - 1]]
+            ranking = tuple((genres[each], float(shares[index, each])) for each in order)
+            path = split.rows.paths[split.rows_of[index][0]]
+            found.append(Contradiction(path, genres[labels[index]], ranking, float(own[index])))
+    return found

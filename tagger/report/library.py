@@ -9,14 +9,17 @@ Songs are decided on as in a tagging run; those the cache knows need no model, a
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from tagger.evaluation.learned import Contradiction
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import confidence_scale
+from tagger.pipeline.genres import canonical, genre_key
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.provenance import NOTHING_WRITTEN, Provenance
 from tagger.pipeline.run import SongResult, shortfall_of
@@ -28,6 +31,7 @@ from tagger.text import counted
 N_RANKED = 5  # genres told of each song
 MOST_LISTED = 50  # of the songs that need a look
 ALL = "songs"  # the key of the section that has every song
+WRONG = "wrong_tags"  # of that with the songs whose tags seem wrong
 
 #: What a song can be in a report on a library. "incomparable": its tag has only genres that the model does not know;
 #: "written": this program wrote them, so that they would agree with themselves.
@@ -41,11 +45,13 @@ def report_library(
     options: TagOptions,
     read: Callable[[str], Metadata] = read_metadata,
     provenance: Provenance = NOTHING_WRITTEN,
+    contradicted: Sequence[Contradiction] | None = None,
 ) -> Report:
     """How the tags of the music at `paths` agree with `results`, and what is amiss with them.
 
     `results` are those of a run by the model of that `description`, with these options; `read` gives a song's tags, and
-    `provenance` says which of its genres this program wrote: these are not compared.
+    `provenance` says which of its genres this program wrote: these are not compared. `contradicted` are the songs whose
+    tags a model that was learned from the library contradicts; None where there is none.
     """
     songs: list[Song] = []
     written, n_cached = set[int](), 0
@@ -76,6 +82,7 @@ def report_library(
             _confusion(pairs, vocabulary),
             _genres(pairs, songs, vocabulary),
             _disagreements(songs, pairs),
+            *([] if contradicted is None else [_wrong_tags(songs, contradicted)]),
             _untagged(songs),
             spellings(songs),
             singles(songs),
@@ -243,6 +250,30 @@ def _disagreements(songs: Iterable[Song], pairs: Iterable[Pair]) -> Songs:
     more = f" {n_unsure} more where the model is unsure: see --min-confidence." if n_unsure else ""
     title = "Disagreements, the most confident first"
     return _listed("disagreements", title, disagreements(songs), "Look here for wrong tags.", more)
+
+
+def _wrong_tags(songs: Sequence[Song], contradicted: Sequence[Contradiction]) -> Songs:
+    """Songs that still have the tag which they were learned with, and which seems wrong."""
+    by_path = {os.path.abspath(song.path): song for song in songs}
+    found = []
+    for each in contradicted:
+        song = by_path.get(each.path)
+        names = {genre_key(name) for tag in (song.reference if song else ()) for name in (tag, canonical(tag) or tag)}
+        if song is not None and genre_key(each.genre) in names:
+            (best, confidence), reason = each.ranking[0], f"{each.genre} got {each.confidence:.2f}"
+            found.append(replace(
+                song, predicted=(best,), confidence=confidence, ranking=each.ranking, reason=reason,
+            ))  # fmt: skip
+    note = (
+        "By what was learned from this library's own tags without the artist of each song: compared is what songs of "
+        "that genre usually get."
+    )
+    return _listed(WRONG, "Tags that seem wrong, the surest first", found, note)
+
+
+def wrong_tags(report: Report) -> tuple[Song, ...]:
+    """The songs of a report whose tags seem wrong, the surest first."""
+    return next((each.songs for each in report.sections if isinstance(each, Songs) and each.key == WRONG), ())
 
 
 def _untagged(songs: Iterable[Song]) -> Songs:

@@ -39,15 +39,17 @@ class Written:
     left_out: tuple[str, ...]
 
 
-def write_playlists(folder: Path, songs: Sequence[Song]) -> Written:
+def write_playlists(folder: Path, songs: Sequence[Song], wrong: Sequence[Song] = ()) -> Written:
     """Write the playlists of `songs` into `folder`, which is made if it is not there, in place of earlier ones.
+
+    `wrong` are those whose tags seem wrong, the surest first.
 
     Songs are named from the folder, or whole where they lie on another drive. No file is overwritten but a playlist
     that is as this function wrote it. Raises OutputError, for one that is not before anything is written.
     """
     left_out: dict[str, None] = {}
     files: dict[Path, bytes] = {}
-    for name, listed in playlists(songs).items():
+    for name, listed in playlists(songs, wrong).items():
         entries = {song.path: _entry(song.path, folder) for song in listed}
         left_out |= dict.fromkeys(path for path, entry in entries.items() if entry is None)
         file = folder / (name + SUFFIX)
@@ -71,13 +73,13 @@ def write_playlists(folder: Path, songs: Sequence[Song]) -> Written:
     return Written(tuple(files), tuple(removed), tuple(left_out))
 
 
-def playlists(songs: Sequence[Song]) -> dict[str, list[Song]]:
-    """Songs by the name of their playlist, without suffix; the three of songs to look at may be empty."""
+def playlists(songs: Sequence[Song], wrong: Sequence[Song] = ()) -> dict[str, list[Song]]:
+    """Songs by the name of their playlist, without suffix; those of songs to look at may be empty, but `wrong`."""
     found = {
         "unsure": [song for song in songs if song.status == "unsure"],
         "failed": [song for song in songs if song.status == "failed" and _is_music(song.path)],
         "disagree": disagreements(songs),
-    }
+    } | ({"wrong tags": list(wrong)} if wrong else {})
     by_genre: dict[str, list[Song]] = defaultdict(list)
     for song in songs:
         for genre in song.predicted:

@@ -15,6 +15,7 @@ import pytest
 
 from tagger.audio.workers import Failure
 from tagger.errors import TagError
+from tagger.evaluation.learned import Contradiction
 from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.predict import Prediction
@@ -23,7 +24,8 @@ from tagger.pipeline.run import SongResult
 from tagger.report.audit import Vocabulary, mixed_albums
 from tagger.report.document import Matrix, Report, Songs, Table, report_csv, report_json
 from tagger.report.html import render
-from tagger.report.library import STATUSES, all_songs, disagreements, report_library
+from tagger.report.library import STATUSES, all_songs, disagreements, report_library, wrong_tags
+from tagger.report.playlists import write_playlists
 from tagger.report.text import print_report
 from tagger.tags import genre as tags
 from tagger.tags.genre import Metadata
@@ -106,6 +108,24 @@ def test_what_this_program_wrote_is_not_compared() -> None:
     assert (statuses["b/3.mp3"], statuses["c/1.mp3"], statuses["b/4.mp3"]) == ("written", "written", "unsure")
     assert "c/1.mp3" in names(before, "disagreements") and "c/1.mp3" not in names(found, "disagreements")
     assert "c/1.mp3" not in names(found, "untagged")
+
+
+def test_tags_that_seem_wrong_are_listed_as_long_as_they_stand(tmp_path: Path) -> None:
+    contradicted = [
+        Contradiction("/music/b/3.mp3", "Hip-Hop", (("Jazz", 0.9), ("Hip-Hop", 0.05)), 0.05),
+        Contradiction("/music/c/1.mp3", "Rock", (("Jazz", 0.9),), 0.05),  # it has another tag now
+        Contradiction("/music/gone.mp3", "Rock", (("Jazz", 0.9),), 0.05),
+    ]
+    options = make_options()
+    found = report_library(["/music"], SONGS, FakeModel(head=HEAD), options, read, contradicted=contradicted)  # type: ignore[arg-type]
+    (song,) = wrong_tags(found)
+    assert (song.path, song.predicted, song.reason) == ("/music/b/3.mp3", ("Jazz",), "Hip-Hop got 0.05")
+    assert names(found, "wrong_tags") == ["b/3.mp3"] and wrong_tags(report()) == ()
+    assert not [each for each in report().sections if each.key == "wrong_tags"]
+    assert "Tags that seem wrong, the surest first" in render(found)
+    written = write_playlists(tmp_path, all_songs(found), wrong_tags(found))
+    (playlist,) = (file for file in written.files if file.stem == "wrong tags")
+    assert playlist.read_text().splitlines()[-1].endswith("music/b/3.mp3")
 
 
 def test_of_several_genres_those_that_a_person_gave_are_compared() -> None:
