@@ -83,9 +83,8 @@ def test_from_tags_to_a_model_that_tags(
     assert "30 songs of 3 genres and 15 artists." in told and "Left out: 15 without a genre." in told
     assert "Better, +" in told and f"Use it: genre-tag --model mine {library}" in told
     (found,) = learned_models()
-    assert json.loads((found.folder / "checkpoint" / "training.json").read_text())["evidence"] == {
-        "songs": 30, "artists": 15, "songs_of": {"Jazz": 10, "Polka": 10, "Rock": 10},
-    }  # fmt: skip
+    training = json.loads((found.folder / "checkpoint" / "training.json").read_text())
+    assert training["held_out"] == {"Jazz": 10, "Polka": 10, "Rock": 10} and training["held_out_artists"] == 15
 
     def no_model(*_: object) -> None:
         raise AssertionError("loaded")

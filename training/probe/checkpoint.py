@@ -135,9 +135,6 @@ def training_table(description: Description, layer: LastLayer, learned: Learned,
         **({"gate": layer.gate} if layer.gate else {}),
         "backbone": description.fingerprint,
         "began_as": description.name,
-        "evidence": {
-            "songs": len(tagged.labels),
-            "artists": int(tagged.artists.max()) + 1,
-            "songs_of": dict(zip(tagged.genres, counts, strict=True)),
-        },
+        "held_out": dict(zip(tagged.genres, counts, strict=True)),
+        "held_out_artists": int(tagged.artists.max()) + 1,
     }
