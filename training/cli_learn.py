@@ -110,8 +110,8 @@ def _gather(paths: Sequence[str], vocabulary: str, description: Description, set
     """The songs at these paths whose genre a person gave, with what the model makes of them."""
     from tagger.audio.library import find_songs
     from tagger.cli.terminal import Screen
+    from tagger.evaluation.provenance import Provenance
     from tagger.pipeline.cache import PredictionCache, cache_path
-    from tagger.pipeline.provenance import Provenance
     from tagger.pipeline.run import load_model, tag_songs
     from training.probe.songs import gather
 

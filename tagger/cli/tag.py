@@ -117,6 +117,11 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
     metavar="FILE",
     help="File of 'Genre = Name' lines; 'Genre =' drops one.",
 )
+@option(
+    "--by-album",
+    is_flag=True,
+    help="One decision for the songs of an album, by all their snippets; not for compilations.",
+)
 @option("--exclude", multiple=True, metavar="GLOB", help="Pass over files and folders of that name. Repeatable.")
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N songs: a trial.")
 @option("--json", "json_target", metavar="FILE|-", help="One JSON object per song; '-' for stdout.")
@@ -220,6 +225,8 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
     need("--engine ray", "ray")
     if isinstance(settings["snippets"], str):
         raise click.UsageError(f"--engine ray takes a number of snippets of each song, not {settings['snippets']}.")
+    if settings["by_album"]:
+        raise click.UsageError("--engine ray decides song by song, not --by-album.")
     if settings["device"] == "mps":
         raise click.UsageError("--engine ray knows --device cpu and cuda, not mps.")
 

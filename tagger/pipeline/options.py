@@ -34,6 +34,7 @@ class DecisionPolicy:
     max_genres: int = 1  # half of all players show only the first
     min_confidence: float | None = None  # the checkpoint knows what its confidences are worth
     names: Mapping[str, str] = field(default_factory=dict)  # the model's own names
+    by_album: bool = False  # songs of an album get one decision; how much that helps was not measured
 
 
 DEFAULT_POLICY = DecisionPolicy()

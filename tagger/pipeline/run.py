@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from tagger.audio import decode as audio
 from tagger.audio.decode import Snippets, Wanted
@@ -22,6 +24,7 @@ from tagger.models.checkpoint import read_last_layer
 from tagger.models.description import Description
 from tagger.models.engine import decode_seconds
 from tagger.pipeline.aggregate import Decision, confidence_scale, decide, unsure
+from tagger.pipeline.albums import MOST_TOGETHER, album_folder, albums
 from tagger.pipeline.cache import Method, PredictionCache, Seen
 from tagger.pipeline.options import PredictOptions, TagOptions
 from tagger.pipeline.predict import Prediction, predict
@@ -32,8 +35,6 @@ from tagger.tags.swap import check_writable
 from tagger.text import counted
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tagger.models.genre_model import GenreModel
 
 logger = logging.getLogger(__name__)
@@ -116,11 +117,27 @@ def tag_songs(
     and end the run; whatever is wrong with a song is a result with its reason.
     """
     run = Tagging(description, options, cache, (lambda: journal) if journal is not None else None)
+    with closing(_classified(songs, description, load_model, options, cache, run)) as classified:
+        if options.decide.by_album:
+            yield from run.finish_albums(classified)
+        else:
+            yield from (run.finish(song, prediction) for song, prediction in classified)
+
+
+def _classified(
+    songs: Sequence[Found],
+    description: Description,
+    load_model: Callable[[], GenreModel],
+    options: TagOptions,
+    cache: PredictionCache,
+    run: Tagging,
+) -> Generator[tuple[SongResult | Song, Answer], None, None]:
+    """Each song with what is predicted now; None for one that is cached, or need not be classified."""
     looked_at = map(run.look, songs)
     for song in looked_at:
         if _is_unclassified(song):
             break
-        yield run.finish(song)
+        yield song, None
     else:
         return
     model = load_model()
@@ -152,7 +169,7 @@ def tag_songs(
             if isinstance(song, Song) and round_item.wanted is not None and prediction is not None:
                 method = replace(run.method, precision=model.precision, n_snippets=round_item.wanted.n_snippets)
                 _remember(cache, song.seen, method, prediction, n_first)
-            yield run.finish(song, prediction)
+            yield song, prediction
 
 
 def _remember(
@@ -282,8 +299,49 @@ class Tagging:
         cached = self.cache.note_refusal(seen, error.reason) and not self.options.predict.retry_failed
         return result(status="failed", reason=error.reason, cached=cached, is_lasting=True)
 
-    def finish(self, song: SongResult | Song, prediction: Prediction | Failure | None = None) -> SongResult:
-        """Decide on a song by the prediction in it, now or before, and write it if that is asked for."""
+    def finish_albums(
+        self, classified: Iterable[tuple[SongResult | Song, Prediction | Failure | None]]
+    ) -> Iterator[SongResult]:
+        """Decide on the songs of each album together; those of a folder wait for each other, up to `MOST_TOGETHER`."""
+        waiting: list[tuple[SongResult | Song, Prediction | Failure | None]] = []
+        folder = ""
+        for song, prediction in classified:
+            where = album_folder(song.path) if isinstance(song.path, Path) else song.path
+            if where != folder or len(waiting) == MOST_TOGETHER:
+                yield from self._finish_folder(waiting)
+                waiting = []
+            folder = where
+            waiting.append((song, prediction))
+        yield from self._finish_folder(waiting)
+
+    def _finish_folder(
+        self, classified: Sequence[tuple[SongResult | Song, Prediction | Failure | None]]
+    ) -> Iterator[SongResult]:
+        """The songs of a folder, in their order, those of an album decided on by the snippets of all of them."""
+        predicted = [
+            (place, song, answer)
+            for place, (song, prediction) in enumerate(classified)
+            if isinstance(song, Song)
+            and isinstance(answer := prediction or song.cached, Prediction)
+            and len(answer.logits)
+        ]
+        together: dict[int, tuple[Decision, int]] = {}
+        for album in albums([str(song.path) for _, song, _ in predicted]):
+            decision = self._decide(np.concatenate([predicted[each][2].logits for each in album]))
+            together |= {predicted[each][0]: (decision, len(album)) for each in album}
+        for place, (song, prediction) in enumerate(classified):
+            yield self.finish(song, prediction, together.get(place))
+
+    def finish(
+        self,
+        song: SongResult | Song,
+        prediction: Prediction | Failure | None = None,
+        of_album: tuple[Decision, int] | None = None,
+    ) -> SongResult:
+        """Decide on a song by the prediction in it, now or before, and write it if that is asked for.
+
+        `of_album` is the decision on its album and how many songs of it that was made on.
+        """
         if isinstance(song, SongResult):
             return song
         is_cached, prediction = prediction is None, prediction or song.cached
@@ -295,6 +353,9 @@ class Tagging:
         decision = unsure(prediction.unsure) if prediction.unsure else self._decide(prediction.logits)
         logger.debug("%s is decided on: %s of %s", song.path, decision.genres, decision.ranking[:3])
         shortfall = shortfall_of(prediction)
+        if of_album is not None:
+            decision, n_songs = of_album
+            shortfall = "; ".join(filter(None, (f"by {n_songs} songs of its album", shortfall)))
         result = partial(
             SongResult,
             song.path,

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tagger.errors import TagError
+from tagger.pipeline.albums import album_folder
 from tagger.pipeline.genres import canonical, genre_key
 from tagger.report.document import Column, Song, Table
 from tagger.tags.genre import Metadata
 
 logger = logging.getLogger(__name__)
-
-DISC = re.compile(r"(cd|dis[ck]|medium)\W*\d+.*", re.IGNORECASE)  # what people call the folders of an album's discs
 
 
 def most_used(songs: Iterable[Song]) -> dict[str, str]:
@@ -116,8 +113,7 @@ def _albums(songs: Iterable[Song], read: Callable[[str], Metadata]) -> list[_Alb
     folders: dict[str, list[Song]] = defaultdict(list)
     for song in songs:
         if song.reference:
-            folder, name = os.path.split(os.path.dirname(song.path))
-            folders[folder if DISC.fullmatch(name) else os.path.join(folder, name)].append(song)
+            folders[album_folder(song.path)].append(song)
     albums: dict[tuple[str, str, str], _Album] = defaultdict(lambda: _Album([], []))
     for folder, found in folders.items():
         for song in found if _is_mixed(found) else ():

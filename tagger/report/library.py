@@ -17,11 +17,11 @@ from dataclasses import replace
 import numpy as np
 
 from tagger.evaluation.learned import Contradiction
+from tagger.evaluation.provenance import NOTHING_WRITTEN, Provenance
 from tagger.models.description import Description
 from tagger.pipeline.aggregate import confidence_scale
 from tagger.pipeline.genres import canonical, genre_key
 from tagger.pipeline.options import TagOptions
-from tagger.pipeline.provenance import NOTHING_WRITTEN, Provenance
 from tagger.pipeline.run import SongResult, shortfall_of
 from tagger.report.audit import Pair, Vocabulary, mixed_albums, most_used, singles, spellings
 from tagger.report.document import Column, Matrix, Report, Song, Songs, Table

@@ -834,6 +834,11 @@ def test_unsure_songs_come_with_advice(
     assert f"To have more written: genre-tag learn {music} (1 songs have a genre); " in genre_tag(music).err
 
 
+def test_ray_decides_song_by_song(genre_tag: Callable[..., Run], music: Path) -> None:
+    run = genre_tag(music, "--engine", "ray", "--by-album")
+    assert run.code == 2 and "--engine ray decides song by song, not --by-album" in run.err
+
+
 def test_where_all_is_sure_there_is_no_advice(genre_tag: Callable[..., Run], music: Path) -> None:
     assert "To have more written" not in genre_tag(music).err
 

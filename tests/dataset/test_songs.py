@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.pipeline.provenance import Provenance
+from tagger.evaluation.provenance import Provenance
 from tagger.tags.undo import Written
 from tests.support.songs import make_song
 from training.dataset.songs import Labelled, LabelledSong, LeftOut, find_labelled, identify_songs

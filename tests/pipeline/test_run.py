@@ -120,6 +120,43 @@ def test_songs_cached_without_embeddings_are_classified_again_for_who_needs_them
         assert result.prediction.embeddings.shape == (len(result.prediction.logits), 2)
 
 
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Two songs that are classified as Rock and one as Blues, of one album on two discs, and a single."""
+    root = tmp_path / "library"
+    for name, genre in (("CD1/1", "Rock"), ("CD1/2", "Blues"), ("CD2/3", "Rock"), ("Single/4", "Blues")):
+        path = root / "Rocks" / f"{name}.flac" if name.startswith("CD") else root / f"{name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_tone(path, genre)
+    return root
+
+
+def test_songs_of_an_album_get_one_decision(album: Path) -> None:
+    alone = {name: result.new for name, result in run(album).items()}
+    assert alone == {"1.flac": ("Rock",), "2.flac": ("Blues",), "3.flac": ("Rock",), "4.flac": ("Blues",)}
+    together = run(album, load=no_model, by_album=True)
+    assert {name: result.new for name, result in together.items()} == alone | {"2.flac": ("Rock",)}
+    assert together["2.flac"].reason == "by 3 songs of its album" and together["4.flac"].reason == ""
+    (confidence,) = {result.decision.confidence for name, result in together.items() if name != "4.flac"}  # type: ignore[union-attr]
+    assert 0.5 < confidence < together["4.flac"].decision.confidence  # type: ignore[union-attr]
+
+
+def test_an_album_is_written_as_it_is_decided(album: Path) -> None:
+    write_genre = tags.retag
+    first = album / "Rocks" / "CD1" / "1.flac"
+    first.write_bytes(write_genre(first.read_bytes(), ".flac", ["Polka"]))
+    results = run(album, write_tags=True, by_album=True, existing="replace")
+    assert all(result.written for result in results.values())
+    assert {tags.read_genres(path) for path in (album / "Rocks").rglob("*.flac")} == {("Rock",)}
+
+
+def test_a_folder_larger_than_any_album_is_decided_in_parts(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagger.pipeline.run.MOST_TOGETHER", 2)
+    results = run(album, by_album=True)
+    assert results["1.flac"].reason.endswith("by 2 songs of its album") and results["3.flac"].reason == ""
+    assert list(results) == ["1.flac", "2.flac", "3.flac", "4.flac"]
+
+
 def test_a_new_last_layer_needs_no_song_classified_again(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embeddings are the loudest sample and 1: 0.05 and 0.2 are below 0.4, 0.8 is above."""
     run(library)

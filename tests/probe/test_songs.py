@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tagger.errors import TagError
+from tagger.evaluation.provenance import Provenance
 from tagger.pipeline.predict import Prediction
-from tagger.pipeline.provenance import Provenance
 from tagger.pipeline.run import SongResult
 from tagger.tags.genre import Metadata
 from tagger.tags.undo import Written

@@ -16,10 +16,10 @@ import pytest
 from tagger.audio.workers import Failure
 from tagger.errors import TagError
 from tagger.evaluation.learned import Contradiction
+from tagger.evaluation.provenance import Provenance
 from tagger.models.head import GenreHead
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.predict import Prediction
-from tagger.pipeline.provenance import Provenance
 from tagger.pipeline.run import SongResult
 from tagger.report.audit import Vocabulary, mixed_albums
 from tagger.report.document import Matrix, Report, Songs, Table, report_csv, report_json

@@ -21,7 +21,7 @@ import numpy as np
 
 from tagger.audio.decode import SAMPLE_RATE, snippet_starts
 from tagger.audio.workers import usable_cores
-from tagger.pipeline.provenance import Provenance
+from tagger.evaluation.provenance import Provenance
 from training.dataset import cache
 from training.dataset.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
 from training.dataset.duplicates import find_duplicates

@@ -14,8 +14,8 @@ from typing import Any
 from tagger.audio.library import find_songs
 from tagger.errors import TagError
 from tagger.evaluation.predictions import SPLITS
+from tagger.evaluation.provenance import NOTHING_WRITTEN, Provenance
 from tagger.pipeline.genres import canonical, genre_key
-from tagger.pipeline.provenance import NOTHING_WRITTEN, Provenance
 from tagger.tags.genre import Metadata, read_metadata
 from tagger.tags.identity import identify
 from training.dataset.options import Labels

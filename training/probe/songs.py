@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from tagger.errors import TagError
+from tagger.evaluation.provenance import Provenance
 from tagger.pipeline.genres import canonical, genre_key
-from tagger.pipeline.provenance import Provenance
 from tagger.pipeline.run import SongResult
 from tagger.tags.genre import Metadata, read_credits
 from training.dataset.songs import LabelledSong, labelled_song

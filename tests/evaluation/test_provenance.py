@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tagger.pipeline.provenance import Provenance
+from tagger.evaluation.provenance import Provenance
 from tagger.tags import genre as tags
 from tagger.tags.journal import Journal
 from tagger.tags.undo import Written, list_runs, undo
