@@ -193,6 +193,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded & heavy
 
 
+def test_learning_needs_no_extra() -> None:
+    rooms = ("checkpoint", "folds", "outcome", "songs")
+    loaded = modules_after(f"import training.cli_learn, {', '.join(f'training.probe.{name}' for name in rooms)}")
+    assert not loaded & {"torch", "sklearn", "scipy", "datasets", "evaluate", "transformers", "matplotlib", "pyarrow"}
+
+
 def test_a_model_is_loaded_without_what_only_training_needs() -> None:
     loaded = modules_after("from tagger.models.genre_model import GenreModel; GenreModel.load(device='cpu')")
     slow = {"torch", "transformers", "sympy", "scipy", "sklearn", "pandas", "datasets", "pyarrow", "openvino_telemetry"}

@@ -108,9 +108,9 @@ def read_weights(name: str, folder: Path, architecture: Architecture, new_head: 
 
 
 def read_last_layer(description: Description) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (n_outputs, width) and bias (n_outputs,) of the head, in float32, no more being read than these.
+    """Weight (n_outputs, width) and bias (n_outputs,) of the head, in float32. Raises ModelError.
 
-    Raises ModelError.
+    No more is read than these, where the weights are in one file of numbers that NumPy has.
     """
     from safetensors import safe_open
 
@@ -120,9 +120,13 @@ def read_last_layer(description: Description) -> tuple[np.ndarray, np.ndarray]:
             for stored in tensors.keys():  # noqa: SIM118 - it is no mapping
                 if own_name(stored).startswith(HEAD):
                     found[own_name(stored)] = tensors.get_tensor(stored).astype(np.float32)
+    except Exception:  # several files, or bfloat16; what is damaged is named below
+        stored_tensors = read_tensors(description.name, description.folder)
+        found = {own_name(stored): tensor for stored, tensor in stored_tensors.items()}
+    try:
         return found[f"{HEAD}weight"], found[f"{HEAD}bias"]
-    except Exception as error:
-        raise ModelError(description.name, f"{FILE} cannot be read ({one_line(error)})") from error
+    except KeyError as error:
+        raise ModelError(description.name, f"the weights have no {error.args[0]}") from error
 
 
 def read_tensors(name: str, folder: Path) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tagger.errors import ModelError
 from tagger.models.architecture import Architecture, weight_shapes
@@ -254,5 +255,25 @@ def test_a_last_layer_that_is_not_there_is_named(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "checkpoint")
     description = describe(str(folder))
     (folder / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged"):
         read_last_layer(description)
+    save_file({"other": torch.zeros(3)}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"the weights have no head\.weight"):
+        read_last_layer(description)
+
+
+def test_the_last_layer_of_shards_and_of_bfloat16(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint")
+    expected = load(folder).weights["head.weight"]
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    shards = {
+        "model-1.safetensors": dict(list(tensors.items())[::2]),
+        "model-2.safetensors": dict(list(tensors.items())[1::2]),
+    }
+    for name, shard in shards.items():
+        save_file(shard, folder / name)
+    weight_map = {tensor: name for name, shard in shards.items() for tensor in shard}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors").unlink()
+    weight, _ = read_last_layer(describe(str(folder)))
+    np.testing.assert_allclose(weight, expected, rtol=0.01)
