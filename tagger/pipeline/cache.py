@@ -88,7 +88,9 @@ RECORD_METHOD = """
 """
 OF_PREDICTION = "number = (SELECT number FROM predictions WHERE identity = ? AND method = ?)"
 FORGET_EMBEDDINGS = f"DELETE FROM embeddings WHERE {OF_PREDICTION}"
-RECORD_EMBEDDINGS = "INSERT INTO embeddings SELECT number, ? FROM predictions WHERE identity = ? AND method = ?"
+RECORD_EMBEDDINGS = (
+    "INSERT OR REPLACE INTO embeddings SELECT number, ? FROM predictions WHERE identity = ? AND method = ?"
+)
 TROUBLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # the latter from a message that quotes a damaged schema
 SAFE_PRECISIONS = ("fp32", "bf16", "fp16")  # which "auto" may choose somewhere
 WAIT_SECONDS = 30.0  # for another run that writes; each takes a millisecond, only a prune takes seconds

@@ -219,6 +219,22 @@ def test_embeddings_are_forgotten_with_their_prediction(cache: PredictionCache, 
         assert database.execute("SELECT count(*) FROM embeddings").fetchone() == (0,)
 
 
+def test_embeddings_that_lost_their_prediction_are_in_nobodys_way(
+    cache: PredictionCache, path: Path, tmp_path: Path
+) -> None:
+    """As where that was damaged: numbers are given again."""
+    songs = make_library(tmp_path / "library", 2)
+    cache.remember(cache.look(songs[0]), METHOD, embedded(0))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM predictions")
+    cache.remember(cache.look(songs[1]), METHOD, embedded(1))
+    assert_embedded(cache.recall(cache.look(songs[1]), METHOD, with_embeddings=True), embedded(1))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM predictions")
+    cache.remember(cache.look(songs[0]), METHOD, prediction())
+    assert cache.recall(cache.look(songs[0]), METHOD, with_embeddings=True) is None
+
+
 def test_damaged_embeddings_are_none(cache: PredictionCache, path: Path, song: Path) -> None:
     cache.remember(cache.look(song), METHOD, embedded())
     with closing(sqlite3.connect(path)) as database, database:
