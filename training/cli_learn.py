@@ -72,7 +72,7 @@ def learn(paths: tuple[str, ...], vocabulary: str, model: str, out: Path | None,
     from training.probe.outcome import Outcome, write_run
 
     _check_out(out)
-    description = _began_as(model)
+    description = _began_as(model, paths)
     gathering = _gather(paths, vocabulary, description, settings)
     tagged = gathering.tagged()
     base = Base.of(description.head, *read_last_layer(description), tagged.genres)
@@ -96,10 +96,14 @@ def _check_out(out: Path | None) -> None:
         raise click.UsageError(f"--out {out}: there is something in it; name a new folder.")
 
 
-def _began_as(model: str) -> Description:
+def _began_as(model: str, paths: Sequence[str]) -> Description:
     """The model to begin from; of one that was learned itself, that which it began from. Raises ModelError."""
+    from tagger.evaluation.learned import MINE, newest_for
     from tagger.models.description import TRAINING, describe, read_fitted
 
+    if model == MINE:  # as a settings file may have it before anything was learned
+        learned = newest_for(paths)
+        model = PredictOptions.model if learned is None else str(learned.folder)
     description = describe(model)
     if not description.backbone:
         return description

@@ -49,14 +49,15 @@ def doctor(ctx: click.Context, /, paths: tuple[str, ...], no_speed: bool, **type
     Exit codes: 0 it can work, 1 something does not.
     """
     from tagger.doctor.examine import Asked, examine
-    from tagger.evaluation.learned import MINE, model_of
 
     settings, check = _settings()
     counts = Counter([check.state])
     _print(check)
     settings |= {name: value for name, value in typed.items() if value is not None}
-    if settings.get("model") == MINE:
-        with suppress(ModelError):  # is named below, as what cannot be found
+    with suppress(ImportError, ModelError):  # is named below, as what cannot be found
+        from tagger.evaluation.learned import MINE, model_of
+
+        if settings.get("model") == MINE:
             settings["model"] = model_of(paths)
     asked = Asked(tag_options(settings, {}), paths, settings.get("exclude", ()), with_speed=not no_speed)
     if not no_speed and sys.stderr.isatty():

@@ -579,6 +579,7 @@ SETTINGS = {
     "exclude": "*.wav", "limit": "7", "json": "out.jsonl", "csv": "out.csv", "time-limit": "9",
     "preserve-mtime": "true", "hardlinks": "break", "separator": "/",
     "id3v23-multi": "first", "engine": "ray", "ray-address": "auto", "results": "predicted",
+    "by-album": "true", "show": "unsure",
 }  # fmt: skip
 FOR_RAY = ("engine", "ray-address", "results")
 
@@ -619,7 +620,7 @@ def test_every_option_reaches_the_run(
     arguments = {**SETTINGS, "map": music.parent / "my.map", "json": "-", "csv": music.parent / "out.csv"}
     given = {name: value for name, value in arguments.items() if value != "true" and name not in FOR_RAY}
     typed = [part for name, value in given.items() for part in (f"--{name}", value)]
-    genre_tag(*typed, "--preserve-mtime", "--reanalyze", "--retry-failed", music)
+    genre_tag(*typed, "--preserve-mtime", "--by-album", "--reanalyze", "--retry-failed", music)
     assert seen == [
         "audioset",
         (model, "cpu", "fp32", 1),
@@ -627,7 +628,7 @@ def test_every_option_reaches_the_run(
             model="audioset", device="cpu", existing="append", precision="fp32", n_snippets=None, aggregate="vote",
             max_genres=4, min_confidence=0.25,
             names={"Rock": "Stone"}, batch_size=3, n_threads=1, n_workers=2, time_limit_seconds=9, preserve_mtime=True,
-            hardlinks="break", separator="/", id3v23_multi="first", reanalyze=True, retry_failed=True,
+            hardlinks="break", separator="/", id3v23_multi="first", reanalyze=True, retry_failed=True, by_album=True,
         ),
     ]  # fmt: skip
 

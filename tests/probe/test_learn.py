@@ -129,11 +129,12 @@ def test_a_second_learning_begins_where_the_first_one_did(
 ) -> None:
     genre_tag("learn", library, "--model", model, "--genres", "own", "-j", "1")
     (first,) = learned_models()
-    code, told = genre_tag("learn", library, "--model", first.folder, "--genres", "own", "-j", "1")
-    assert code == 0 and "Better, +" in told
-    newest, _ = learned_models()
-    training = json.loads((newest.folder / "checkpoint" / "training.json").read_text())
-    assert training["began_as"] == str(model)
+    for name in (first.folder, "mine"):
+        code, told = genre_tag("learn", library, "--model", name, "--genres", "own", "-j", "1")
+        assert code == 0 and "Better, +" in told
+        newest = learned_models()[0]
+        training = json.loads((newest.folder / "checkpoint" / "training.json").read_text())
+        assert newest.folder != first.folder and training["began_as"] == str(model)
 
 
 def test_what_the_program_wrote_itself_is_not_learned_from(
@@ -166,7 +167,7 @@ def test_where_nothing_is_better_nothing_is_kept(
         (["few"], 3, "too few songs: it takes 10 songs of 3 artists, of each of two genres at least"),
         (["one"], 3, "all tagged songs are of one genre"),
         (["one", "--model", "nobody/nothing"], 3, "nobody/nothing"),
-        (["one", "--model", "mine"], 3, "no such folder"),
+        (["one", "--model", "mine"], 3, "all tagged songs are of one genre"),
         (["one", "--out", "full"], 2, "there is something in it"),
     ],
 )
