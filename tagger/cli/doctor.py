@@ -8,7 +8,6 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import click
 
 from tagger.cli.settings import SOME_FAILED, source_of
 from tagger.cli.tag import settings_in_file, settings_of_tag, tag, tag_options
+from tagger.debug import suppress
 from tagger.errors import ModelError, SettingsError
 from tagger.text import counted, printable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tagger.evaluation.learned import Contradiction
     from tagger.pipeline.run import SongResult
     from tagger.report.document import Report
+
+logger = logging.getLogger(__name__)
 
 #: Options of `tag` that have a say in how a library is classified.
 OPTIONS = (
@@ -188,6 +191,7 @@ def _contradicted(paths: Sequence[str], tell: Callable[[str], None]) -> list[Con
     try:
         return None if learned is None else contradictions(learned.folder)
     except RunError as error:
+        logger.debug("%s", error, exc_info=True)
         tell(f"genre-tag: {error}")
         return None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from os import PathLike
@@ -18,6 +17,7 @@ import numpy as np
 from platformdirs import user_state_path
 
 from tagger.atomic import replacing
+from tagger.debug import suppress
 from tagger.errors import ModelError, OutputError
 from tagger.evaluation.run_folder import read_split
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,8 @@ from tagger.models.architecture import Architecture, weight_shapes
 from tagger.models.description import WEIGHTS, Description, read_table
 from tagger.models.features import LogMel
 from tagger.text import one_line
+
+logger = logging.getLogger(__name__)
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -120,7 +123,8 @@ def read_last_layer(description: Description) -> tuple[np.ndarray, np.ndarray]:
             for stored in tensors.keys():  # noqa: SIM118 - it is no mapping
                 if own_name(stored).startswith(HEAD):
                     found[own_name(stored)] = tensors.get_tensor(stored).astype(np.float32)
-    except Exception:  # several files, or bfloat16; what is damaged is named below
+    except Exception:
+        logger.debug("the weights of %s are read whole", description.name, exc_info=True)
         stored_tensors = read_tensors(description.name, description.folder)
         found = {own_name(stored): tensor for stored, tensor in stored_tensors.items()}
     try:

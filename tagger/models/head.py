@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -63,8 +64,15 @@ class GenreHead:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether its confidences, of the mean of logits, may be called calibrated: by what it says of the evidence."""
-        return self.temperature is not None and is_enough_evidence(self.n_held_out)
+        """Whether its confidences, of the mean of logits, may be called calibrated: by what it says of the evidence.
+
+        A genre that is never written, and of which there is no evidence, takes nothing from the others.
+        """
+        if self.temperature is None or not self.n_held_out:
+            return False
+        least = self.thresholds or (0.0,) * len(self.n_held_out)
+        told = [n for n, needed in zip(self.n_held_out, least, strict=True) if n or needed < math.inf]
+        return is_enough_evidence(told)
 
 
 def is_enough_evidence(n_held_out: Sequence[int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -9,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from tagger.errors import TagError
 from tagger.tags.genre import Metadata, read_credits
+
+logger = logging.getLogger(__name__)
 
 DISC = re.compile(r"(cd|dis[ck]|medium)\W*\d+.*", re.IGNORECASE)  # what people call the folders of an album's discs
 #: Artists of albums that are by nobody, as `_plain` spells them.
@@ -37,6 +40,7 @@ def albums(paths: Sequence[str], read: Callable[[str], Metadata] = read_credits)
         try:
             tags = read(path)
         except TagError:
+            logger.debug("%s", path, exc_info=True)
             continue
         if _plain(tags.album_artist) not in VARIOUS:
             found[_plain(tags.album), _plain(tags.album_artist)].append((place, tags))

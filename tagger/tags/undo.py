@@ -165,8 +165,10 @@ def written_songs(
                 if not undoings:
                     yield from _written(run)
         except JournalError as error:
+            logger.debug("%s", path, exc_info=True)
             on_damage(error)
         except OSError as error:
+            logger.debug("%s", path, exc_info=True)
             on_damage(JournalError(path, error.strerror or str(error)))
 
 

@@ -247,7 +247,7 @@ def test_training_json_brings_temperature_and_thresholds(folder: Path) -> None:
     assert head.bias == (-1.0, 0.5, 0.0)
     assert head.thresholds == (math.inf, 0.6, 1.0)
     assert head.threshold_reason == "90 % right on held-out songs"
-    assert head.n_held_out == (0, 150, 100) and not head.is_calibrated
+    assert head.n_held_out == (0, 150, 100) and head.is_calibrated  # Classical is never written
     (folder / "training.json").write_text(json.dumps(training | {"held_out": dict.fromkeys(head.genres, 70)}))
     assert describe(str(folder)).head.is_calibrated
     del training["held_out"]
@@ -351,3 +351,15 @@ def test_describing_a_checkpoint_loads_neither_torch_nor_transformers() -> None:
     fingerprint, *modules = done.stdout.split()
     assert fingerprint == describe(STARTER).fingerprint
     assert not {"torch", "transformers"} & set(modules)
+
+
+def test_a_genre_that_is_never_written_and_was_not_learned_does_not_undo_the_evidence(folder: Path) -> None:
+    training = {
+        "temperature": 1.5,
+        "held_out": {"Jazz": 150, "Rock": 100},
+        "min_confidence": {"Jazz": 0.5, "Rock": 0.5},
+    }
+    (folder / "training.json").write_text(json.dumps(training))
+    assert describe(str(folder)).head.is_calibrated
+    (folder / "training.json").write_text(json.dumps(training | {"min_confidence": 0.5}))
+    assert not describe(str(folder)).head.is_calibrated  # Classical would be written

@@ -17,13 +17,12 @@ from tagger.errors import OutputError
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.evaluation.run_folder import FINISHED, RECORD, VERSION
 from tagger.models.description import Description
+from tagger.models.head import LEAST_HELD_OUT, LEAST_OF_EACH
 from tagger.pipeline.genres import genre_key
 from training.outcome.markdown import markdown_templates
 from training.probe.base import Base
 from training.probe.folds import Comparison, Learned, compare
 from training.probe.songs import FEWEST_ARTISTS, FEWEST_SONGS, Tagged
-
-FEWEST_HELD_OUT, FEWEST_OF_GENRE = 200, 20  # songs that have to stand behind a confidence that is called calibrated
 
 
 @dataclass(frozen=True)
@@ -196,8 +195,8 @@ def _card(folder: Path, outcome: Outcome, argv: Sequence[str]) -> str:
         n_artists=int(outcome.tagged.artists.max()) + 1,
         fewest_songs=FEWEST_SONGS,
         fewest_artists=FEWEST_ARTISTS,
-        fewest_held_out=FEWEST_HELD_OUT,
-        fewest_of_genre=FEWEST_OF_GENRE,
+        fewest_held_out=LEAST_HELD_OUT,
+        fewest_of_genre=LEAST_OF_EACH,
         commands=[shlex.join(argv)],
         tag_command=f"genre-tag --model {shlex.quote(str(folder))} ~/Music",
     )  # fmt: skip

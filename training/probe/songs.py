@@ -15,6 +15,7 @@ from tagger.evaluation.provenance import Provenance
 from tagger.pipeline.genres import canonical, genre_key
 from tagger.pipeline.run import SongResult
 from tagger.tags.genre import Metadata, read_credits
+from tagger.text import counted
 from training.dataset.songs import LabelledSong, labelled_song
 from training.dataset.splits import group_songs
 from training.errors import TrainingError
@@ -116,7 +117,7 @@ class Gathering:
         spelling = dict(_spellings(songs))
         self._check(n_songs, artists_of, enough, spelling, len(set(grouping.groups)))
         for key in n_songs.keys() - enough:
-            self.left_out[f"of {spelling[key]} (of {_counted(len(artists_of[key]), 'artist')})"] = n_songs[key]
+            self.left_out[f"of {spelling[key]} (of {counted(len(artists_of[key]), 'artist')})"] = n_songs[key]
         rows = [row for row, key in enumerate(keys) if key in enough]
         genres = sorted((spelling[key] for key in enough), key=lambda name: (name.casefold(), name))
         label = {genre_key(genre): index for index, genre in enumerate(genres)}
@@ -141,7 +142,7 @@ class Gathering:
             told = "; ".join(self.told()) or "no songs"
             raise TrainingError("", f"no song has a genre that a person gave: nothing to learn from ({told})")
         named = [
-            f"{spelling[key]} ({_counted(count, 'song')} of {_counted(len(artists_of[key]), 'artist')})"
+            f"{spelling[key]} ({counted(count, 'song')} of {counted(len(artists_of[key]), 'artist')})"
             for key, count in n_songs.most_common(MOST_NAMED)
         ]
         has = ", ".join(named) + ", …" * (len(n_songs) > MOST_NAMED)
@@ -176,7 +177,3 @@ def _spellings(songs: Iterable[LabelledSong]) -> Iterator[tuple[str, str]]:
         counts[genre_key(song.genre)][song.genre] += 1
     for key, names in counts.items():
         yield key, names.most_common(1)[0][0]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
