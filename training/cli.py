@@ -108,7 +108,8 @@ def train(
         need("--wandb", "train", "wandb")
     from tagger.cli.terminal import tell
     from training.learning.config import configure
-    from training.learning.runs import Run, is_first_process, new_folder, resumed
+    from training.learning.processes import from_first, is_first_process, join
+    from training.learning.runs import Run, new_folder, resumed
 
     given = {name: options[name] for name in OPTION_NAMES}
     try:
@@ -122,10 +123,14 @@ def train(
 
     argv = command_line()
     prepared = _dataset(data, config.model)
-    if resume:
-        run = resumed(out, given, prepared.fingerprint)
-    else:
-        run = Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
+
+    def begin() -> Run:
+        if resume:
+            return resumed(out, given, prepared.fingerprint)
+        return Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
+
+    join(device)
+    run = from_first(begin)  # its folder is named by the clock, and must not be there
     hide_if_broken("torchaudio")  # transformers imports it wherever it is installed; training uses nothing of it
     from training.learning.train import train_run
 
@@ -145,7 +150,7 @@ def train(
 def _dataset(data: Path | None, model: str) -> Prepared:
     """The dataset to learn from: at `data`, made of the music at `data`, or ./dataset."""
     from training.dataset.data import is_prepared, load_prepared
-    from training.learning.runs import n_processes
+    from training.learning.processes import n_processes
 
     if data is None and not is_prepared(DATASET):
         click.echo(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 import tagger
+from tagger.cli.main import main
 from tagger.errors import ModelError, OutputError, RunError
 from tagger.evaluation.predictions import read_predictions
 from tagger.models.genre_model import GenreModel
 from tests.support.checkpoints import GENRES, make_checkpoint
 from tests.support.prepared import make_prepared, write_soft_labels
+from tests.support.processes import succeed, together
 from tests.support.screens import Terminal
 from training.cli import _summary
 from training.dataset.soft_labels import digest
@@ -399,12 +402,7 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
     knowing = make_checkpoint(tmp_path / "knowing", GENRES, n_frames=128)
     run = begun(tmp_path / "one", knowing, epochs=0, precision="fp32")
     one = train_run(run, make_prepared({"train": 4, "validate": 5, "test": 3}), device="cpu", tell=quiet)
-    code = (
-        "from tests.learning.test_train import *\n"
-        f"run = begun(Path({str(tmp_path / 'two')!r}), Path({str(knowing)!r}), epochs=0, precision='fp32')\n"
-        "train_run(run, make_prepared({'train': 4, 'validate': 5, 'test': 3}), device='cpu', tell=quiet)\n"
-    )
-    launch_two(code, tmp_path)
+    succeed(train_two, tmp_path, knowing, {"train": 4, "validate": 5, "test": 3}, {"epochs": 0, "precision": "fp32"})
     first, second = (read_predictions(tmp_path / name / "predictions.jsonl") for name in ("one", "two"))
     assert list(first.songs) == list(second.songs)
     np.testing.assert_allclose(first.logits, second.logits, atol=1e-5)
@@ -413,18 +411,22 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
     assert scores["validate"] == pytest.approx(dict(one.scores["validate"].scores))
 
 
-def test_two_processes_train_together(tmp_path: Path, checkpoint: Path) -> None:
+def train_two(checkpoint: Path, n_songs: dict[str, int] | None, options: dict[str, Any]) -> None:
+    """Train in the folder "two", as one of two processes."""
+    train_run(begun(Path("two"), checkpoint, **options), make_prepared(n_songs), device="cpu", tell=quiet)
+
+
+def test_two_machines_train_together(tmp_path: Path, checkpoint: Path) -> None:
     soft = write_soft_labels(tmp_path / "soft.parquet", make_prepared())
     code = (
         "from tests.learning.test_train import *\n"
-        f"options = dict(epochs=2, soft_labels={str(soft)!r})\n"
-        f"run = begun(Path({str(tmp_path / 'run')!r}), Path({str(checkpoint)!r}), **options)\n"
-        "train_run(run, make_prepared(), device='cpu', tell=quiet)\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        f"train_two(Path({str(checkpoint)!r}), None, dict(epochs=2, soft_labels={str(soft)!r}))\n"
     )
     launch_two(code, tmp_path)
-    state = [json.loads(path.read_text()) for path in (tmp_path / "run" / "trainer").glob("*/trainer_state.json")]
+    state = [json.loads(path.read_text()) for path in (tmp_path / "two" / "trainer").glob("*/trainer_state.json")]
     assert max(each["global_step"] for each in state) == 2 * 5  # 36 rows in batches of 8 over both
-    assert GenreModel.load(str(tmp_path / "run"), "cpu", "fp32").head.genres == GENRES
+    assert GenreModel.load(str(tmp_path / "two"), "cpu", "fp32").head.genres == GENRES
 
 
 def launch_two(code: str, folder: Path) -> None:
@@ -452,6 +454,31 @@ def launch_two(code: str, folder: Path) -> None:
     finally:
         for process in processes:  # one that fails leaves the other waiting for it
             process.terminate()
+
+
+def train_by_command(checkpoint: Path, *options: str) -> None:
+    """`python -m training`, in a process whose clock is its own."""
+    rank = int(os.environ["RANK"])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.cli._dataset", lambda data, model: make_prepared())
+        clock = SimpleNamespace(now=lambda: datetime(2026, 1, 1, 12, 0, rank))
+        patched.setattr("training.learning.runs.datetime", clock)
+        main(["train", "--model", str(checkpoint), "--device", "cpu", "--batch-size", "8", *options])
+
+
+def test_several_processes_train_in_one_folder_that_the_first_one_names(tmp_path: Path, checkpoint: Path) -> None:
+    outputs = together(train_by_command, tmp_path, checkpoint, "--epochs", "1")
+    assert [code for code, _ in outputs] == [0, 0], outputs
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["seed-20260101-120000"]
+    assert ["Use it: genre-tag --model runs/seed-20260101-120000" in output for _, output in outputs] == [True, False]
+
+
+def test_what_is_in_the_way_ends_all_processes(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.doc").touch()
+    outputs = together(train_by_command, tmp_path, checkpoint, "--out", "taken")
+    assert [code for code, _ in outputs] == [3, 3]
+    assert all("taken: is there already" in output and "Traceback" not in output for _, output in outputs)
 
 
 def test_runs_are_begun_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,16 +13,6 @@ from tagger.atomic import replacing
 from tagger.evaluation.run_folder import FINISHED, RECORD, RUNS
 from training.errors import TrainingError
 from training.learning.config import TrainConfig
-
-
-def n_processes() -> int:
-    """Processes that train together, as torchrun says."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first_process() -> bool:
-    """Whether this is the one that tells and writes."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)

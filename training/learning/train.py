@@ -34,7 +34,8 @@ from training.learning.config import TrainConfig
 from training.learning.loader import SnippetDataset
 from training.learning.network import Network, begin, device_batch
 from training.learning.pretrained import quiet_transformers
-from training.learning.runs import Run, is_first_process, n_processes
+from training.learning.processes import from_first, is_first_process, join, n_processes
+from training.learning.runs import Run
 from training.learning.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
 from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.outcome.metrics import balanced_class_weights
@@ -58,6 +59,7 @@ def train_run(
     DatasetError, OutputError and RunError.
     """
     device = choose_device(device)
+    join(device)
     began = time.perf_counter()
     tell = _logged(run, tell)
     run = _with_digest(run)
@@ -241,7 +243,7 @@ def _trained(
             raise ModelError(
                 config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate"
             )
-        run.begin()  # now that nothing is known to be in the way
+        from_first(run.begin)  # now that nothing is known to be in the way
         at_once = at_once or device_batch(ast, share, device)
         network = Network(ast, log_mel, config, weights, n_classes)
         arguments = training_arguments(
