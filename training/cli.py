@@ -50,6 +50,12 @@ DATASET = Path("dataset")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The run.  [default: runs/RECIPE-DATE]")
 @click.option("--resume", is_flag=True, help="Go on with the run at --out, or with the newest that is unfinished.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--device-batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Snippets that a device computes at once, to be gathered to a batch.  [default: as many as fit its memory]",
+)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic of the model.")
 @click.option("--wandb", is_flag=True, help="Log to Weights & Biases, project genre_classification.")
 @click.option(
@@ -88,8 +94,9 @@ DATASET = Path("dataset")
 @click.option("--ema", type=Fraction(), help="Decay of the running mean of the weights, which is what is kept; 0: off.")
 @click.option("--log-steps", type=click.IntRange(min=1), metavar="N", help="Steps from one logged loss to the next.")
 def train(
-    data: Path | None, recipe: str, out: Path | None, resume: bool, device: str, wandb: bool, **options: Any
-) -> None:
+    data: Path | None, recipe: str, out: Path | None, resume: bool, device: str, device_batch: int | None, wandb: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Fine-tune a model on labelled music, and say how good it is.
 
     \b
@@ -135,7 +142,9 @@ def train(
     from training.learning.train import train_run
 
     try:
-        outcome = train_run(run, prepared, device=device, wandb=wandb, resume=resume, tell=tell_once)
+        outcome = train_run(
+            run, prepared, device=device, device_batch=device_batch or 0, wandb=wandb, resume=resume, tell=tell_once
+        )
         if outcome is not None:
             click.echo(_summary(outcome))
     except (OutputError, RunError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -75,13 +76,11 @@ class TorchEngine:
     def embed(self, snippets: np.ndarray) -> np.ndarray:
         """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32. Raises EngineMemoryError."""
         try:
-            with out_of_memory():
-                return self._forward(snippets)
-        except EngineMemoryError:
-            # Only here, past the inner block, has the error let go of the tensors of the batch that failed.
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
-            raise
+            return self._forward(snippets)
+        except RuntimeError as error:
+            reason = memory_reason(error)
+        release_memory(self.device)  # only here, past the block, has the error let go of the batch that failed
+        raise EngineMemoryError(reason)
 
     @torch.inference_mode()
     def _forward(self, snippets: np.ndarray) -> np.ndarray:
@@ -96,9 +95,27 @@ def out_of_memory() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = str(error)
+        reason = memory_reason(error)
     else:
         return
     raise EngineMemoryError(reason)
+
+
+def memory_reason(error: RuntimeError) -> str:
+    """What torch says of a lack of memory; any other error is raised again."""
+    if not is_out_of_memory(error):
+        raise error
+    return str(error)
+
+
+def release_memory(device: str) -> None:
+    """Give back what no tensor needs any more: Python's cycles hold some until they are collected, torch's cache all.
+
+    An error holds what it was raised above: call this when it is gone.
+    """
+    gc.collect()
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.empty_cache()
+    elif kind == "mps":
+        torch.mps.empty_cache()

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError
@@ -23,6 +24,7 @@ from tagger.cli.main import main
 from tagger.errors import ModelError, OutputError, RunError
 from tagger.evaluation.predictions import read_predictions
 from tagger.models.genre_model import GenreModel
+from tagger.models.torch_engine import release_memory
 from tests.support.checkpoints import GENRES, make_checkpoint
 from tests.support.prepared import make_prepared, write_soft_labels
 from tests.support.processes import succeed, together
@@ -479,6 +481,62 @@ def test_what_is_in_the_way_ends_all_processes(tmp_path: Path, checkpoint: Path)
     outputs = together(train_by_command, tmp_path, checkpoint, "--out", "taken")
     assert [code for code, _ in outputs] == [3, 3]
     assert all("taken: is there already" in output and "Traceback" not in output for _, output in outputs)
+
+
+def test_a_second_attempt_does_not_hold_the_first(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: weakref.WeakSet[Network] = weakref.WeakSet()
+    forward = Network.forward
+
+    def small_memory(self: Network, waveforms: Any = None, **others: Any) -> Any:
+        alive.add(self)
+        if len(waveforms) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, waveforms, **others)
+
+    monkeypatch.setattr(Network, "forward", small_memory)
+    left: list[int] = []
+    monkeypatch.setattr(train, "release_memory", lambda device: (release_memory(device), left.append(len(alive))))
+    train_run(begun(tmp_path / "run", checkpoint, epochs=1), make_prepared(), device="cpu", tell=quiet)
+    assert left == [0]
+
+
+def test_a_device_computes_as_many_snippets_at_once_as_it_is_told(tmp_path: Path, checkpoint: Path) -> None:
+    sizes: list[int] = []
+    with pytest.MonkeyPatch.context() as patched:
+        forward = Network.forward
+
+        def counting(self: Network, waveforms: Any = None, **others: Any) -> Any:
+            sizes.append(len(waveforms))
+            return forward(self, waveforms, **others)
+
+        patched.setattr(Network, "forward", counting)
+        run = begun(tmp_path / "run", checkpoint, "seed", epochs=1)
+        train_run(run, make_prepared(), device="cpu", device_batch=3, tell=quiet)
+    assert max(sizes) == 2  # the largest even part of 8
+
+
+def run_out_of_memory(checkpoint: Path) -> None:
+    """`python -m training`, in processes of which the second has not the memory for its share of the second step."""
+    rank, forward, n_steps = os.environ["RANK"], Network.forward, iter(range(1000))
+
+    def small_memory(self: Network, **snippets: Any) -> Any:
+        if self.training and next(n_steps) == 1 and rank == "1":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, **snippets)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Network, "forward", small_memory)
+        train_by_command(checkpoint, "--out", "run")
+
+
+def test_out_of_memory_in_one_of_several_processes_ends_all(tmp_path: Path, checkpoint: Path) -> None:
+    outputs = together(run_out_of_memory, tmp_path, checkpoint)
+    assert [code for code, _ in outputs] == [3, 3], outputs
+    assert "another process has ended" in outputs[0][1]
+    assert "4 snippets at once do not fit into the memory of a cpu: try --device-batch 2" in outputs[1][1]
+    assert not any("Traceback" in output for _, output in outputs)
 
 
 def test_runs_are_begun_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,30 @@ def test_the_memory_errors_of_torch_are_those_of_an_engine(
     monkeypatch.setattr(engine._transformer, "embed", fail)
     with pytest.raises(EngineMemoryError):
         engine.embed(snippets(1))
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_what_a_batch_that_failed_held_is_given_back_before_a_smaller_one(
+    folder: str, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    checkpoint = load_checkpoint(describe(folder))
+    engine = TorchEngine(checkpoint.architecture, checkpoint.weights, checkpoint.log_mel, "cpu", "fp32")
+    held: list[weakref.ref[torch.Tensor]] = []
+    left: list[int] = []
+
+    def fail(log_mels: torch.Tensor) -> None:
+        in_a_circle: list[Any] = [log_mels]
+        in_a_circle.append(in_a_circle)
+        held.append(weakref.ref(log_mels))
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(engine, "_transformer", fail)
+    monkeypatch.setattr(f"torch.{device}.empty_cache", lambda: left.append(sum(each() is not None for each in held)))
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    engine.device = device
+    with pytest.raises(EngineMemoryError):
+        engine.logits(snippets(1))
+    assert left == [0]
 
 
 def test_another_error_is_not_taken_for_lack_of_memory(model: GenreModel) -> None:

@@ -112,6 +112,7 @@ class Network(nn.Module):
 
     n_averaged: torch.Tensor
     class_weights: torch.Tensor | None
+    accepts_loss_kwargs = False  # transformers' Trainer looks here first
 
     def __init__(
         self,

@@ -55,3 +55,8 @@ def from_first(make: Callable[[], T]) -> T:
     if raised is not None:
         raise raised
     return made
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether this is how one process learns that another has ended."""
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)

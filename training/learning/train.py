@@ -25,7 +25,7 @@ from tagger.evaluation.metrics import song_confidences, song_logits
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.models.description import snippet_seconds
 from tagger.models.genre_model import choose_device
-from tagger.models.torch_engine import is_out_of_memory
+from tagger.models.torch_engine import is_out_of_memory, release_memory
 from tagger.models.transformer import TorchLogMel
 from tagger.text import first_sentence, one_line
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
@@ -34,7 +34,7 @@ from training.learning.config import TrainConfig
 from training.learning.loader import SnippetDataset
 from training.learning.network import Network, begin, device_batch
 from training.learning.pretrained import quiet_transformers
-from training.learning.processes import from_first, is_first_process, join, n_processes
+from training.learning.processes import from_first, is_first_process, is_lost, join, n_processes
 from training.learning.runs import Run
 from training.learning.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
 from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
@@ -49,10 +49,12 @@ HELD_OUT = ("validate", "test")
 
 
 def train_run(
-    run: Run, prepared: Prepared, *, device: str = "auto", wandb: bool = False, resume: bool = False,
-    tell: Callable[[str], None] = print,
+    run: Run, prepared: Prepared, *, device: str = "auto", device_batch: int = 0, wandb: bool = False,
+    resume: bool = False, tell: Callable[[str], None] = print,
 ) -> Outcome | None:  # fmt: skip
     """Train as `run` says, and leave in its folder what came out; None on all devices but the first.
+
+    A device computes `device_batch` snippets at once, or as many as fit its memory, and gathers them to a batch.
 
     The epoch whose songs of the validate split were named best is kept, temperature and threshold are fitted to that
     split, and only then the test split, if there is one, is classified, once. Raises TrainingError, ModelError,
@@ -64,7 +66,7 @@ def train_run(
     tell = _logged(run, tell)
     run = _with_digest(run)
     with quiet_transformers():
-        trainer, log_mel, watch = _trained(run, prepared, device, wandb, resume, tell)
+        trainer, log_mel, watch = _trained(run, prepared, device, device_batch, wandb, resume, tell)
         logits = {split: trainer.predict_split(prepared, split) for split in HELD_OUT if split in prepared.splits}
     if not trainer.is_world_process_zero():
         return None
@@ -224,55 +226,62 @@ def environment() -> dict[str, str]:
 
 
 def _trained(
-    run: Run, prepared: Prepared, device: str, wandb: bool, resume: bool, tell: Callable[[str], None]
+    run: Run, prepared: Prepared, device: str, at_once: int, wandb: bool, resume: bool, tell: Callable[[str], None]
 ) -> tuple[GenreTrainer, TorchLogMel, Watch]:
-    """The trainer after its work, with the weights of the best epoch."""
-    config, genres = run.config, prepared.genres
-    n_devices = n_processes()
-    share = _share(config.batch_size, n_devices)
-    soft_labels = _soft_labels(config, prepared)
-    n_classes = soft_labels.classes.shape[1] if soft_labels else 0
+    """The trainer after its work, with the weights of the best epoch; `at_once` is 0 for as many as fit the memory."""
+    share = _share(run.config.batch_size, n_processes())
+    at_once = _even_part(share, at_once) if at_once else 0
     last = get_last_checkpoint(run.trainer) if resume and run.trainer.is_dir() else None
-    labels = np.asarray(prepared.splits["train"]["label"][:])
-    weights = _class_weights(config, labels, len(genres))
-    at_once = 0
     while True:  # until a batch fits the memory
-        ast, log_mel, knows = begin(config, genres, prepared.snippet_samples)
-        check_snippets(config, log_mel, prepared)
-        if config.epochs == 0 and not knows:
-            raise ModelError(
-                config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate"
-            )
-        from_first(run.begin)  # now that nothing is known to be in the way
-        at_once = at_once or device_batch(ast, share, device)
-        network = Network(ast, log_mel, config, weights, n_classes)
-        arguments = training_arguments(
-            run, len(labels), device=device, n_devices=n_devices, device_batch=at_once, wandb=wandb
-        )
-        arguments._n_gpu = min(1, arguments.n_gpu)  # several are for torchrun: the Trainer would take DataParallel
-        trainer = GenreTrainer(network, config, prepared, arguments, soft_labels)
-        if soft_labels:
-            tell(f"soft labels for {trainer.rows.n_soft} of {len(labels)} snippets")
-        watch = Watch(tell, batch_size=config.batch_size, slow=device == "cpu")
+        trainer, log_mel = _trainer(run, prepared, device, share, at_once, wandb, tell)
+        at_once = trainer.args.per_device_train_batch_size
+        watch = Watch(tell, batch_size=run.config.batch_size, slow=device == "cpu")
         trainer.add_callback(watch)
-        if wandb and trainer.is_world_process_zero():
-            _begin_wandb(run)
-        if config.epochs == 0:
+        if run.config.epochs == 0:
             return trainer, log_mel, watch
         try:
             trainer.train(resume_from_checkpoint=last)
             return trainer, log_mel, watch
         except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            at_once = _fewer_at_once(at_once, share, device, error)
+            at_once = _fewer_at_once(error, at_once, share, device)
         finally:
             watch.close()
-        tell(f"out of memory: {at_once} snippets at a time from here on, gathered to steps of {config.batch_size}")
+        tell(f"out of memory: {at_once} snippets at a time from here on, gathered to steps of {run.config.batch_size}")
         last = get_last_checkpoint(run.trainer) if run.trainer.is_dir() else None
-        del trainer, network, ast
-        if device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        del trainer, log_mel, watch
+        release_memory(device)
+
+
+def _trainer(
+    run: Run, prepared: Prepared, device: str, share: int, at_once: int, wandb: bool, tell: Callable[[str], None]
+) -> tuple[GenreTrainer, TorchLogMel]:
+    """A network at its beginning, and what trains it `at_once` snippets at a time (0: as many as fit the memory).
+
+    Makes the folder of the run when nothing is known to be in the way.
+    """
+    config, genres = run.config, prepared.genres
+    soft_labels = _soft_labels(config, prepared)
+    labels = np.asarray(prepared.splits["train"]["label"][:])
+    ast, log_mel, knows = begin(config, genres, prepared.snippet_samples)
+    check_snippets(config, log_mel, prepared)
+    if config.epochs == 0 and not knows:
+        raise ModelError(config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate")
+    from_first(run.begin)
+    network = Network(
+        ast, log_mel, config, _class_weights(config, labels, len(genres)),
+        soft_labels.classes.shape[1] if soft_labels else 0,
+    )  # fmt: skip
+    arguments = training_arguments(
+        run, len(labels), device=device, n_devices=n_processes(),
+        device_batch=at_once or device_batch(ast, share, device), wandb=wandb,
+    )  # fmt: skip
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several are for torchrun: the Trainer would take DataParallel
+    trainer = GenreTrainer(network, config, prepared, arguments, soft_labels)
+    if soft_labels:
+        tell(f"soft labels for {trainer.rows.n_soft} of {len(labels)} snippets")
+    if wandb and trainer.is_world_process_zero():
+        _begin_wandb(run)
+    return trainer, log_mel
 
 
 def _share(batch_size: int, n_devices: int) -> int:
@@ -289,13 +298,31 @@ def _class_weights(config: TrainConfig, labels: np.ndarray, n_genres: int) -> to
     return torch.tensor(balanced_class_weights(labels, n_genres), dtype=torch.float32)
 
 
-def _fewer_at_once(at_once: int, share: int, device: str, error: Exception) -> int:
-    """How many snippets of a device's share to try at a time after so many were too many; TrainingError below one."""
+def _fewer_at_once(error: RuntimeError, at_once: int, share: int, device: str) -> int:
+    """How many snippets of a device's share to try at a time after so many were too many for its memory.
+
+    Raises TrainingError where there are no fewer, and where others train too: they are in the midst of a step, and
+    cannot go back with this one. Raises any other error again.
+    """
+    if is_lost(error):
+        raise TrainingError("", "another process has ended, whose own message says why") from error
+    if not is_out_of_memory(error):
+        raise error
     if at_once == 1:
         raise TrainingError(
             "", f"one snippet does not fit into the memory of {device}: take a smaller --model"
         ) from error
-    return next(n for n in range(at_once // 2, 0, -1) if share % n == 0)
+    fewer = _even_part(share, at_once // 2)
+    if n_processes() > 1:
+        raise TrainingError(
+            "", f"{at_once} snippets at once do not fit into the memory of a {device}: try --device-batch {fewer}"
+        ) from error
+    return fewer
+
+
+def _even_part(share: int, most: int) -> int:
+    """The largest even part of a device's share, of `most` snippets at most."""
+    return next(n for n in range(min(share, most), 0, -1) if share % n == 0)
 
 
 def check_snippets(config: TrainConfig, log_mel: TorchLogMel, prepared: Prepared) -> None:
