@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import ASTConfig, ASTForAudioClassification
 
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import ModelError
@@ -14,7 +15,7 @@ from tagger.models.description import snippet_seconds
 from tagger.models.transformer import TorchLogMel
 from tests.support.checkpoints import AUDIOSET, GENRES, make_checkpoint
 from training.learning.config import NEW_MODELS, TrainConfig, configure
-from training.learning.network import Network, begin, device_batch, parameter_groups
+from training.learning.network import Network, begin, bytes_per_snippet, device_batch, free_memory, parameter_groups
 
 N_FRAMES = 128
 PLAIN = {"augment": False, "mixup": 0.0, "patchout": 0.0, "label_smoothing": 0.0, "ema": 0.0}
@@ -309,11 +310,74 @@ def test_the_seed_recipe_has_one_learning_rate(checkpoint: Path) -> None:
     assert {(group["lr"], group["weight_decay"]) for group in groups} == {(5e-5, 0.0)}
 
 
+#: AudioSet's network, or one of its shape, without numbers in it.
+def on_paper(**shape: int) -> ASTForAudioClassification:
+    with torch.device("meta"):
+        return ASTForAudioClassification(ASTConfig(num_labels=3, **shape))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "precision", "gigabytes"), [("seed", "fp32", 0.72), ("seed", "bf16", 0.45), ("v2", "bf16", 0.18)]
+)
+def test_what_a_snippet_of_the_full_network_takes_is_what_was_measured(
+    recipe: str, precision: str, gigabytes: float
+) -> None:
+    assert bytes_per_snippet(on_paper(), configure(recipe), precision) / 1e9 == pytest.approx(gigabytes, abs=0.005)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("patchout", [0.0, 0.5])
+def test_what_a_snippet_takes_is_what_the_backward_pass_keeps(precision: str, patchout: float) -> None:
+    config = configure("seed", model="new-small", augment=False, patchout=patchout, frequency_patchout=patchout)
+    ast, log_mel, _ = begin(config, GENRES, 3 * SAMPLE_RATE)
+    net, sizes = Network(ast, log_mel, config, None).train(), {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    kept = []
+    for n in (2, 4):  # of which the difference is of snippets alone
+        sizes.clear()
+        waveforms = snippets(n).repeat(1, 3)
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            loss = net(waveforms, labels=LABELS[:n])["loss"]
+        kept.append(sum(sizes.values()))
+        del loss
+    assert (kept[1] - kept[0]) / 2 == pytest.approx(bytes_per_snippet(ast, config, precision), rel=0.15)
+
+
 def test_a_batch_too_large_for_the_memory_is_halved_evenly(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ast, _, _ = begin(TrainConfig(model=str(checkpoint)), GENRES)
-    per_snippet = 4 * 34 * 66 * 16 * 2
-    monkeypatch.setattr("training.learning.network.free_memory", lambda device: per_snippet * 25 / 0.6)
-    assert device_batch(ast, 64, "cpu") == 16
-    assert device_batch(ast, 20, "cpu") == 20
+    config = TrainConfig(model=str(checkpoint))
+    ast, _, _ = begin(config, GENRES)
+    weights = sum(parameter.numel() for parameter in ast.parameters()) * 18
+    memory = weights + 25.5 * bytes_per_snippet(ast, config, "fp32")
+    monkeypatch.setattr("training.learning.network.free_memory", lambda device: memory / 0.9)
+    assert device_batch(ast, config, "fp32", 64, "cpu") == 16
+    assert device_batch(ast, config, "fp32", 20, "cpu") == 20
     monkeypatch.setattr("training.learning.network.free_memory", lambda device: 0.0)
-    assert device_batch(ast, 64, "cpu") == 1
+    assert device_batch(ast, config, "fp32", 64, "cpu") == 1
+
+
+def test_a_card_of_eight_gigabytes_takes_as_many_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (7_600_000_000, 8_000_000_000))
+    assert device_batch(on_paper(), configure("seed"), "bf16", 11, "cuda") == 11  # 12 are too many
+    assert device_batch(on_paper(), configure("seed"), "bf16", 64, "cuda") == 8
+    assert device_batch(on_paper(), configure("v2"), "bf16", 64, "cuda") == 16
+
+
+def test_the_memory_of_a_mac_is_what_its_gpu_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.mps.recommended_max_memory", lambda: 11_000)
+    monkeypatch.setattr("torch.mps.driver_allocated_memory", lambda: 1_000)
+    assert free_memory("mps") == 10_000
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = free_memory("cpu")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert free_memory("cpu") == pytest.approx(alone / 4, rel=0.3)  # others take and give while this runs

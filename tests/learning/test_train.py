@@ -517,6 +517,21 @@ def test_a_device_computes_as_many_snippets_at_once_as_it_is_told(tmp_path: Path
     assert max(sizes) == 2  # the largest even part of 8
 
 
+def train_with_unlike_memories(checkpoint: Path) -> None:
+    """`python -m training`, in processes of which the second has little memory."""
+    with pytest.MonkeyPatch.context() as patched:
+        memory = {"0": 1e12, "1": 1e5}[os.environ["RANK"]]
+        patched.setattr("training.learning.network.free_memory", lambda device: memory)
+        train_by_command(checkpoint, "--out", "run", "--epochs", "1")
+
+
+def test_processes_compute_as_many_snippets_at_once_as_the_least_of_them_can(tmp_path: Path, checkpoint: Path) -> None:
+    outputs = together(train_with_unlike_memories, tmp_path, checkpoint)
+    assert [code for code, _ in outputs] == [0, 0], outputs
+    state = json.loads(next((tmp_path / "run/trainer").glob("*/trainer_state.json")).read_text())
+    assert state["train_batch_size"] == 1
+
+
 def run_out_of_memory(checkpoint: Path) -> None:
     """`python -m training`, in processes of which the second has not the memory for its share of the second step."""
     rank, forward, n_steps = os.environ["RANK"], Network.forward, iter(range(1000))

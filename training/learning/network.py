@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
+from tagger.models.architecture import N_SPECIAL
 from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.models.transformer import TorchLogMel
 from training.learning.augment import Mixup, Patchout, augmentation
@@ -137,8 +139,8 @@ class Network(nn.Module):
         self.augment = _effects(config, log_mel)
         self.mixup = Mixup(config.mixup) if config.mixup else None
         if config.patchout or config.frequency_patchout:
-            n_mel, n_time = ast.audio_spectrogram_transformer.embeddings.get_shape(ast.config)
-            Patchout(ast, n_time=int(config.patchout * n_time), n_frequency=int(config.frequency_patchout * n_mel))
+            n_time, n_mel = _left_out(ast, config)
+            Patchout(ast, n_time=n_time, n_frequency=n_mel)
 
     @property
     def trained(self) -> ASTForAudioClassification:
@@ -284,26 +286,44 @@ def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, An
     ]
 
 
-def device_batch(ast: ASTForAudioClassification, batch_size: int, device: str) -> int:
-    """Snippets of a batch that fit the memory of the device at once: the batch, or an even part of it.
+#: What training keeps for the backward pass of each layer: bytes for each token and unit of width. Measured with
+#: scaled dot products, whose matrix is never stored; under autocast the sum and the norms stay in float32.
+BYTES_KEPT = {"fp32": 64, "bf16": 40, "fp16": 40}
+BYTES_OF_PARAMETER = 18  # float32 itself, its gradient and AdamW's two means, and its copy in 16 bits
+USED = 0.9  # share of the memory: allocators leave gaps
 
-    Rests on what training keeps of each layer, some 34 numbers for each token and unit of width (Korthikanti et al.
-    2022, section 4.1, without the attention matrix, which is never stored).
-    """
-    n_tokens = ast.audio_spectrogram_transformer.embeddings.position_embeddings.shape[1]
-    per_snippet = 4 * 34 * n_tokens * ast.config.hidden_size * ast.config.num_hidden_layers
-    free = free_memory(device)
-    n_parts = next(
-        (n for n in range(1, batch_size + 1) if batch_size % n == 0 and batch_size // n * per_snippet < 0.6 * free),
-        batch_size,
-    )
-    return batch_size // n_parts
+
+def bytes_per_snippet(ast: ASTForAudioClassification, config: TrainConfig, precision: str) -> int:
+    """What training keeps of a snippet, of which patchout leaves some tokens."""
+    n_mel, n_time = ast.audio_spectrogram_transformer.embeddings.get_shape(ast.config)
+    n_time_out, n_mel_out = _left_out(ast, config)
+    n_tokens = N_SPECIAL + (n_mel - n_mel_out) * (n_time - n_time_out)
+    return BYTES_KEPT[precision] * n_tokens * ast.config.hidden_size * ast.config.num_hidden_layers
+
+
+def device_batch(
+    ast: ASTForAudioClassification, config: TrainConfig, precision: str, batch_size: int, device: str
+) -> int:
+    """Snippets of a batch that fit the free memory of the device at once: the batch, or an even part of it."""
+    n_parameters = sum(parameter.numel() for parameter in ast.parameters())
+    kept = n_parameters * (BYTES_OF_PARAMETER + (4 if config.ema else 0))
+    n_fitting = (USED * free_memory(device) - kept) / bytes_per_snippet(ast, config, precision)
+    return next((n for n in range(batch_size, 1, -1) if batch_size % n == 0 and n <= n_fitting), 1)
+
+
+def _left_out(ast: ASTForAudioClassification, config: TrainConfig) -> tuple[int, int]:
+    """Columns of time and rows of mels that patchout leaves out of the grid of patches."""
+    n_mel, n_time = ast.audio_spectrogram_transformer.embeddings.get_shape(ast.config)
+    return int(config.patchout * n_time), int(config.frequency_patchout * n_mel)
 
 
 def free_memory(device: str) -> float:
-    """Bytes that can still be had on a device; math.inf where nobody knows."""
+    """Bytes that this process can still have on a device; math.inf where nobody knows."""
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(device)[0])
+    if device == "mps":  # which shares the machine's, and takes no more than this of it
+        return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     with suppress(OSError, ValueError, StopIteration), open("/proc/meminfo", encoding="ascii") as file:
-        return 1024.0 * int(next(line.split()[1] for line in file if line.startswith("MemAvailable")))
+        free = 1024.0 * int(next(line.split()[1] for line in file if line.startswith("MemAvailable")))
+        return free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return math.inf

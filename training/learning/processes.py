@@ -57,6 +57,15 @@ def from_first(make: Callable[[], T]) -> T:
     return made
 
 
+def least(number: int) -> int:
+    """The least of the numbers that the processes come with: each has to call this."""
+    if n_processes() == 1:
+        return number
+    lowest = torch.tensor(number)
+    distributed.all_reduce(lowest, distributed.ReduceOp.MIN)
+    return int(lowest)
+
+
 def is_lost(error: RuntimeError) -> bool:
     """Whether this is how one process learns that another has ended."""
     return isinstance(error, distributed.DistError) or "gloo" in str(error)

@@ -34,9 +34,9 @@ from training.learning.config import TrainConfig
 from training.learning.loader import SnippetDataset
 from training.learning.network import Network, begin, device_batch
 from training.learning.pretrained import quiet_transformers
-from training.learning.processes import from_first, is_first_process, is_lost, join, n_processes
+from training.learning.processes import from_first, is_first_process, is_lost, join, least, n_processes
 from training.learning.runs import Run
-from training.learning.trainer import GenreTrainer, Watch, peak_memory_gb, training_arguments
+from training.learning.trainer import GenreTrainer, Watch, choose_precision, peak_memory_gb, training_arguments
 from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
 from training.outcome.metrics import balanced_class_weights
 from training.outcome.outcome import Outcome, contents, score_split, write_outcome
@@ -271,10 +271,10 @@ def _trainer(
         ast, log_mel, config, _class_weights(config, labels, len(genres)),
         soft_labels.classes.shape[1] if soft_labels else 0,
     )  # fmt: skip
+    fitting = at_once or least(device_batch(ast, config, choose_precision(config, device), share, device))
     arguments = training_arguments(
-        run, len(labels), device=device, n_devices=n_processes(),
-        device_batch=at_once or device_batch(ast, share, device), wandb=wandb,
-    )  # fmt: skip
+        run, len(labels), device=device, n_devices=n_processes(), device_batch=fitting, wandb=wandb
+    )
     arguments._n_gpu = min(1, arguments.n_gpu)  # several are for torchrun: the Trainer would take DataParallel
     trainer = GenreTrainer(network, config, prepared, arguments, soft_labels)
     if soft_labels:
