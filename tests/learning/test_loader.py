@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.prepared import Waveforms, make_prepared
 from training.dataset.soft_labels import SoftLabels
-from training.learning.loader import EpochSampler, SnippetDataset, sqrt_weights
+from training.learning.loader import IGNORED, EpochSampler, SnippetDataset, sqrt_weights
 
 
 def test_fixed_rows_are_the_snippets_of_the_dataset() -> None:
@@ -114,14 +114,27 @@ def test_an_epoch_classifies_every_row_once_in_an_order_of_its_own() -> None:
     sampler.set_epoch(1)
     second = list(sampler)
     assert first == again
-    assert sorted(row for row, _ in first) == sorted(row for row, _ in second) == list(range(100))
-    assert {epoch for _, epoch in second} == {1}
-    assert [row for row, _ in first] != [row for row, _ in second]
+    assert sorted(key.row for key in first) == sorted(key.row for key in second) == list(range(100))
+    assert {key.epoch for key in second} == {1}
+    assert [key.row for key in first] != [key.row for key in second]
 
 
 def test_the_sqrt_sampler_draws_genres_by_the_root_of_their_size() -> None:
     labels = np.repeat([0, 1], [9000, 1000])
-    rows = [row for row, _ in EpochSampler(len(labels), 0, sqrt_weights(labels))]
+    rows = [key.row for key in EpochSampler(len(labels), 0, sqrt_weights(labels))]
     share = np.bincount(labels[rows])[1] / len(rows)
     assert len(rows) == 10_000
     assert share == pytest.approx(1000**0.5 / (1000**0.5 + 9000**0.5), abs=0.02)
+
+
+def test_an_epoch_is_filled_up_so_that_devices_have_equally_many() -> None:
+    sampler = EpochSampler(10, seed=3, multiple=8)
+    keys = list(sampler)
+    assert len(keys) == len(sampler) == 16
+    assert [key.is_filling for key in keys] == [False] * 10 + [True] * 6
+    assert keys[:10] == list(EpochSampler(10, seed=3)) and len(EpochSampler(8, seed=3, multiple=8)) == 8
+    assert len(list(EpochSampler(3, seed=0, multiple=16))) == 16
+    prepared = make_prepared()
+    labels = SnippetDataset(prepared, "train").__getitems__(keys[8:12])["labels"].tolist()
+    expected = [prepared.splits["train"][key.row]["label"] for key in keys[8:10]]
+    assert labels == [*expected, IGNORED, IGNORED]

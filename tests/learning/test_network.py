@@ -15,6 +15,7 @@ from tagger.models.description import snippet_seconds
 from tagger.models.transformer import TorchLogMel
 from tests.support.checkpoints import AUDIOSET, GENRES, make_checkpoint
 from training.learning.config import NEW_MODELS, TrainConfig, configure
+from training.learning.loader import IGNORED
 from training.learning.network import Network, begin, bytes_per_snippet, device_batch, free_memory, parameter_groups
 
 N_FRAMES = 128
@@ -167,6 +168,47 @@ def test_class_weights_are_those_of_the_notebook(checkpoint: Path) -> None:
     answer = net.train()(snippets(4), labels=labels)
     expected = torch.nn.CrossEntropyLoss(weight=weights)(answer["logits"], labels)
     assert answer["loss"].item() == pytest.approx(expected.item())
+
+
+def gradients(net: Network) -> dict[str, torch.Tensor]:
+    """Of all weights, and none of them afterwards."""
+    found = {name: parameter.grad.clone() for name, parameter in net.named_parameters() if parameter.grad is not None}
+    net.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (4, 4, 1), (1,) * 9])
+@pytest.mark.parametrize(
+    ("options", "is_soft"), [({}, False), ({"label_smoothing": 0.2}, False), ({"soft_weight": 0.4}, True)]
+)
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(
+    checkpoint: Path, sizes: tuple[int, ...], options: dict[str, float], is_soft: bool, is_weighted: bool
+) -> None:
+    class_weights = torch.tensor([0.2, 1.0, 3.0]) if is_weighted else None
+    net = network(checkpoint, class_weights=class_weights, n_classes=2 * is_soft, **PLAIN | options).train()
+    batch = {"waveforms": snippets(9), "labels": torch.tensor([0, 0, 0, 2, 1, 0, 2, 2, 1])}
+    if is_soft:
+        batch |= {name: columns.repeat(3, 1)[:9] for name, columns in SOFT.items()}
+    net(**batch)["loss"].backward()
+    whole = gradients(net)
+    weight = net.weight(batch["labels"])
+    parts = zip(*(torch.split(column, sizes) for column in batch.values()), strict=True)
+    for part in parts:
+        net(**dict(zip(batch, part, strict=True)), num_items_in_batch=weight)["loss"].backward()
+    for name, gradient in gradients(net).items():
+        torch.testing.assert_close(gradient, whole[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_snippets_that_only_fill_a_batch_count_for_nothing(checkpoint: Path, is_soft: bool) -> None:
+    net = network(checkpoint, class_weights=torch.tensor([0.2, 1.0, 3.0]), n_classes=2 * is_soft, **PLAIN).train()
+    batch = {"waveforms": snippets(4), "labels": LABELS} | (SOFT if is_soft else {})
+    expected = net(**{name: column[:3] for name, column in batch.items()})["loss"]
+    batch["labels"] = torch.tensor([0, 1, 2, IGNORED])
+    assert net(**batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    nothing = net(snippets(2), labels=torch.tensor([IGNORED] * 2), num_items_in_batch=torch.tensor([4.0, 4.0]))
+    assert nothing["loss"].item() == 0.0
 
 
 def test_label_smoothing_and_mixup_change_the_loss_in_training_only(checkpoint: Path) -> None:

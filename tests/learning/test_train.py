@@ -8,6 +8,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -35,6 +36,7 @@ from training.errors import DatasetError, TrainingError
 from training.learning import train
 from training.learning.config import configure
 from training.learning.network import Network, begin
+from training.learning.processes import n_processes
 from training.learning.runs import Run, new_folder, resumed
 from training.learning.train import train_run
 from training.outcome.metrics import SONG_SCORES
@@ -416,6 +418,57 @@ def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
 def train_two(checkpoint: Path, n_songs: dict[str, int] | None, options: dict[str, Any]) -> None:
     """Train in the folder "two", as one of two processes."""
     train_run(begun(Path("two"), checkpoint, **options), make_prepared(n_songs), device="cpu", tell=quiet)
+
+
+EQUAL = {
+    "class weights": {"class_weights": True, "label_smoothing": 0.2, "crop": "random"},
+    "another tagger's labels": {"soft_labels": "soft.parquet", "ema": 0.9, "optimizer": "muon", "sampler": "sqrt"},
+}
+CERTAIN = {"augment": False, "precision": "fp32", "epochs": 2}  # no chance but that of the order
+RARE = {"train": 5, "validate": 3, "test": 3}  # 25 rows: the last batch is of one
+
+
+def rarer() -> Any:
+    """A dataset of which one genre has few songs, and the last of its batches of 8 has one row."""
+    prepared = make_prepared(RARE)
+    rows = prepared.splits["train"]
+    prepared.splits["train"] = rows.select([row for row, label in enumerate(rows["label"]) if label or row > 21])
+    return prepared
+
+
+def train_all(checkpoint: Path, folder: str, device_batch: int) -> None:
+    """A training for each of EQUAL, stopped after its first epoch and resumed by several processes."""
+    for number, options in enumerate(EQUAL.values()):
+        run = begun(Path(folder, str(number)), checkpoint, "seed", **CERTAIN | options)
+        told = stop_before_epoch_2 if n_processes() > 1 else quiet
+        with suppress(StopError):
+            train_run(run, rarer(), device="cpu", device_batch=device_batch, tell=told)
+        if n_processes() > 1:
+            train_run(run, rarer(), device="cpu", device_batch=device_batch, resume=True, tell=quiet)
+
+
+def stop_before_epoch_2(line: str) -> None:
+    if line.startswith("epoch 2/"):
+        raise StopError
+
+
+def test_several_processes_learn_what_one_does(tmp_path: Path, checkpoint: Path) -> None:
+    write_soft_labels(tmp_path / "soft.parquet", rarer())
+    succeed(train_all, tmp_path, checkpoint, "one", 8, n=1)
+    succeed(train_all, tmp_path, checkpoint, "two", 2, n=2)
+    for number, name in enumerate(EQUAL):
+        one, two = (weights_of_the_last_epoch(tmp_path / folder / str(number)) for folder in ("one", "two"))
+        for weight, values in one.items():
+            torch.testing.assert_close(two[weight], values, rtol=1e-3, atol=1e-4, msg=f"{name}: {weight}")
+        losses = [losses_of(tmp_path / folder / str(number)) for folder in ("one", "two")]
+        assert losses[0] == pytest.approx(losses[1], abs=2e-4), name
+
+
+def losses_of(run: Path) -> list[float]:
+    """Every loss that was logged."""
+    state = max((run / "trainer").glob("*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
+    history = json.loads(state.read_text())["log_history"]
+    return [entry[name] for entry in history for name in ("loss", "genre_loss", "auxiliary_loss") if name in entry]
 
 
 def test_two_machines_train_together(tmp_path: Path, checkpoint: Path) -> None:

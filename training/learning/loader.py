@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,22 @@ if TYPE_CHECKING:
     from training.dataset.soft_labels import SoftLabels
 
 MIDDLE = 0.8  # random crops come from the middle of the song: its very start and end are least like it
+IGNORED = -100  # label of a snippet that counts for nothing: torch's, and transformers counts by it too
+
+
+class Key(NamedTuple):
+    """A snippet that is asked for."""
+
+    row: int
+    epoch: int = 0
+    is_filling: bool = False  # only there so that all devices have equally many
 
 
 class SnippetDataset(Dataset):
     """Rows of a split. `dataset.__getitems__(keys)` is a batch, ready for the network.
 
-    A key is a row, or (row, epoch): with random crops, each epoch takes another part of the song. What a key gives
-    depends on nothing but the key and the seed, so that an interrupted training resumes with what it would have taken.
+    A key is a row, or a `Key`: with random crops, each epoch takes another part of the song. What a key gives depends
+    on nothing but the key and the seed, so that an interrupted training resumes with what it would have taken.
     Soft labels are those of a snippet that starts within half a snippet's length; with random crops, the nearest there
     are of the song.
     """
@@ -52,20 +61,21 @@ class SnippetDataset(Dataset):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> dict[str, torch.Tensor]:
+    def __getitems__(self, keys: Sequence[int | Key]) -> dict[str, torch.Tensor]:
         """A batch: `labels` and `rows` (batch,), and `waveforms` int16 (batch, snippet_samples) or, where features
         are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised; and `SoftLabels.batch`.
         """
-        pairs = [key if isinstance(key, tuple) else (key, 0) for key in keys]
-        rows = [row for row, _ in pairs]
+        asked = [Key(*key) if isinstance(key, tuple) else Key(key) for key in keys]
+        rows = [key.row for key in asked]
         columns = self._rows[rows]
-        batch: dict[str, Any] = {"labels": columns["label"].astype(np.int64), "rows": np.array(rows, np.int64)}
+        labels = np.where([key.is_filling for key in asked], IGNORED, columns["label"].astype(np.int64))
+        batch: dict[str, Any] = {"labels": labels, "rows": np.array(rows, np.int64)}
         firsts = columns["first"].tolist()
         if self._features is not None:
             batch["log_mels"] = np.stack([self._features[row] for row in rows])
         else:
             places = zip(columns["shard"], firsts, columns["song_first"], columns["song_samples"], strict=True)
-            cuts = [self._cut(pair, *map(int, place)) for pair, place in zip(pairs, places, strict=True)]
+            cuts = [self._cut(key, *map(int, place)) for key, place in zip(asked, places, strict=True)]
             firsts = [first for first, _ in cuts]
             batch["waveforms"] = np.stack([waveform for _, waveform in cuts])
         if self.soft_labels is not None:
@@ -74,12 +84,10 @@ class SnippetDataset(Dataset):
             batch |= self.soft_labels.batch(self.soft_labels.nearest(songs, starts, self.within))
         return {name: torch.from_numpy(column) for name, column in batch.items()}
 
-    def _cut(
-        self, pair: tuple[int, int], shard: int, first: int, song_first: int, song_samples: int
-    ) -> tuple[int, np.ndarray]:
+    def _cut(self, key: Key, shard: int, first: int, song_first: int, song_samples: int) -> tuple[int, np.ndarray]:
         """One snippet: the sample of the shard at which it begins, and int16 (snippet_samples,)."""
         if self.crop == "random" and song_samples > self.snippet_samples:
-            rng = np.random.default_rng((self.seed, pair[1], pair[0]))
+            rng = np.random.default_rng((self.seed, key.epoch, key.row))
             spare = song_samples - self.snippet_samples
             random_first = song_first + int(spare * ((1 - MIDDLE) / 2 + MIDDLE * rng.random()))
             waveform = self._waveforms.read(shard, random_first, self.snippet_samples)
@@ -93,14 +101,15 @@ def as_they_are(batch: Any) -> Any:
     return batch
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler(Sampler[Key]):
     """Rows in the random order of an epoch, each with the epoch's number, the same on every device.
 
-    With `weights`, as many rows as there are, drawn with replacement by their weight (n_rows,).
+    With `weights`, as many rows as there are, drawn with replacement by their weight (n_rows,). At the end they are
+    filled up to a multiple of `multiple`.
     """
 
-    def __init__(self, n_rows: int, seed: int, weights: np.ndarray | None = None) -> None:
-        self.n_rows, self.seed, self.weights = n_rows, seed, weights
+    def __init__(self, n_rows: int, seed: int, weights: np.ndarray | None = None, multiple: int = 1) -> None:
+        self.n_rows, self.seed, self.weights, self.n_filling = n_rows, seed, weights, -n_rows % multiple
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -108,15 +117,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self.n_rows
+        return self.n_rows + self.n_filling
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Key]:
         rng = np.random.default_rng((self.seed, self._epoch))
         if self.weights is None:
             rows = rng.permutation(self.n_rows)
         else:
             rows = rng.choice(self.n_rows, self.n_rows, p=self.weights / self.weights.sum())
-        yield from ((int(row), self._epoch) for row in rows)
+        yield from (Key(int(row), self._epoch) for row in rows)
+        yield from (Key(int(row), self._epoch, is_filling=True) for row in np.resize(rows, self.n_filling))
 
 
 def sqrt_weights(labels: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.models.transformer import TorchLogMel
 from training.learning.augment import Mixup, Patchout, augmentation
 from training.learning.config import NEW_MODELS, Shape, TrainConfig
+from training.learning.loader import IGNORED
 from training.learning.pretrained import quiet_transformers, read_config, read_features, read_network
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Network(nn.Module):
 
     n_averaged: torch.Tensor
     class_weights: torch.Tensor | None
-    accepts_loss_kwargs = False  # transformers' Trainer looks here first
+    accepts_loss_kwargs = True  # transformers' Trainer then leaves it to the network to average over the whole batch
 
     def __init__(
         self,
@@ -130,7 +131,7 @@ class Network(nn.Module):
         self.label_smoothing, self.ema = config.label_smoothing, config.ema
         self.soft_weight, self.auxiliary_weight = config.soft_weight, config.auxiliary_weight
         self.auxiliary = nn.Linear(ast.config.hidden_size, n_classes) if n_classes else None
-        #: Losses of genres and of the teacher's classes, (2,), of each batch since they were last asked for.
+        #: What each part of a batch adds to the losses of genres and of the teacher's classes, (2,), since last asked.
         self.losses: list[torch.Tensor] = []
         #: The running mean of the weights, as they are saved and evaluated.
         self.average = deepcopy(ast).requires_grad_(False) if config.ema else None
@@ -156,11 +157,14 @@ class Network(nn.Module):
         soft_known: torch.Tensor | None = None,
         soft_genres: torch.Tensor | None = None,
         soft_classes: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`loss` (), where there are labels, and `logits` (batch, n_genres).
 
         Of `waveforms`, int16 (batch, n_samples), or `log_mels`, float16 (batch, n_frames, n_mels) and not normalised.
         `rows` only pass through the trainer. What is soft is as `SoftLabels.batch` says, and used in training only.
+        Snippets whose label is `IGNORED` count for nothing. `num_items_in_batch` is the `weight` of the global batch of
+        which these snippets are a part: the losses of its parts then add up to its loss.
         """
         features = self._features(waveforms, log_mels)
         if not self.training:
@@ -168,6 +172,7 @@ class Network(nn.Module):
             return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
         if labels is None:
             raise ValueError("no labels to learn from")
+        n_snippets, weight = self.weight(labels) if num_items_in_batch is None else num_items_in_batch
         features = self.augment(features)
         targets, teacher = labels, []
         if soft_classes is not None and soft_known is not None:
@@ -178,30 +183,41 @@ class Network(nn.Module):
             features, targets, *teacher = self.mixup(features, targets, *teacher)
         pooled = _pooled(self.ast, features)
         logits = _logits(self.ast, pooled)
-        smoothing = 0.0 if targets.is_floating_point() else self.label_smoothing
-        loss = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing)
+        counts = labels != IGNORED
+        loss = (self._losses(logits, targets) * counts).sum() / (n_snippets if targets.is_floating_point() else weight)
         if teacher:
-            auxiliary_loss = self._auxiliary_loss(pooled, *teacher)
+            auxiliary_loss = (self._auxiliary_losses(pooled, *teacher) * counts).sum() / n_snippets
             self.losses.append(torch.stack([loss, auxiliary_loss]).detach())
             loss = loss + self.auxiliary_weight * auxiliary_loss
         return {"loss": loss, "logits": logits}
+
+    def weight(self, labels: torch.Tensor) -> torch.Tensor:
+        """What a batch's sums of losses are divided by, (2,): its snippets, and the sum of their class weights."""
+        counts = labels != IGNORED
+        of_class = counts if self.class_weights is None else counts * self.class_weights[labels.clamp_min(0)]
+        return torch.stack([counts.sum().float(), of_class.sum().float()])
+
+    def _losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of each snippet, (batch,), times the weight of its class."""
+        smoothing = 0.0 if targets.is_floating_point() else self.label_smoothing
+        return F.cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing, reduction="none")
 
     def _probabilities(
         self, labels: torch.Tensor, soft_known: torch.Tensor | None, soft_genres: torch.Tensor | None
     ) -> torch.Tensor:
         """The target of each snippet, (batch, n_genres): its smoothed label, mixed with the soft one where there is."""
         n_genres, smoothing = self.n_genres, self.label_smoothing
-        hard = F.one_hot(labels, n_genres) * (1 - smoothing) + smoothing / n_genres
+        hard = F.one_hot(labels.clamp_min(0), n_genres) * (1 - smoothing) + smoothing / n_genres
         if soft_genres is None or soft_known is None:
             return hard
         return hard + self.soft_weight * soft_known * (soft_genres - hard)
 
-    def _auxiliary_loss(self, pooled: torch.Tensor, classes: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of the teacher's classes, with 0 for snippets of which they are not known in whole."""
+    def _auxiliary_losses(self, pooled: torch.Tensor, classes: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of the teacher's classes, (batch,), with 0 where they are not known in whole."""
         assert self.auxiliary is not None
         with torch.autocast(pooled.device.type, enabled=False):
             errors = (self.auxiliary(pooled.float()) - classes).square().mean(dim=1)
-            return (errors * (known[:, 0] > ALL_KNOWN)).mean()
+            return errors * (known[:, 0] > ALL_KNOWN)
 
     def _features(self, waveforms: torch.Tensor | None, log_mels: torch.Tensor | None) -> torch.Tensor:
         """Normalised log-mels (batch, n_frames, n_mels), of what there is."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import distributed
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -71,6 +73,7 @@ def training_arguments(
         remove_unused_columns=False,
         dataloader_num_workers=0 if device == "cpu" else min(4, usable_cores()),
         dataloader_persistent_workers=device != "cpu",
+        average_tokens_across_devices=True,  # losses of devices are parts of the global batch's: summed, not averaged
         dataloader_pin_memory=device.startswith("cuda"),
         ddp_find_unused_parameters=False,
         log_level="error",
@@ -123,12 +126,31 @@ class GenreTrainer(Trainer):
             eval_dataset=validate,
             compute_metrics=compute_metrics,
         )
+        self._n_batches = 0  # since the loss was last logged
         for noisy in (PrinterCallback, ProgressCallback):
             self.remove_callback(noisy)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         weights = sqrt_weights(self.labels) if self.config.sampler == "sqrt" else None
-        return EpochSampler(len(self.labels), self.config.seed, weights)
+        n_devices = self.args.world_size
+        multiple = n_devices * self.args.per_device_train_batch_size if n_devices > 1 else 1
+        return EpochSampler(len(self.labels), self.config.seed, weights, multiple)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """The parts of a global batch that this device computes, and the weight of all of it, `Network.weight`."""
+        parts = list(islice(epoch_iterator, num_batches))
+        self._n_batches += 1
+        weight = torch.zeros(2, device=device)
+        for part in parts:
+            weight += self.network.weight(part["labels"].to(device))
+        if self.args.world_size > 1:
+            distributed.all_reduce(weight)
+        return parts, weight
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
+        """Of evaluation: a batch is its own mean."""
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW or Muon over `parameter_groups`."""
@@ -140,11 +162,15 @@ class GenreTrainer(Trainer):
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and beside the loss the parts it is the sum of, where there are several (those of this process)."""
+        """Log, and beside the loss the parts it is the sum of, where there are several: means over the steps."""
         if "loss" in logs and self.network.losses:
-            parts = torch.stack(self.network.losses).mean(dim=0).tolist()
-            logs |= dict(zip(("genre_loss", "auxiliary_loss"), parts, strict=True))
+            parts = torch.stack(self.network.losses).sum(dim=0)
+            if self.args.world_size > 1:
+                distributed.all_reduce(parts)
+            logs |= dict(zip(("genre_loss", "auxiliary_loss"), (parts / self._n_batches).tolist(), strict=True))
+        if "loss" in logs:
             self.network.losses.clear()
+            self._n_batches = 0
         super().log(logs, start_time)
 
     def predict_split(self, prepared: Prepared, split: str) -> np.ndarray:
