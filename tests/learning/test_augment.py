@@ -21,13 +21,13 @@ from training.learning.augment import (
     FrequencyMask,
     Gain,
     LowPass,
-    Mixup,
     Noise,
     Patchout,
     Roll,
     TimeMask,
     TimeStretch,
     augmentation,
+    mixed,
     normalised_floor,
 )
 
@@ -283,54 +283,14 @@ def test_every_effect_can_be_chosen_and_switched_off() -> None:
     assert augmentation(time_mask=0, frequency_mask=0, noise=0, shift="none", level="none")(snippets) is snippets
 
 
-def mixed_identities(mixup: Mixup, n_snippets: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Snippets after the mixup, and targets that tell how much of which snippet went into each."""
-    torch.manual_seed(seed)
-    return mixup(log_mels(n_snippets, 4, 8), torch.eye(n_snippets))
-
-
-def test_mixup_mixes_targets_like_snippets() -> None:
-    mixed, shares = mixed_identities(Mixup(1.0), 64)
-    torch.testing.assert_close(mixed, torch.einsum("no,ofm->nfm", shares, log_mels(64, 4, 8)))
-    torch.testing.assert_close(shares.sum(1), torch.ones(64))
-    assert ((shares > 0).sum(1) <= 2).all() and ((shares > 0).sum(1) == 2).sum() > 50
-    assert (shares.sum(0) > 0).all()  # the others are a permutation
-
-
-@pytest.mark.parametrize("alpha", [0.3, 1.0, 10.0])
-def test_mixup_draws_from_the_beta_distribution(alpha: float) -> None:
-    _, shares = mixed_identities(Mixup(1.0, alpha), 2000)
-    kept = shares.diagonal().double()
-    assert kept.mean().item() == pytest.approx(0.5, abs=0.03)
-    assert kept.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
-
-
-@pytest.mark.parametrize("p", [0.0, 0.25, 1.0])
-def test_mixup_mixes_the_share_it_is_told(p: float) -> None:
-    _, shares = mixed_identities(Mixup(p, 1.0), 1000)
-    assert (shares.diagonal() < 1).double().mean().item() == pytest.approx(p, abs=0.04)
-
-
-def test_mixup_does_nothing_in_evaluation() -> None:
-    snippets, targets = log_mels(), torch.eye(3)
-    mixed, shares = Mixup(1.0).eval()(snippets, targets)
-    assert mixed is snippets and shares is targets
-
-
-def test_mixup_keeps_bfloat16_and_is_seeded() -> None:
-    mixed, shares = mixed_identities(Mixup(0.5), 16)
-    again, _ = mixed_identities(Mixup(0.5), 16)
-    assert torch.equal(mixed, again)
-    torch.manual_seed(0)
-    rough, targets = Mixup(0.5)(log_mels(16, 4, 8).bfloat16(), torch.eye(16))
-    assert rough.dtype == torch.bfloat16 and torch.equal(targets, shares)
-    torch.testing.assert_close(rough.float(), mixed, rtol=0, atol=0.02)
-
-
-@pytest.mark.parametrize(("p", "alpha"), [(-0.1, 0.3), (1.1, 0.3), (0.5, 0.0), (0.5, -1.0), (0.5, math.nan)])
-def test_impossible_mixups_are_refused(p: float, alpha: float) -> None:
-    with pytest.raises(ValueError, match="no mixup"):
-        Mixup(p, alpha)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_are_mixed_with_their_partners_and_others_stay(dtype: torch.dtype) -> None:
+    own, partners = log_mels(6, 4, 8).to(dtype).split([4, 2])
+    found = mixed(own, partners, torch.tensor([3, 1]), torch.tensor([0.25, 0.5]))
+    assert found.dtype == dtype and torch.equal(found[0], own[0]) and torch.equal(found[2], own[2])
+    tolerance = 1e-6 if dtype == torch.float32 else 0.03
+    torch.testing.assert_close(found[3], 0.25 * own[3] + 0.75 * partners[0], rtol=0, atol=tolerance)
+    torch.testing.assert_close(found[1], 0.5 * own[1] + 0.5 * partners[1], rtol=0, atol=tolerance)
 
 
 def tiny_ast(n_frames: int = 96, stride: int = 16) -> ASTForAudioClassification:
@@ -434,13 +394,15 @@ def test_patchout_that_leaves_no_patch_is_refused(n_time: int, n_frequency: int)
 def test_what_is_altered_still_lets_a_network_learn() -> None:
     ast = tiny_ast()
     Patchout(ast, n_time=2, n_frequency=3)
-    effects, mixup = augmentation(time_mask=10), Mixup(0.5)
+    effects = augmentation(time_mask=10)
     labels = torch.arange(24) % 3
     snippets = log_mels(24, 96) + 2 * (labels[:, None, None] - 1.0)
+    half, kept = torch.arange(0, 24, 2), torch.linspace(0.1, 0.9, 12)
     optimizer = torch.optim.AdamW(ast.parameters(), lr=0.02)
     losses = []
     for _ in range(40):
-        altered, targets = mixup(effects(snippets), F.one_hot(labels, 3).float())
+        altered, targets = effects(snippets), F.one_hot(labels, 3).float()
+        altered, targets = (mixed(rows, rows[::2].flip(0), half, kept) for rows in (altered, targets))
         loss = F.cross_entropy(ast(altered).logits, targets)
         loss.backward()
         optimizer.step()
@@ -455,7 +417,9 @@ def test_everything_happens_on_the_device_of_the_snippets() -> None:
     ast = tiny_ast().cuda()
     Patchout(ast, n_time=2, n_frequency=3)
     effects = augmentation(p=1.0, stretch=True, shift="edge", level="gain")
-    altered, targets = Mixup(1.0)(effects(log_mels(3, 96).cuda()), torch.eye(3).cuda())
+    into, kept = torch.tensor([1]).cuda(), torch.tensor([0.3]).cuda()
+    altered, targets = effects(log_mels(3, 96).cuda()), torch.eye(3).cuda()
+    altered, targets = (mixed(rows, rows[:1], into, kept) for rows in (altered, targets))
     assert altered.is_cuda and targets.is_cuda
     assert torch.equal(seeded(effects, altered), seeded(effects, altered))
     with torch.autocast("cuda", torch.bfloat16):

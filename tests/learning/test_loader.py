@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.prepared import Waveforms, make_prepared
 from training.dataset.soft_labels import SoftLabels
-from training.learning.loader import IGNORED, EpochSampler, SnippetDataset, sqrt_weights
+from training.learning.loader import IGNORED, EpochSampler, Key, SnippetDataset, sqrt_weights
 
 
 def test_fixed_rows_are_the_snippets_of_the_dataset() -> None:
@@ -138,3 +138,47 @@ def test_an_epoch_is_filled_up_so_that_devices_have_equally_many() -> None:
     labels = SnippetDataset(prepared, "train").__getitems__(keys[8:12])["labels"].tolist()
     expected = [prepared.splits["train"][key.row]["label"] for key in keys[8:10]]
     assert labels == [*expected, IGNORED, IGNORED]
+
+
+@pytest.mark.parametrize("weights", [None, sqrt_weights(np.arange(400) // 300)])
+@pytest.mark.parametrize("p", [0.25, 0.5, 1.0])
+def test_mixup_mixes_the_share_it_is_told_and_none_with_itself(p: float, weights: np.ndarray | None) -> None:
+    keys = [key for epoch in range(5) for key in sampled(400, epoch, weights, mixup=p)]
+    mixing = [key for key in keys if key.partner is not None]
+    assert len(mixing) / len(keys) == pytest.approx(p, abs=0.04)
+    assert not any(key.partner == key.row for key in mixing)
+    assert len({key.partner for key in mixing}) > 150
+    kept = np.array([key.kept for key in mixing])
+    assert kept.mean() == pytest.approx(0.5, abs=0.06) and kept.var() == pytest.approx(1 / (4 * 1.6), rel=0.15)
+    assert [key.row for key in keys] == [key.row for epoch in range(5) for key in sampled(400, epoch, weights)]
+
+
+def sampled(n_rows: int, epoch: int, weights: np.ndarray | None = None, **options: float) -> list[Key]:
+    sampler = EpochSampler(n_rows, 3, weights, **options)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
+def test_impossible_mixups_are_refused(p: float) -> None:
+    with pytest.raises(ValueError, match="no mixup"):
+        EpochSampler(10, 0, mixup=p)
+
+
+def test_a_single_row_is_mixed_with_nothing() -> None:
+    assert [key.partner for key in sampled(1, 0, mixup=1.0)] == [None]
+
+
+@pytest.mark.parametrize("n_at_once", [1, 5])
+def test_partners_come_with_the_snippets_they_are_mixed_into(n_at_once: int) -> None:
+    prepared = make_prepared()
+    dataset = SnippetDataset(prepared, "train", "random", soft_labels=numbered(prepared, [0.0, 3.0]))
+    keys = [Key(3, 2), Key(5, 2, partner=8, kept=0.3), Key(0, 2), Key(1, 2, partner=5, kept=0.9), Key(2, 2)]
+    found = [dataset.__getitems__(keys[first : first + n_at_once]) for first in range(0, 5, n_at_once)]
+    partners = [batch["partners"] for batch in found if "partners" in batch]
+    alone = dataset.__getitems__([Key(8, 2), Key(5, 2)])
+    for name in ("waveforms", "labels", "soft_known", "soft_classes"):
+        assert (np.concatenate([each[name] for each in partners]) == alone[name].numpy()).all(), name
+    assert np.concatenate([each["kept"] for each in partners]).tolist() == pytest.approx([0.3, 0.9])
+    assert np.concatenate([each["into"] for each in partners]).tolist() == ([1, 3] if n_at_once == 5 else [0, 0])
+    assert "partners" not in dataset.__getitems__(keys[:1])

@@ -211,16 +211,22 @@ def test_snippets_that_only_fill_a_batch_count_for_nothing(checkpoint: Path, is_
     assert nothing["loss"].item() == 0.0
 
 
+def partners(into: list[int], kept: list[float], labels: list[int], **soft: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Snippets that others are mixed with, as `SnippetDataset` gives them."""
+    columns = {"waveforms": snippets(len(into), seed=9), "labels": torch.tensor(labels), **soft}
+    return columns | {"into": torch.tensor(into), "kept": torch.tensor(kept)}
+
+
 def test_label_smoothing_and_mixup_change_the_loss_in_training_only(checkpoint: Path) -> None:
     labels, waveforms = torch.tensor([0, 1, 2, 0]), snippets(4)
     plain = network(checkpoint, **PLAIN)(waveforms, labels=labels)["loss"].item()
     smoothed = network(checkpoint, **PLAIN | {"label_smoothing": 0.3})
     mixed = network(checkpoint, **PLAIN | {"mixup": 1.0})
-    torch.manual_seed(0)
+    others = partners([1, 2], [0.3, 0.6], [0, 1])
     assert smoothed.train()(waveforms, labels=labels)["loss"].item() != pytest.approx(plain)
-    assert mixed.train()(waveforms, labels=labels)["loss"].item() != pytest.approx(plain)
+    assert mixed.train()(waveforms, labels=labels, partners=others)["loss"].item() != pytest.approx(plain)
     assert smoothed.eval()(waveforms, labels=labels)["loss"].item() == pytest.approx(plain)
-    assert mixed.eval()(waveforms, labels=labels)["loss"].item() == pytest.approx(plain)
+    assert mixed.eval()(waveforms, labels=labels, partners=others)["loss"].item() == pytest.approx(plain)
 
 
 SOFT = {
@@ -267,19 +273,26 @@ def test_the_teachers_classes_add_their_squared_error_where_they_are_known(check
 
 
 def test_mixup_mixes_soft_labels_like_snippets(checkpoint: Path) -> None:
-    net = network(checkpoint, n_classes=2, **PLAIN | {"mixup": 1.0, "soft_weight": 1.0})
+    net = network(checkpoint, n_classes=2, **PLAIN | {"mixup": 1.0, "soft_weight": 1.0}).train()
     torch.nn.init.zeros_(net.auxiliary.weight)  # so that the error is the target's square
     torch.nn.init.zeros_(net.auxiliary.bias)
-    torch.manual_seed(5)
-    answer = net.train()(snippets(4), labels=LABELS, **SOFT)
-    torch.manual_seed(5)
-    _, shares = net.mixup(torch.zeros(4, 2, 2), torch.eye(4))
-    assert (shares[:, 1] > 0).sum() == 2  # the snippet without soft labels is in another one too
-    genres = torch.cat([SOFT["soft_genres"][:1], F.one_hot(LABELS[1:2], 3), SOFT["soft_genres"][2:]])
-    genre_loss = -(shares @ genres * answer["logits"].log_softmax(1)).sum(1).mean()
-    is_known = shares[:, 1] == 0
-    auxiliary = ((shares @ SOFT["soft_classes"]).square().mean(1) * is_known).mean()
-    assert net.losses[-1].tolist() == pytest.approx([genre_loss.item(), auxiliary.item()], rel=1e-5)
+    soft = {name: columns[[1, 3, 0]] for name, columns in SOFT.items()}
+    others = partners([0, 2, 3], [0.3, 0.6, 0.9], [1, 0, 0], **soft)
+    waveforms = snippets(4)
+    answer = net(waveforms, labels=LABELS, **SOFT, partners=others)
+    rows = torch.cat([net._features(waveforms, None), net._features(others["waveforms"], None)])
+    shares = torch.zeros(4, 7)
+    shares[[0, 1, 2, 3], [0, 1, 2, 3]] = torch.tensor([0.3, 1.0, 0.6, 0.9])
+    shares[[0, 2, 3], [4, 5, 6]] = torch.tensor([0.7, 0.4, 0.1])
+    logits = net.ast(torch.einsum("no,ofm->nfm", shares, rows)).logits
+    torch.testing.assert_close(answer["logits"], logits, rtol=1e-4, atol=1e-5)
+    genres = torch.cat([SOFT["soft_genres"], SOFT["soft_genres"][[1, 3, 0]]])
+    genres[[1, 4]] = F.one_hot(torch.tensor([1, 1]), 3).float()  # those without soft labels
+    genre_loss = -(shares @ genres * logits.log_softmax(1)).sum(1).mean()
+    classes = torch.cat([SOFT["soft_classes"], SOFT["soft_classes"][[1, 3, 0]]])
+    is_known = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the first is mixed with one without
+    auxiliary = ((shares @ classes).square().mean(1) * is_known).mean()
+    assert net.losses[-1].tolist() == pytest.approx([genre_loss.item(), auxiliary.item()], rel=1e-4)
 
 
 def test_soft_labels_are_not_classified_in_evaluation(checkpoint: Path) -> None:

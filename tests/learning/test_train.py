@@ -422,7 +422,14 @@ def train_two(checkpoint: Path, n_songs: dict[str, int] | None, options: dict[st
 
 EQUAL = {
     "class weights": {"class_weights": True, "label_smoothing": 0.2, "crop": "random"},
-    "another tagger's labels": {"soft_labels": "soft.parquet", "ema": 0.9, "optimizer": "muon", "sampler": "sqrt"},
+    "mixup": {"mixup": 0.5, "label_smoothing": 0.1},
+    "another tagger's labels": {
+        "soft_labels": "soft.parquet",
+        "ema": 0.9,
+        "optimizer": "muon",
+        "sampler": "sqrt",
+        "mixup": 0.5,
+    },
 }
 CERTAIN = {"augment": False, "precision": "fp32", "epochs": 2}  # no chance but that of the order
 RARE = {"train": 5, "validate": 3, "test": 3}  # 25 rows: the last batch is of one

@@ -213,34 +213,13 @@ def augmentation(
     )
 
 
-class Mixup(nn.Module):
-    """Mixes the share `p` of the snippets, and their targets, with another of the batch (Zhang et al. 2018).
+def mixed(own: torch.Tensor, partners: torch.Tensor, into: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Rows (batch, ...) of which those at `into` keep the share `kept` of themselves, and have the rest of a partner.
 
-    How much a snippet keeps of itself is drawn from Beta(alpha, alpha), in training mode only; 0.3 is PaSST's
-    (Koutini et al. 2021). Raises ValueError for a `p` that is no probability, or an `alpha` that is not above 0.
+    Partners are (n_partners, ...), `into` and `kept` (n_partners,): snippets, or their targets (Zhang et al. 2018).
     """
-
-    def __init__(self, p: float, alpha: float = 0.3) -> None:
-        super().__init__()
-        if not 0 <= p <= 1 or not alpha > 0:
-            raise ValueError(f"no mixup of a share {p} by Beta({alpha}, {alpha})")
-        self.p, self.alpha = p, alpha
-
-    def forward(self, log_mels: torch.Tensor, *targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Of log-mels (batch, n_frames, n_mels) and targets (batch, n) of any kinds, all mixed alike."""
-        if not self.training:
-            return log_mels, *targets
-        n_snippets, device = len(log_mels), log_mels.device
-        beta = torch.distributions.Beta(self.alpha, self.alpha)  # on the CPU: not every device can draw from it
-        kept = beta.sample((n_snippets,)).to(device)
-        kept = torch.where(torch.rand(n_snippets, device=device) < self.p, kept, 1.0)
-        others = torch.randperm(n_snippets, device=device)
-        return mixed(log_mels, others, kept[:, None, None]), *(mixed(each, others, kept[:, None]) for each in targets)
-
-
-def mixed(rows: torch.Tensor, others: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Rows of which the share `kept` is their own, and the rest that of the row at `others`."""
-    return (kept * rows + (1 - kept) * rows[others]).to(rows.dtype)
+    shares = kept.reshape(-1, *[1] * (own.ndim - 1))
+    return own.index_copy(0, into, (shares * own[into] + (1 - shares) * partners).to(own.dtype))
 
 
 class Patchout:

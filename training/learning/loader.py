@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from training.dataset.data import Prepared
     from training.dataset.soft_labels import SoftLabels
 
+MIXUP_ALPHA = 0.3  # as PaSST's (Koutini et al. 2021)
 MIDDLE = 0.8  # random crops come from the middle of the song: its very start and end are least like it
 IGNORED = -100  # label of a snippet that counts for nothing: torch's, and transformers counts by it too
 
@@ -28,6 +29,8 @@ class Key(NamedTuple):
     row: int
     epoch: int = 0
     is_filling: bool = False  # only there so that all devices have equally many
+    partner: int | None = None  # row that it is mixed with
+    kept: float = 1.0  # share of itself in the mix
 
 
 class SnippetDataset(Dataset):
@@ -61,11 +64,24 @@ class SnippetDataset(Dataset):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitems__(self, keys: Sequence[int | Key]) -> dict[str, torch.Tensor]:
+    def __getitems__(self, keys: Sequence[int | Key]) -> dict[str, Any]:
         """A batch: `labels` and `rows` (batch,), and `waveforms` int16 (batch, snippet_samples) or, where features
         are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised; and `SoftLabels.batch`.
+
+        Where some are to be mixed, `partners` is a batch of what goes into them: into the snippet at `into`, which has
+        the share `kept` of itself, both (n_partners,).
         """
         asked = [Key(*key) if isinstance(key, tuple) else Key(key) for key in keys]
+        batch = self._batch(asked)
+        mixing = [(place, key) for place, key in enumerate(asked) if key.partner is not None]
+        if mixing:
+            partners = self._batch([Key(int(key.partner or 0), key.epoch) for _, key in mixing])
+            partners["into"] = torch.tensor([place for place, _ in mixing])
+            partners["kept"] = torch.tensor([key.kept for _, key in mixing], dtype=torch.float32)
+            batch["partners"] = partners
+        return batch
+
+    def _batch(self, asked: Sequence[Key]) -> dict[str, Any]:
         rows = [key.row for key in asked]
         columns = self._rows[rows]
         labels = np.where([key.is_filling for key in asked], IGNORED, columns["label"].astype(np.int64))
@@ -104,12 +120,19 @@ def as_they_are(batch: Any) -> Any:
 class EpochSampler(Sampler[Key]):
     """Rows in the random order of an epoch, each with the epoch's number, the same on every device.
 
-    With `weights`, as many rows as there are, drawn with replacement by their weight (n_rows,). At the end they are
-    filled up to a multiple of `multiple`.
+    With `weights`, as many rows as there are, drawn with replacement by their weight (n_rows,). The share `mixup` of
+    them is to be mixed with another of the epoch, and to keep Beta(MIXUP_ALPHA, MIXUP_ALPHA) of itself (Zhang et al.
+    2018): drawn here, it depends neither on how many snippets a device computes at once nor on how many devices there
+    are. At the end they are filled up to a multiple of `multiple`. Raises ValueError for a `mixup` that is no share.
     """
 
-    def __init__(self, n_rows: int, seed: int, weights: np.ndarray | None = None, multiple: int = 1) -> None:
-        self.n_rows, self.seed, self.weights, self.n_filling = n_rows, seed, weights, -n_rows % multiple
+    def __init__(
+        self, n_rows: int, seed: int, weights: np.ndarray | None = None, *, mixup: float = 0.0, multiple: int = 1
+    ) -> None:
+        if not 0 <= mixup <= 1:
+            raise ValueError(f"no mixup of a share {mixup}")
+        self.n_rows, self.seed, self.weights, self.mixup = n_rows, seed, weights, mixup
+        self.n_filling = -n_rows % multiple
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -125,8 +148,20 @@ class EpochSampler(Sampler[Key]):
             rows = rng.permutation(self.n_rows)
         else:
             rows = rng.choice(self.n_rows, self.n_rows, p=self.weights / self.weights.sum())
-        yield from (Key(int(row), self._epoch) for row in rows)
+        is_mixed = (rng.random(self.n_rows) < self.mixup) & (rows != rows[0]).any()
+        kept = rng.beta(MIXUP_ALPHA, MIXUP_ALPHA, self.n_rows)
+        partners = others(rows, rng) if is_mixed.any() else rows
+        for row, mixes, partner, share in zip(*map(np.ndarray.tolist, (rows, is_mixed, partners, kept)), strict=True):
+            yield Key(row, self._epoch, partner=partner, kept=share) if mixes else Key(row, self._epoch)
         yield from (Key(int(row), self._epoch, is_filling=True) for row in np.resize(rows, self.n_filling))
+
+
+def others(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each of the rows, of which two at least differ, another one of them, (n_rows,)."""
+    found = rng.choice(rows, len(rows))
+    while (is_itself := found == rows).any():
+        found[is_itself] = rng.choice(rows, is_itself.sum())
+    return found
 
 
 def sqrt_weights(labels: np.ndarray) -> np.ndarray:

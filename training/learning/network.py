@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from tagger.models.architecture import N_SPECIAL
 from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
 from tagger.models.transformer import TorchLogMel
-from training.learning.augment import Mixup, Patchout, augmentation
+from training.learning.augment import Patchout, augmentation, mixed
 from training.learning.config import NEW_MODELS, Shape, TrainConfig
 from training.learning.loader import IGNORED
 from training.learning.pretrained import quiet_transformers, read_config, read_features, read_network
@@ -138,7 +138,7 @@ class Network(nn.Module):
         self.register_buffer("n_averaged", torch.zeros((), dtype=torch.long))
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.augment = _effects(config, log_mel)
-        self.mixup = Mixup(config.mixup) if config.mixup else None
+        self.is_mixing = config.mixup > 0
         if config.patchout or config.frequency_patchout:
             n_time, n_mel = _left_out(ast, config)
             Patchout(ast, n_time=n_time, n_frequency=n_mel)
@@ -157,30 +157,26 @@ class Network(nn.Module):
         soft_known: torch.Tensor | None = None,
         soft_genres: torch.Tensor | None = None,
         soft_classes: torch.Tensor | None = None,
+        partners: Mapping[str, torch.Tensor] | None = None,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`loss` (), where there are labels, and `logits` (batch, n_genres).
 
         Of `waveforms`, int16 (batch, n_samples), or `log_mels`, float16 (batch, n_frames, n_mels) and not normalised.
-        `rows` only pass through the trainer. What is soft is as `SoftLabels.batch` says, and used in training only.
-        Snippets whose label is `IGNORED` count for nothing. `num_items_in_batch` is the `weight` of the global batch of
-        which these snippets are a part: the losses of its parts then add up to its loss.
+        `rows` only pass through the trainer. What is soft is as `SoftLabels.batch` says, `partners` as `SnippetDataset`
+        gives them: both are used in training only. Snippets whose label is `IGNORED` count for nothing.
+        `num_items_in_batch` is the `weight` of the global batch of which these snippets are a part: the losses of its
+        parts then add up to its loss.
         """
-        features = self._features(waveforms, log_mels)
         if not self.training:
-            logits = _logits(self.trained, _pooled(self.trained, features))
+            logits = _logits(self.trained, _pooled(self.trained, self._features(waveforms, log_mels)))
             return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
         if labels is None:
             raise ValueError("no labels to learn from")
+        soft = {"soft_known": soft_known, "soft_genres": soft_genres, "soft_classes": soft_classes}
+        snippets = {"waveforms": waveforms, "log_mels": log_mels, "labels": labels, **soft}
+        features, targets, *teacher = self._examples(snippets, partners)
         n_snippets, weight = self.weight(labels) if num_items_in_batch is None else num_items_in_batch
-        features = self.augment(features)
-        targets, teacher = labels, []
-        if soft_classes is not None and soft_known is not None:
-            teacher = [soft_classes, soft_known]
-        if self.mixup is not None or soft_genres is not None:
-            targets = self._probabilities(labels, soft_known, soft_genres)
-        if self.mixup is not None:
-            features, targets, *teacher = self.mixup(features, targets, *teacher)
         pooled = _pooled(self.ast, features)
         logits = _logits(self.ast, pooled)
         counts = labels != IGNORED
@@ -190,6 +186,27 @@ class Network(nn.Module):
             self.losses.append(torch.stack([loss, auxiliary_loss]).detach())
             loss = loss + self.auxiliary_weight * auxiliary_loss
         return {"loss": loss, "logits": logits}
+
+    def _examples(
+        self, snippets: Mapping[str, torch.Tensor | None], partners: Mapping[str, torch.Tensor] | None
+    ) -> list[torch.Tensor]:
+        """Features, altered and mixed, and what is to be learned of them: see `_targets`."""
+        own = [self._features(snippets["waveforms"], snippets["log_mels"]), *self._targets(snippets)]
+        if partners is None:
+            return [self.augment(own[0]), *own[1:]]
+        theirs = [self._features(partners.get("waveforms"), partners.get("log_mels")), *self._targets(partners)]
+        altered = self.augment(torch.cat([own[0], theirs[0]])).split([len(own[0]), len(theirs[0])])
+        pairs = zip([altered[0], *own[1:]], [altered[1], *theirs[1:]], strict=True)
+        return [mixed(ours, others, partners["into"], partners["kept"]) for ours, others in pairs]
+
+    def _targets(self, snippets: Mapping[str, torch.Tensor | None]) -> list[torch.Tensor]:
+        """Labels (batch,), or where they are mixed or soft, shares of genres (batch, n_genres); and where there is a
+        teacher, its classes (batch, n_classes) and how far they are known (batch, 1)."""
+        labels, known = snippets["labels"], snippets.get("soft_known")
+        genres, classes = snippets.get("soft_genres"), snippets.get("soft_classes")
+        assert labels is not None
+        targets = self._probabilities(labels, known, genres) if self.is_mixing or genres is not None else labels
+        return [targets] if classes is None or known is None else [targets, classes, known]
 
     def weight(self, labels: torch.Tensor) -> torch.Tensor:
         """What a batch's sums of losses are divided by, (2,): its snippets, and the sum of their class weights."""

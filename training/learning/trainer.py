@@ -134,7 +134,7 @@ class GenreTrainer(Trainer):
         weights = sqrt_weights(self.labels) if self.config.sampler == "sqrt" else None
         n_devices = self.args.world_size
         multiple = n_devices * self.args.per_device_train_batch_size if n_devices > 1 else 1
-        return EpochSampler(len(self.labels), self.config.seed, weights, multiple)
+        return EpochSampler(len(self.labels), self.config.seed, weights, mixup=self.config.mixup, multiple=multiple)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
