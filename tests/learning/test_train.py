@@ -34,6 +34,7 @@ from training.cli import _summary
 from training.dataset.soft_labels import digest
 from training.errors import DatasetError, TrainingError
 from training.learning import train
+from training.learning.augment import Patchout
 from training.learning.config import configure
 from training.learning.network import Network, begin
 from training.learning.processes import n_processes
@@ -337,11 +338,11 @@ def test_out_of_memory_halves_what_is_classified_at_once_and_keeps_the_batch(
 ) -> None:
     forward, sizes = Network.forward, []
 
-    def small_memory(self: Network, waveforms: Any = None, log_mels: Any = None, labels: Any = None, rows: Any = None):
+    def small_memory(self: Network, waveforms: Any = None, **others: Any) -> Any:
         if len(waveforms) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(len(waveforms))
-        return forward(self, waveforms, log_mels, labels, rows)
+        return forward(self, waveforms, **others)
 
     monkeypatch.setattr(Network, "forward", small_memory)
     told: list[str] = []
@@ -476,6 +477,30 @@ def losses_of(run: Path) -> list[float]:
     state = max((run / "trainer").glob("*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
     history = json.loads(state.read_text())["log_history"]
     return [entry[name] for entry in history for name in ("loss", "genre_loss", "auxiliary_loss") if name in entry]
+
+
+def train_and_tell_of_chance(checkpoint: Path) -> None:
+    """Keeps which patches were left out in each step."""
+    kept, call = [], Patchout.__call__
+
+    def told(self: Patchout, embeddings: Any, inputs: Any, tokens: torch.Tensor) -> torch.Tensor:
+        numbered = torch.arange(tokens.shape[1]).expand(len(tokens), -1)[..., None].float()
+        if embeddings.training:
+            with torch.random.fork_rng():
+                kept.append(call(self, embeddings, inputs, numbered)[0, :, 0].tolist())
+        return call(self, embeddings, inputs, tokens)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Patchout, "__call__", told)
+        train_run(begun(Path("run"), checkpoint, epochs=1), make_prepared(), device="cpu", tell=quiet)
+    Path(f"chance-{os.environ['RANK']}-of-{n_processes()}.json").write_text(json.dumps(kept))
+
+
+def test_each_process_has_its_own_chance(tmp_path: Path, checkpoint: Path) -> None:
+    succeed(train_and_tell_of_chance, tmp_path, checkpoint)
+    first, second = (json.loads((tmp_path / f"chance-{rank}-of-2.json").read_text()) for rank in range(2))
+    assert len(first) == len(second) == 5
+    assert all(one != other for one, other in zip(first, second, strict=True))
 
 
 def test_two_machines_train_together(tmp_path: Path, checkpoint: Path) -> None:

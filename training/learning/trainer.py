@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import distributed
 from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tagger.audio.workers import rss_bytes, usable_cores
@@ -126,6 +126,7 @@ class GenreTrainer(Trainer):
             eval_dataset=validate,
             compute_metrics=compute_metrics,
         )
+        set_seed(config.seed + args.process_index)  # all have the same network: from here on each has its own chance
         self._n_batches = 0  # since the loss was last logged
         for noisy in (PrinterCallback, ProgressCallback):
             self.remove_callback(noisy)
