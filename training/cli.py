@@ -81,6 +81,9 @@ DATASET = Path("dataset")
 @click.option("--low-pass", is_flag=True, default=None, help="Effect: silence above 1.2 kHz, or any other frequency.")
 @click.option("--time-stretch", is_flag=True, default=None, help="Effect: ±3 % in time.")
 @click.option("--effect-p", type=Fraction(), help="Chance of each effect.")
+@click.option(
+    "--effects-per", type=click.Choice(["snippet", "batch"]), help="What has a chance of its own; batch: all are alike."
+)
 @click.option("--patchout", type=Fraction(), help="Share of the columns (of time) of patches to leave out.")
 @click.option("--frequency-patchout", type=Fraction(), help="Share of the rows (of mels) of patches to leave out.")
 @click.option("--mixup", type=Fraction(), help="Share of the snippets that are mixed with another.")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,6 +93,27 @@ def test_each_snippet_is_altered_by_its_own_chance(make: Callable[[float], Effec
         assert len({outcome.numpy().tobytes() for outcome in outcomes}) > 5  # otherwise all would be altered alike
     assert shares[1.0] > 0.8  # a mask may be empty, a shift may be by nothing
     assert shares[0.5] == pytest.approx(shares[1.0] / 2, abs=0.08)
+
+
+@each_effect
+def test_a_batch_may_be_altered_as_one_by_one_chance(make: Callable[[float], Effect]) -> None:
+    effect, snippets = make(0.5), log_mels(1, 64, 16).expand(4, -1, -1)
+    effect.is_of_batch = True
+    batches = [seeded(effect, snippets, seed=seed) for seed in range(300)]
+    altered = [(batch != snippets).flatten(1).any(1) for batch in batches]
+    assert all(each.all() or not each.any() for each in altered)
+    if not isinstance(effect, Noise):  # which is noise everywhere, where the coin says so
+        assert all((batch == batch[0]).all() for batch in batches)
+    assert len({batch.numpy().tobytes() for batch in batches}) > 3
+    own = seeded(make(1.0), log_mels(1, 64, 16).expand(400, -1, -1))
+    most = (own != snippets[0]).flatten(1).any(1).double().mean().item()
+    assert np.mean([each.all().item() for each in altered]) == pytest.approx(most / 2, abs=0.09)
+
+
+def test_the_effects_of_a_recipe_are_per_snippet_or_per_batch() -> None:
+    for per in ("snippet", "batch"):
+        effects = [effect for effect in augmentation(per=per) if isinstance(effect, Effect)]
+        assert {effect.is_of_batch for effect in effects} == {per == "batch"} and len(effects) == 8
 
 
 @each_effect

@@ -1,4 +1,5 @@
-"""Augmentation of normalised log-mels, batched, on any device: each snippet of a batch is altered by its own chance.
+"""Augmentation of normalised log-mels, batched, on any device: each snippet of a batch is altered by its own chance,
+or all of them by one.
 
 All chance is drawn from torch's global generators, whose state a Trainer saves with its checkpoints: a training that
 is resumed is given what it would have been given.
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tagger.models.features import AUDIOSET_MEAN, AUDIOSET_STD, FLOOR
-from training.learning.config import Level, Shift
+from training.learning.config import EffectsPer, Level, Shift
 
 if TYPE_CHECKING:
     from transformers import ASTForAudioClassification
@@ -35,9 +36,12 @@ def normalised_floor(mean: float = AUDIOSET_MEAN, std: float = AUDIOSET_STD) -> 
 class Effect(nn.Module):
     """Alters snippets of normalised log-mels, (batch, n_frames, n_mels), by up to `amount`, each with probability `p`.
 
-    In training mode only; an amount of 0 alters nothing. float32 or bfloat16, and so is what comes out. Raises
-    ValueError for a negative amount, or a `p` that is no probability.
+    In training mode only; an amount of 0 alters nothing. With `is_of_batch`, one coin decides for the whole batch, and
+    all of it is altered alike, as by the notebook this project began from. float32 or bfloat16, and so is what comes
+    out. Raises ValueError for a negative amount, or a `p` that is no probability.
     """
+
+    is_of_batch = False
 
     def __init__(self, amount: float, p: float = 0.5) -> None:
         super().__init__()
@@ -48,11 +52,12 @@ class Effect(nn.Module):
     def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
         if not self.training or not self.amount:
             return log_mels
-        is_altered = draw(log_mels) < self.p
-        return torch.where(is_altered, self.altered(log_mels).to(log_mels.dtype), log_mels)
+        n_draws = 1 if self.is_of_batch else len(log_mels)
+        is_altered = draw(log_mels, n_draws) < self.p
+        return torch.where(is_altered, self.altered(log_mels, n_draws).to(log_mels.dtype), log_mels)
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        """All snippets, altered."""
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        """All snippets, altered, each by its own chance, or by one."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -62,30 +67,30 @@ class Effect(nn.Module):
 class TimeMask(Effect):
     """Sets a run of less than `amount` frames to 0, the mean (Park et al. 2019, SpecAugment, section 2)."""
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        return masked(log_mels, self.amount, torch.arange(log_mels.shape[1], device=log_mels.device)[:, None])
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        return masked(log_mels, n_draws, self.amount, torch.arange(log_mels.shape[1], device=log_mels.device)[:, None])
 
 
 class FrequencyMask(Effect):
     """Sets a run of less than `amount` mels to 0, the mean (Park et al. 2019, SpecAugment, section 2)."""
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        return masked(log_mels, self.amount, torch.arange(log_mels.shape[2], device=log_mels.device))
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        return masked(log_mels, n_draws, self.amount, torch.arange(log_mels.shape[2], device=log_mels.device))
 
 
 class Noise(Effect):
     """Adds Gaussian noise whose standard deviation is `amount`, that of AudioSet's log-mels being 0.5."""
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
         return log_mels + self.amount * torch.randn_like(log_mels)
 
 
 class TimeStretch(Effect):
     """Plays the frames 1 - `amount` to 1 + `amount` times as long: cut at the end, or followed by 0."""
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
         n_frames = log_mels.shape[1]
-        n_stretched = (n_frames * draw(log_mels, 1 - self.amount, 1 + self.amount)).floor()
+        n_stretched = (n_frames * draw(log_mels, n_draws, 1 - self.amount, 1 + self.amount)).floor()
         frame = torch.arange(n_frames, device=log_mels.device)[:, None]
         source = ((frame + 0.5) * (n_frames / n_stretched) - 0.5).clamp(0, n_frames - 1)
         before = source.long()
@@ -97,22 +102,22 @@ class TimeStretch(Effect):
 class Roll(Effect):
     """Moves a snippet up or down by up to `amount` whole mels; what leaves at one end enters at the other."""
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        return picked(log_mels, 2, moved_mels(log_mels, self.amount) % log_mels.shape[2])
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        return picked(log_mels, 2, moved_mels(log_mels, n_draws, self.amount) % log_mels.shape[2])
 
 
 class EdgeShift(Effect):
     """Moves a snippet up or down by up to `amount` whole mels; the mel at the edge fills what becomes free."""
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        return picked(log_mels, 2, moved_mels(log_mels, self.amount).clamp(0, log_mels.shape[2] - 1))
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        return picked(log_mels, 2, moved_mels(log_mels, n_draws, self.amount).clamp(0, log_mels.shape[2] - 1))
 
 
 class Contrast(Effect):
     """Multiplies a snippet by 1 - `amount` to 1 + `amount`: of log-mels that is contrast, not loudness."""
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        return log_mels * draw(log_mels, 1 - self.amount, 1 + self.amount)
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        return log_mels * draw(log_mels, n_draws, 1 - self.amount, 1 + self.amount)
 
 
 class Gain(Effect):
@@ -125,8 +130,8 @@ class Gain(Effect):
         super().__init__(amount, p)
         self.per_db = math.log(10) / 10 / (2 * std)
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        return log_mels + self.per_db * draw(log_mels, -self.amount, self.amount)
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        return log_mels + self.per_db * draw(log_mels, n_draws, -self.amount, self.amount)
 
 
 class Equalizer(Gain):
@@ -134,10 +139,9 @@ class Equalizer(Gain):
     are spread evenly over the mels (after Nam et al. 2022, FilterAugment, its linear type).
     """
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
-        n_snippets, _, n_mels = log_mels.shape
-        knots = self.amount * (2 * torch.rand(n_snippets, 1, N_KNOTS, device=log_mels.device) - 1)
-        return log_mels + self.per_db * F.interpolate(knots, n_mels, mode="linear", align_corners=True)
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
+        knots = self.amount * (2 * torch.rand(n_draws, 1, N_KNOTS, device=log_mels.device) - 1)
+        return log_mels + self.per_db * F.interpolate(knots, log_mels.shape[2], mode="linear", align_corners=True)
 
 
 class LowPass(Effect):
@@ -150,28 +154,28 @@ class LowPass(Effect):
         super().__init__(amount, p)
         self.floor = floor
 
-    def altered(self, log_mels: torch.Tensor) -> torch.Tensor:
+    def altered(self, log_mels: torch.Tensor, n_draws: int) -> torch.Tensor:
         n_mels = log_mels.shape[2]
-        n_kept = n_mels * draw(log_mels, 1 - self.amount, 1)
+        n_kept = n_mels * draw(log_mels, n_draws, 1 - self.amount, 1)
         return log_mels.masked_fill(torch.arange(n_mels, device=log_mels.device) >= n_kept, self.floor)
 
 
-def draw(log_mels: torch.Tensor, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
-    """A random number of [low, high) for each snippet, float32 (batch, 1, 1)."""
-    return low + (high - low) * torch.rand(len(log_mels), 1, 1, device=log_mels.device)
+def draw(log_mels: torch.Tensor, n_draws: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+    """Random numbers of [low, high), float32 (n_draws, 1, 1): one for each snippet, or one for all."""
+    return low + (high - low) * torch.rand(n_draws, 1, 1, device=log_mels.device)
 
 
-def masked(log_mels: torch.Tensor, widest: float, places: torch.Tensor) -> torch.Tensor:
+def masked(log_mels: torch.Tensor, n_draws: int, widest: float, places: torch.Tensor) -> torch.Tensor:
     """Log-mels with a run of places at 0, as wide and where torchaudio's `mask_along_axis_iid` has it."""
     n_places = places.numel()
-    width = draw(log_mels, 0, min(widest, n_places))
-    first = (draw(log_mels) * (n_places - width)).floor()
+    width = draw(log_mels, n_draws, 0, min(widest, n_places))
+    first = (draw(log_mels, n_draws) * (n_places - width)).floor()
     return log_mels.masked_fill((first <= places) & (places < first + width.floor()), 0.0)
 
 
-def moved_mels(log_mels: torch.Tensor, most: float) -> torch.Tensor:
-    """The mel from which each mel comes when a snippet moves by up to `most`, (batch, 1, n_mels); may lie outside."""
-    steps = torch.randint(-int(most), int(most) + 1, (len(log_mels), 1, 1), device=log_mels.device)
+def moved_mels(log_mels: torch.Tensor, n_draws: int, most: float) -> torch.Tensor:
+    """The mel from which each mel comes when a snippet moves by up to `most`, (n_draws, 1, n_mels); may lie outside."""
+    steps = torch.randint(-int(most), int(most) + 1, (n_draws, 1, 1), device=log_mels.device)
     return torch.arange(log_mels.shape[2], device=log_mels.device) - steps
 
 
@@ -191,17 +195,18 @@ def augmentation(
     level: Level = "contrast",
     equalizer: float = 0.0,
     low_pass: bool = False,
+    per: EffectsPer = "snippet",
     mean: float = AUDIOSET_MEAN,
     std: float = AUDIOSET_STD,
 ) -> nn.Sequential:
     """The effects in the order they are applied, each with probability `p`; by default those of the seed recipe.
 
     `time_mask` in frames, `frequency_mask` in mels, `noise` as its standard deviation, `equalizer` in dB: 0 switches
-    one off. `mean` and `std` are those by which the log-mels were normalised.
+    one off. `mean` and `std` are those by which the log-mels were normalised. `per` says what has a chance of its own.
     """
     shifts = {"roll": Roll(SHIFT_MELS, p), "edge": EdgeShift(SHIFT_MELS, p), "none": nn.Identity()}
     levels = {"contrast": Contrast(CONTRAST, p), "gain": Gain(GAIN_DB, p, std), "none": nn.Identity()}
-    return nn.Sequential(
+    effects = nn.Sequential(
         TimeMask(time_mask, p),
         FrequencyMask(frequency_mask, p),
         Noise(noise, p),
@@ -211,6 +216,10 @@ def augmentation(
         Equalizer(equalizer, p, std),
         LowPass(LOW_PASS if low_pass else 0.0, p, normalised_floor(mean, std)),
     )
+    for effect in effects:
+        if isinstance(effect, Effect):
+            effect.is_of_batch = per == "batch"
+    return effects
 
 
 def mixed(own: torch.Tensor, partners: torch.Tensor, into: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ Sampler = Literal["shuffle", "sqrt"]
 Crop = Literal["fixed", "random"]
 Shift = Literal["roll", "edge", "none"]
 Level = Literal["contrast", "gain", "none"]
+EffectsPer = Literal["snippet", "batch"]
 Schedule = Literal["linear", "cosine"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -59,7 +60,8 @@ class TrainConfig:
     ema: float = 0.0  # decay of the running mean of the weights that is evaluated and saved; 0: the weights themselves
     crop: Crop = "fixed"  # random: each epoch cuts each snippet somewhere else in its song
     augment: bool = True  # the spectrogram effects below
-    effect_p: float = 0.5  # chance of each effect, for each snippet
+    effect_p: float = 0.5  # chance of each effect
+    effects_per: EffectsPer = "snippet"  # batch, the notebook's: one coin, mask and shift for all that a device takes
     time_mask: int = 30  # frames at most
     frequency_mask: int = 20  # mels at most
     noise: float = 0.05

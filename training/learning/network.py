@@ -283,6 +283,7 @@ def _effects(config: TrainConfig, log_mel: TorchLogMel) -> nn.Module:
         level=config.level,
         equalizer=config.equalizer,
         low_pass=config.low_pass,
+        per=config.effects_per,
         mean=log_mel.mean,
         std=log_mel.std,
     )
