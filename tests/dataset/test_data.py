@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from tests.support.labelled import make_dataset, make_library
+from training.dataset.cache import feature_bytes
 from training.dataset.data import RECORD, is_prepared, load_prepared, read_record, save_dataset
 from training.dataset.splits import SPLITS
 from training.errors import DatasetError
+from training.learning.loader import SnippetDataset
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +64,20 @@ def test_what_was_made_is_loaded(dataset: Path) -> None:
 def test_nothing_is_held_in_memory(dataset: Path) -> None:
     prepared = load_prepared(dataset)
     assert all(prepared.splits[split].cache_files for split in SPLITS)
-    assert all(isinstance(prepared.features[split], np.memmap) for split in SPLITS)
+    assert all(isinstance(prepared.features[split][0], np.memmap) for split in SPLITS)
     waveform = prepared.waveforms.read(0, 0, 100)
     assert isinstance(waveform.base, np.memmap) and waveform.dtype == np.int16
     assert len(pickle.dumps(prepared.waveforms)) < 1000
+
+
+def test_what_loads_snippets_goes_to_other_processes_without_what_it_loads(dataset: Path) -> None:
+    prepared = load_prepared(dataset)
+    loader = SnippetDataset(prepared, "train")
+    loader.__getitems__([0, 1])
+    pickled = pickle.dumps(loader)
+    assert len(pickled) < 20_000 < feature_bytes(prepared.snippet_samples)
+    again = pickle.loads(pickled).__getitems__([1])
+    np.testing.assert_array_equal(again["log_mels"].numpy(), loader.__getitems__([1])["log_mels"].numpy())
 
 
 def test_the_fingerprint_is_of_the_content_alone(dataset: Path, copy: Path) -> None:

@@ -76,13 +76,33 @@ def drop_features(folder: Path) -> None:
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
-def load_features(folder: Path, splits: DatasetDict, snippet_samples: int) -> dict[str, np.memmap]:
-    """The cached log-mels of each split, memory-mapped; raises DatasetError when some are missing."""
+class Features:
+    """The cached log-mels of a split, float16 (n_rows, n_frames, n_mels); cheap to hand to other processes."""
+
+    def __init__(self, path: Path, n_rows: int, n_frames: int) -> None:
+        self.path, self.shape = path, (n_rows, n_frames, N_MELS)
+        self._rows: np.memmap | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The log-mel of a row, memory-mapped, float16 (n_frames, n_mels); IndexError where there is none."""
+        if self._rows is None:
+            self._rows = np.memmap(self.path, "<f2", "r", shape=self.shape)
+        log_mel: np.ndarray = self._rows[row]
+        return log_mel
+
+    def __reduce__(self) -> tuple[type[Features], tuple[Path, int, int]]:
+        return Features, (self.path, *self.shape[:2])  # a memory map would be copied as a whole
+
+
+def load_features(folder: Path, splits: DatasetDict, snippet_samples: int) -> dict[str, Features]:
+    """The cached log-mels of each split; raises DatasetError when some are missing."""
     features = {}
     for split, rows in splits.items():
         path = folder / FOLDER / f"{split}.f16"
-        shape = (len(rows), n_frames(snippet_samples), N_MELS)
         if not path.exists() or path.stat().st_size != len(rows) * feature_bytes(snippet_samples):
             raise DatasetError(path, "missing or not whole; make it again: genre-tag prepare --cache-features --force")
-        features[split] = np.memmap(path, "<f2", "r", shape=shape)
+        features[split] = Features(path, len(rows), n_frames(snippet_samples))
     return features

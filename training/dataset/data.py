@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 
 from tagger.atomic import replacing
-from training.dataset.cache import load_features
+from training.dataset.cache import Features, load_features
 from training.dataset.splits import SPLITS, crossing
 from training.dataset.waveforms import BYTES_PER_SAMPLE, Waveforms, is_waveform_store, shard_path
 from training.errors import DatasetError
@@ -67,8 +66,8 @@ class Prepared:
     snippet_samples: int
     fingerprint: str
     waveforms: Waveforms
-    #: Split → float16 (n_rows, n_frames, 128), where log-mels are cached.
-    features: dict[str, np.memmap]
+    #: Split → its log-mels, where they are cached.
+    features: dict[str, Features]
     #: The command that makes it again; () where that is not known.
     argv: tuple[str, ...]
 
