@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tagger.errors import RunError
-from tagger.evaluation.metrics import SongLogits, song_logits
+from tagger.evaluation.metrics import SongLogits, song_artists, song_logits
 from tagger.evaluation.predictions import FILE_NAME, SPLITS, Predictions, read_predictions
 from tagger.pipeline.aggregate import softmax
 
@@ -69,6 +69,11 @@ class SplitPredictions:
         """That of the training, so that intervals are the same wherever the run is told of."""
         seed = told(self.told, "options", "seed")
         return seed if isinstance(seed, int) and seed >= 0 else 0
+
+    @cached_property
+    def artists(self) -> np.ndarray:
+        """Which songs are of one artist, (n_songs,): intervals draw them at once."""
+        return song_artists(self.rows.songs, self.rows.artists)
 
     @property
     def references(self) -> np.ndarray:

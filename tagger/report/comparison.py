@@ -77,14 +77,14 @@ def _share(a: SplitPredictions, b: SplitPredictions) -> _Shared:
 
 
 def _scores(shared: _Shared) -> Table:
-    seed, labels = shared.a.seed, shared.labels
+    seed, labels, artists = shared.a.seed, shared.labels, shared.a.artists[shared.in_a]
     rows = []
     for name in AGGREGATORS:
         both = shared.correct(name)
-        rows.append(_row(name, [float(each.mean()) for each in both], paired_interval(*both, seed)))
+        rows.append(_row(name, [float(each.mean()) for each in both], paired_interval(*both, artists, seed)))
     both = shared.correct()
     recalls = [macro_recall(each, labels) for each in both]
-    rows.append(_row("macro recall", recalls, paired_interval(*both, seed, labels)))
+    rows.append(_row("macro recall", recalls, paired_interval(*both, artists, seed, labels)))
     return Table(
         "comparison",
         "Accuracy",
@@ -93,8 +93,8 @@ def _scores(shared: _Shared) -> Table:
             *(Column("from", "number"), Column("to", "number"), Column("A is")),
         ),
         tuple(rows),
-        f"From, to: what A - B may be with other songs of the same kind. {BOOTSTRAP} Of twenty such intervals one "
-        "misses the truth. Macro recall is the mean of the genres, by mean.",
+        f"From, to: what A - B may be with songs of other artists of the same kind. {BOOTSTRAP} Of twenty such "
+        "intervals one misses the truth. Macro recall is the mean of the genres, by mean.",
     )
 
 

@@ -29,7 +29,7 @@ from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
 from tagger.text import counted
 
 N_RANKED = 5  # genres told of each song
-BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over songs, {N_RESAMPLES} draws."
+BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over artists, {N_RESAMPLES} draws."
 
 
 def report_run(folder: Path, split: str = "test") -> Report:
@@ -61,7 +61,7 @@ def _facts(predictions: SplitPredictions, by_genre: list[GenreScore], held: Cali
     found = [score for score in by_genre if score.n_songs]
     common = max(found, key=lambda score: score.n_songs)
     recall, f1 = (float(np.mean([getattr(score, name) for score in found])) for name in ("recall", "f1"))
-    low, high = interval(correct, predictions.seed)
+    low, high = interval(correct, predictions.artists, predictions.seed)
     songs = f"{counted(len(correct), 'song')} of {counted(len(found), 'genre')}"
     without = "without a temperature: none was fitted"
     if rows.temperature is not None:
@@ -162,7 +162,8 @@ def _aggregations(predictions: SplitPredictions) -> Table:
     rows = []
     for name in AGGREGATORS:
         correct = predictions.songs.correct(name)
-        rows.append((name, float(correct.mean()), *interval(correct, predictions.seed), macro_recall(correct, labels)))
+        ends = interval(correct, predictions.artists, predictions.seed)
+        rows.append((name, float(correct.mean()), *ends, macro_recall(correct, labels)))
     return Table(
         "aggregations",
         "From snippets to songs",

@@ -20,6 +20,7 @@ from tagger.evaluation.metrics import (
     macro_recall,
     paired_interval,
     reliability,
+    song_artists,
     song_confidences,
     song_logits,
 )
@@ -73,6 +74,11 @@ def test_confused_pairs_count_songs_and_spare_genres_without_any() -> None:
     assert [pair.n_songs for pair in confused_pairs(matrix, GENRES[:3], 0.05)] == [3, 2, 1]
 
 
+def own(correct: np.ndarray) -> np.ndarray:
+    """An artist of its own for each song."""
+    return np.arange(len(correct))
+
+
 def resampled(values: np.ndarray, seed: int) -> np.ndarray:
     """Ends of the middle 95 % of means of values drawn again, one by one."""
     rng = np.random.default_rng(seed)
@@ -81,19 +87,19 @@ def resampled(values: np.ndarray, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("n_songs", "share"), [(40, 0.5), (290, 0.85), (1000, 0.6)])
-def test_an_interval_is_a_bootstrap_over_songs(n_songs: int, share: float) -> None:
+def test_an_interval_of_songs_by_as_many_artists_is_a_bootstrap_over_songs(n_songs: int, share: float) -> None:
     correct = np.random.default_rng(1).random(n_songs) < share
-    found = interval(correct, seed=0)
+    found = interval(correct, own(correct), seed=0)
     assert found.low < correct.mean() < found.high
     step = 1.01 / n_songs  # quantiles of shares lie on multiples of that
     np.testing.assert_allclose(found, resampled(correct, 2), rtol=0, atol=max(step, 0.002))
-    assert interval(correct, seed=0) == found
-    assert interval(correct[::-1], seed=0) == found
+    assert interval(correct, own(correct), seed=0) == found
+    assert interval(correct[::-1], own(correct), seed=0) == found
 
 
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
-    intervals = [interval(rng.random(300) < 0.8, seed) for seed in range(300)]
+    intervals = [interval(rng.random(300) < 0.8, np.arange(300), seed) for seed in range(300)]
     assert 0.91 < np.mean([low <= 0.8 <= high for low, high in intervals]) < 0.98
 
 
@@ -101,23 +107,58 @@ def test_a_paired_interval_is_narrower_where_two_agree() -> None:
     rng = np.random.default_rng(6)
     better = rng.random(400) < 0.8
     worse = better & (rng.random(400) < 0.95)
-    found = paired_interval(better, worse, seed=0)
+    found = paired_interval(better, worse, own(better), seed=0)
     assert 0 < found.low < better.mean() - worse.mean() < found.high
     difference = better.astype(float) - worse
     np.testing.assert_allclose(found, resampled(difference, 7), rtol=0, atol=0.006)
-    assert paired_interval(worse, better, seed=0) == pytest.approx((-found.high, -found.low), abs=0.006)
-    assert found.high - found.low < interval(better, 0).high - interval(better, 0).low
-    assert paired_interval(better, better, seed=0) == (0.0, 0.0)
+    assert paired_interval(worse, better, own(better), seed=0) == pytest.approx((-found.high, -found.low), abs=0.006)
+    assert found.high - found.low < np.ptp(interval(better, own(better), 0))
+    assert paired_interval(better, better, own(better), seed=0) == (0.0, 0.0)
     unlike = better & ~worse, worse & ~better
-    assert paired_interval(*unlike, seed=0) == found  # songs both have right, or wrong, tell nothing
+    assert paired_interval(*unlike, own(better), seed=0) == found  # songs both have right, or wrong, tell nothing
+
+
+def by_alike_artists(n_artists: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Artists of 1 to 8 songs, numbers (n_songs,), and what each of two networks has right, four songs of five, of
+    which those of one artist are alike."""
+    artists = np.repeat(np.arange(n_artists), random.integers(1, 9, n_artists))
+    rights = (random.random(len(artists)) < random.beta(1.6, 0.4, n_artists)[artists] for _ in range(2))
+    return artists, *rights
+
+
+@pytest.mark.parametrize("n_artists", [12, 40])
+def test_an_interval_holds_the_truth_as_often_as_it_says_where_songs_of_an_artist_are_alike(n_artists: int) -> None:
+    held: dict[str, list[bool]] = {"artists": [], "songs": [], "artists, paired": [], "songs, paired": []}
+    random = np.random.default_rng(8)
+    for seed in range(150):
+        artists, correct_a, correct_b = by_alike_artists(n_artists, random)
+        for name, drawn in (("artists", artists), ("songs", own(correct_a))):
+            low, high = interval(correct_a, drawn, seed)
+            held[name].append(low <= 0.8 <= high)
+            low, high = paired_interval(correct_a, correct_b, drawn, seed)
+            held[f"{name}, paired"].append(low <= 0 <= high)
+    shares = {name: np.mean(each) for name, each in held.items()}
+    assert 0.9 <= shares["artists"] <= 0.98 and 0.91 <= shares["artists, paired"] <= 0.98, shares
+    assert max(shares["songs"], shares["songs, paired"]) < 0.88, shares  # drawn one by one, they promised too much
+
+
+def test_of_a_single_artist_an_interval_is_all_there_is() -> None:
+    correct, one = np.array([True, True, False]), np.zeros(3, int)
+    assert interval(correct, one, 0) == (0.0, 1.0) and paired_interval(correct, ~correct, one, 0) == (-1.0, 1.0)
+
+
+def test_artists_are_told_by_name_and_nameless_songs_are_by_themselves() -> None:
+    songs = ["d", "a", "b", "c", "d", "e"]
+    found = song_artists(songs, ["The  Band", "", "the band ", "", "The  Band", "Other"])
+    assert found.shape == (5,) and found[1] == found[3] and len(set(found.tolist())) == 4
 
 
 def test_intervals_need_songs() -> None:
-    assert interval(np.ones(5, bool), 0) == (1.0, 1.0)
+    assert interval(np.ones(5, bool), np.arange(5), 0) == (1.0, 1.0)
     with pytest.raises(ValueError, match="no songs"):
-        interval(np.array([], bool), 0)
+        interval(np.array([], bool), np.array([], int), 0)
     with pytest.raises(ValueError, match="not the same songs"):
-        paired_interval(np.ones(5, bool), np.ones(4, bool), 0)
+        paired_interval(np.ones(5, bool), np.ones(4, bool), np.arange(5), 0)
 
 
 def test_coverage_is_what_each_threshold_would_leave() -> None:
@@ -204,17 +245,17 @@ def few_of_some(n_songs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, random.random(n_songs) < np.array([0.9, 0.7, 0.5, 0.3])[labels]
 
 
-def test_an_interval_of_macro_recall_is_a_bootstrap_over_songs() -> None:
+def test_an_interval_of_macro_recall_of_songs_by_as_many_artists_is_a_bootstrap_over_songs() -> None:
     labels, correct = few_of_some(60, 11)
     random = np.random.default_rng(12)
     means = []
     for _ in range(4000):
         drawn = random.integers(0, 60, 60)
         means.append(np.mean([correct[drawn][labels[drawn] == each].mean() for each in np.unique(labels[drawn])]))
-    found = interval(correct, 0, labels)
+    found = interval(correct, own(correct), 0, labels)
     np.testing.assert_allclose(found, np.quantile(means, [0.025, 0.975]), rtol=0, atol=0.015)
-    assert found.high - found.low > 1.2 * (interval(correct, 0).high - interval(correct, 0).low)  # the rare one counts
-    assert interval(correct, 0, np.zeros(60, int)) == interval(correct, 0)
+    assert found.high - found.low > 1.2 * np.ptp(interval(correct, own(correct), 0))  # the rare one counts
+    assert interval(correct, own(correct), 0, np.zeros(60, int)) == interval(correct, own(correct), 0)
 
 
 def test_a_paired_interval_of_macro_recall_says_what_it_says_when_neither_is_better() -> None:
@@ -222,15 +263,17 @@ def test_a_paired_interval_of_macro_recall_says_what_it_says_when_neither_is_bet
     for seed in range(200):
         labels, correct_a = few_of_some(200, seed)
         correct_b = np.random.default_rng([seed, 1]).random(200) < np.array([0.9, 0.7, 0.5, 0.3])[labels]
-        low, high = paired_interval(correct_a, correct_b, seed, labels)
+        low, high = paired_interval(correct_a, correct_b, own(correct_a), seed, labels)
         assert low < macro_recall(correct_a, labels) - macro_recall(correct_b, labels) < high
         misses += not low <= 0 <= high
     assert 2 <= misses <= 20  # 5 % are 10
 
 
 def test_an_interval_needs_a_label_for_each_song() -> None:
-    with pytest.raises(ValueError, match="each with a label"):
-        interval(np.ones(5, bool), 0, np.zeros(4, int))
+    with pytest.raises(ValueError, match="and a label"):
+        interval(np.ones(5, bool), np.arange(5), 0, np.zeros(4, int))
+    with pytest.raises(ValueError, match="each with an artist"):
+        interval(np.ones(5, bool), np.arange(4), 0)
 
 
 # ---- confidence

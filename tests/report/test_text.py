@@ -66,8 +66,8 @@ mean       0.750  -----  -----         0.750
 weighted   0.750  -----  -----         0.750
 vote       0.625  -----  -----         0.667
 max        0.625  -----  -----         0.667
-The default is mean. 95% intervals are a percentile bootstrap over songs, 10000
-draws.
+The default is mean. 95% intervals are a percentile bootstrap over artists,
+10000 draws.
 
 Confidence
  from     to  songs  confidence  right

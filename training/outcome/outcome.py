@@ -25,6 +25,7 @@ from tagger.evaluation.metrics import (
     confused_pairs,
     confusion,
     interval,
+    song_artists,
     song_logits,
 )
 from tagger.evaluation.predictions import SPLITS, Predictions
@@ -82,10 +83,10 @@ def score_split(predictions: Predictions, seed: int) -> SplitScores:
     if predictions.temperature is None or predictions.min_confidence is None:
         raise ValueError("no temperature or threshold: fit them first")
     rows = predictions.logits, predictions.labels, predictions.songs
-    songs = song_logits(*rows)
+    songs, artists = song_logits(*rows), song_artists(predictions.songs, predictions.artists)
     return SplitScores(
         scores=snippet_scores(predictions.logits, predictions.labels) | scores_of_songs(songs, predictions.genres),
-        intervals={score: interval(songs.correct(name), seed) for name, score in SONG_SCORES.items()},
+        intervals={score: interval(songs.correct(name), artists, seed) for name, score in SONG_SCORES.items()},
         confusion=confusion(songs.labels, songs.predicted(), len(predictions.genres)),
         calibration=calibration(
             songs.logits["mean"], songs.labels, predictions.temperature, predictions.min_confidence

@@ -178,9 +178,9 @@ def report(evidence: Evidence, heads: dict[str, GenreHead], min_confidence: floa
         f"{name}: {len(labels)} recordings, top-1 {right.mean():.3f} ({low:.2f} to {high:.2f}),"
         f" macro recall {macro_recall(right, labels):.3f}"
         for name, right in (("without biases", before), ("with biases, sources left out", after))
-        for low, high in [interval(right, seed=0)]
+        for low, high in [interval(right, evidence.sources[is_music], seed=0)]
     ]
-    low, high = paired_interval(after, before, seed=0)
+    low, high = paired_interval(after, before, evidence.sources[is_music], seed=0)
     lines.append(f"more often right by {after.mean() - before.mean():.3f} ({low:.3f} to {high:.3f})")
     decisions = evidence.decisions(heads, min_confidence)
     is_written = np.array([bool(each.genres) for each in decisions])

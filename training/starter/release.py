@@ -177,7 +177,7 @@ def score(prediction: Prediction, genres: Sequence[str]) -> Score:
     return Score(
         len(labels),
         float(is_right.mean()),
-        interval(is_right, seed=0),
+        interval(is_right, np.array([_source(song) or str(song.path) for song in prediction.songs]), seed=0),
         float((is_right | is_second).mean()),
         macro_recall(is_right, labels),
     )
