@@ -122,7 +122,7 @@ def test_the_product_decides_with_the_confidence_that_was_fitted(tmp_path: Path)
     rows, logits, labels = snippets(300, 4)
     temperature = fit_temperature(logits, labels)
     confidences = song_confidences(logits, temperature)
-    threshold = fit_min_confidence(confidences, logits.argmax(axis=1) == labels)
+    threshold = fit_min_confidence(confidences, logits.argmax(axis=1) == labels, np.arange(300))
     file = tmp_path / "training.json"
     file.write_text(json.dumps(training_values(temperature, threshold), allow_nan=False))
     head = with_fitted("a run", GenreHead(GENRES, "softmax"), 10, read_fitted("a run", file))
@@ -138,11 +138,11 @@ def test_the_product_decides_with_the_confidence_that_was_fitted(tmp_path: Path)
 
 
 def test_where_no_threshold_is_good_enough_the_product_writes_nothing(tmp_path: Path) -> None:
-    threshold = fit_min_confidence(np.linspace(0.2, 1, 40), np.arange(40) % 2 == 0)
+    threshold = fit_min_confidence(np.linspace(0.2, 1, 40), np.arange(40) % 2 == 0, np.arange(40))
     assert (threshold.value, threshold.coverage) == (math.inf, 0.0)
     assert math.isnan(threshold.precision)
     assert threshold.reason == (
-        "not fitted: on 40 validation songs no confidence gave 80% right with 95% certainty, "
+        "not fitted: on 40 validation songs by 40 artists no confidence gave 80% right with 95% certainty, "
         "so nothing is written by default"
     )
     file = tmp_path / "training.json"
@@ -156,18 +156,18 @@ def test_where_no_threshold_is_good_enough_the_product_writes_nothing(tmp_path: 
 
 def test_ten_songs_that_are_right_promise_nothing_and_eleven_do() -> None:
     confidences = np.linspace(0.7, 0.9, 11)
-    few = fit_min_confidence(confidences[1:], np.ones(10, bool))
+    few = fit_min_confidence(confidences[1:], np.ones(10, bool), np.arange(10))
     assert few.value == math.inf
     assert few.reason == (
-        "not fitted: 80% right with 95% certainty takes 11 validation songs, and there were 10, "
-        "so nothing is written by default"
+        "not fitted: 80% right with 95% certainty takes 11 artists with equally many validation songs, and there were "
+        "10 validation songs by 10 artists, so nothing is written by default"
     )
-    enough = fit_min_confidence(confidences, np.ones(11, bool))
+    enough = fit_min_confidence(confidences, np.ones(11, bool), np.arange(11))
     assert enough == MinConfidence(
         0.7,
         1.0,
         1.0,
-        "fitted on 11 validation songs: of the 11 at a confidence of 0.7 or above, 11 were right "
+        "fitted on 11 validation songs by 11 artists: of the 11 at a confidence of 0.7 or above, 11 were right "
         "(80% or more with 95% certainty)",
     )
 
@@ -184,7 +184,7 @@ def restated_low(n_right: int, n_songs: int) -> float:
 
 @pytest.mark.parametrize(("n_right", "n_songs"), [(0, 5), (1, 3), (8, 10), (11, 11), (850, 1000)])
 def test_the_lower_end_is_wilsons(n_right: int, n_songs: int) -> None:
-    assert wilson_low(n_right, n_songs) == pytest.approx(restated_low(n_right, n_songs), abs=1e-9)
+    assert wilson_low(n_right / n_songs, n_songs) == pytest.approx(restated_low(n_right, n_songs), abs=1e-9)
 
 
 @pytest.mark.parametrize("precision", [0.5, 0.8, 0.95])
@@ -196,7 +196,7 @@ def test_the_threshold_is_the_least_that_keeps_the_promise(precision: float) -> 
         written = correct[confidences >= value]
         return restated_low(int(written.sum()), len(written))
 
-    found = fit_min_confidence(confidences, correct, precision)
+    found = fit_min_confidence(confidences, correct, np.arange(400), precision)
     assert low(found.value) >= precision
     lower = np.floor(confidences[confidences < found.value] * 1000) / 1000
     assert len(lower) > 0 or precision == 0.5
@@ -211,7 +211,9 @@ def test_the_promise_is_kept_on_other_songs() -> None:
     for seed in range(100):
         logits, labels = songs(100, seed)
         temperature = fit_temperature(logits, labels)
-        found = fit_min_confidence(song_confidences(logits, temperature), logits.argmax(axis=1) == labels, 0.85)
+        found = fit_min_confidence(
+            song_confidences(logits, temperature), logits.argmax(axis=1) == labels, np.arange(100), 0.85
+        )
         is_written = song_confidences(others, temperature) >= found.value
         kept.append(other_correct[is_written].mean() >= 0.85)
         written.append(is_written.mean())
@@ -219,17 +221,69 @@ def test_the_promise_is_kept_on_other_songs() -> None:
     assert np.mean(written) > 0.4  # it is no promise to write nothing
 
 
+def epochs(
+    artists: np.ndarray, labels: np.ndarray, alike: float, random: np.random.Generator, n_epochs: int
+) -> list[np.ndarray]:
+    """Mean logits of songs after each of some epochs that differ by chance alone: `alike` of the variance of a song's
+    is that of its artist, and seven tenths are the same in all epochs."""
+
+    def drawn(n: int) -> list[np.ndarray]:
+        lasting = random.normal(size=(n, 8))
+        return [math.sqrt(0.7) * lasting + math.sqrt(0.3) * random.normal(size=(n, 8)) for _ in range(n_epochs)]
+
+    of_artist, of_song = drawn(int(artists.max()) + 1), drawn(len(artists))
+    return [
+        3 * np.eye(8)[labels] + 1.45 * (math.sqrt(alike) * ours[artists] + math.sqrt(1 - alike) * own)
+        for ours, own in zip(of_artist, of_song, strict=True)
+    ]
+
+
+def songs_by(n_artists: int, most: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Artist and label of songs of which each artist has 1 to `most`, all of a genre."""
+    artists = np.repeat(np.arange(n_artists), random.integers(1, most + 1, n_artists))
+    return artists, random.integers(0, 8, n_artists)[artists]
+
+
+@pytest.mark.parametrize(("n_artists", "most", "alike"), [(30, 8, 0.5), (50, 20, 0.9), (150, 8, 0.9)])
+def test_the_promise_is_kept_by_the_best_of_ten_epochs_on_songs_of_other_artists(
+    n_artists: int, most: int, alike: float
+) -> None:
+    random = np.random.default_rng(4)
+    others, other_labels = songs_by(2000, most, random)
+    [other_logits] = epochs(others, other_labels, alike, random, 1)
+    other_correct = other_logits.argmax(axis=1) == other_labels
+    broken: dict[str, list[bool]] = {"artists": [], "songs": []}
+    written = []
+    for _ in range(60):
+        artists, labels = songs_by(n_artists, most, random)
+        logits = max(
+            epochs(artists, labels, alike, random, 10), key=lambda each: (each.argmax(axis=1) == labels).mean()
+        )
+        temperature = fit_temperature(logits, labels)
+        confidences, correct = song_confidences(logits, temperature), logits.argmax(axis=1) == labels
+        for name, counted in (("artists", artists), ("songs", np.arange(len(labels)))):
+            is_written = (
+                song_confidences(other_logits, temperature) >= fit_min_confidence(confidences, correct, counted).value
+            )
+            broken[name].append(bool(is_written.any() and other_correct[is_written].mean() < 0.8))
+            written.append(is_written.mean() if name == "artists" else np.nan)
+    assert np.mean(broken["artists"]) <= 0.1 < 0.25 < np.mean(broken["songs"])
+    assert np.nanmean(written) > 0.25  # it is no promise to write nothing
+
+
 @pytest.mark.parametrize("precision", [0.0, 1.0])
 def test_a_precision_that_nothing_can_promise_is_a_bug(precision: float) -> None:
     with pytest.raises(ValueError, match="precision"):
-        fit_min_confidence(np.ones(3), np.ones(3, bool), precision)
+        fit_min_confidence(np.ones(3), np.ones(3, bool), np.arange(3), precision)
 
 
 def test_songs_that_do_not_match_are_a_bug() -> None:
     with pytest.raises(ValueError, match="2"):
-        fit_min_confidence(np.ones(3), np.ones(2, bool))
+        fit_min_confidence(np.ones(3), np.ones(2, bool), np.arange(3))
+    with pytest.raises(ValueError, match="2"):
+        fit_min_confidence(np.ones(3), np.ones(3, bool), np.arange(2))
     with pytest.raises(ValueError, match="0"):
-        fit_min_confidence(np.ones(0), np.ones(0, bool))
+        fit_min_confidence(np.ones(0), np.ones(0, bool), np.arange(0))
 
 
 def test_a_fitted_temperature_lowers_the_error_on_other_songs() -> None:

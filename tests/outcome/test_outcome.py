@@ -59,7 +59,8 @@ def prediction(genres: tuple[str, ...] = GENRES, n_songs: int = 60, temperature:
     if temperature is None:
         fitted = song_logits(*(column[rows["validate"]] for column in (logits, labels, song)))
         temperature = fit_temperature(fitted.logits["mean"], fitted.labels)
-        threshold = fit_min_confidence(song_confidences(fitted.logits["mean"], temperature), fitted.correct()).value
+        confidences = song_confidences(fitted.logits["mean"], temperature)
+        threshold = fit_min_confidence(confidences, fitted.correct(), np.arange(n_songs) // 4).value
     return Predictions(
         genres=genres,
         temperature=temperature,
@@ -107,7 +108,7 @@ def outcome(predictions: Predictions, tmp_path: Path) -> Outcome:
         },
         scores=scores,
         temperature=predictions.temperature or 1.0,
-        threshold=fit_min_confidence(confidences, found.correct()),
+        threshold=fit_min_confidence(confidences, found.correct(), np.arange(len(confidences))),
         history=HISTORY,
         timing_seconds={"training": 1234.5},
         environment={"genre-tag": "0.1.0", "device": "a | b"},
@@ -379,7 +380,7 @@ def test_the_card_says_how_sure_it_is(outcome: Outcome) -> None:
     shown = next(table for table in tables if table[0][-1] == "share of those right")
     numbers = (test.error_before, test.error, test.coverage, test.precision)
     assert shown[2] == ["test", *(f"{number:.3f}" for number in numbers)]
-    assert f"from a confidence of {outcome.threshold.value:g} on (fitted on 60 validation songs:" in prose
+    assert f"from a confidence of {outcome.threshold.value:g} on (fitted on 60 validation songs by 60 artists:" in prose
     assert len(table_of(tables, "confidence on test")) == 1 + len(test.bins)
     assert "It is not called calibrated: that takes 200 songs in validate, 20 of each genre." in prose
     never = replace(outcome.threshold, value=math.inf, reason="not fitted: no")

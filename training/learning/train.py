@@ -21,7 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from tagger.audio.decode import SAMPLE_RATE
 from tagger.errors import ModelError, OutputError
-from tagger.evaluation.metrics import song_confidences, song_logits
+from tagger.evaluation.metrics import song_artists, song_confidences, song_logits
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.models.description import snippet_seconds
 from tagger.models.genre_model import choose_device
@@ -140,7 +140,8 @@ def conclude(
     validate = prepared.splits["validate"]
     songs = song_logits(logits["validate"], np.asarray(validate["label"]), validate["song"][:])
     temperature = fit_temperature(songs.logits["mean"], songs.labels)
-    threshold = fit_min_confidence(song_confidences(songs.logits["mean"], temperature), songs.correct())
+    artists = song_artists(validate["song"][:], validate["artist"][:])
+    threshold = fit_min_confidence(song_confidences(songs.logits["mean"], temperature), songs.correct(), artists)
     predictions = _predictions(prepared, logits, temperature, threshold)
     outcome = Outcome(
         folder=run.folder,
