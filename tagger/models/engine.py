@@ -42,6 +42,10 @@ class EngineMemoryError(Exception):
     """The device has not enough memory for so many snippets, or for the network."""
 
 
+class EngineError(Exception):
+    """The device has failed, in the words of its library."""
+
+
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """What a network makes of snippets, a row each: the logits are linear in the embeddings."""
@@ -60,7 +64,10 @@ class Engine(Protocol):
     n_threads: int
 
     def embed(self, snippets: np.ndarray) -> np.ndarray:
-        """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32. Raises EngineMemoryError."""
+        """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32.
+
+        Raises EngineMemoryError and EngineError.
+        """
 
 
 @dataclass(frozen=True)

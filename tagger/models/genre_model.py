@@ -21,7 +21,17 @@ from tagger.errors import ModelError
 from tagger.models.architecture import flops_per_snippet
 from tagger.models.checkpoint import Checkpoint, load_checkpoint
 from tagger.models.description import ACCELERATOR_BATCH, STARTER, Description, describe
-from tagger.models.engine import N_LAYERS, Choice, Engine, EngineMemoryError, Outputs, Timing, cached_result, fastest
+from tagger.models.engine import (
+    N_LAYERS,
+    Choice,
+    Engine,
+    EngineError,
+    EngineMemoryError,
+    Outputs,
+    Timing,
+    cached_result,
+    fastest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +61,8 @@ class GenreModel:
             self._engine = build_engine(checkpoint, device, timing.choice)
         except EngineMemoryError as error:
             raise self._too_large("the model") from error
+        except EngineError as error:
+            raise self._failed(error) from error
         self.engine = self._engine.name
         self.precision, self.n_threads = timing.choice.precision, timing.choice.n_threads
         self.precision_reason = "as asked for" if precision != "auto" else f"fastest here: {timing.told}"
@@ -88,7 +100,7 @@ class GenreModel:
 
         The last layer is computed here, in float32, for all engines and precisions. At most `batch_size` snippets go to
         the device at once. Where its memory is too small for that, the batch is halved and `batch_size` remembers it;
-        ModelError when not even one snippet fits.
+        ModelError when not even one snippet fits, and when the device fails.
         """
         if snippets.dtype != np.int16 or snippets.ndim != 2 or snippets.shape[1] != self.snippet_samples:
             expected = f"int16 (n_snippets, {self.snippet_samples})"
@@ -104,9 +116,14 @@ class GenreModel:
                     raise self._too_large("one snippet") from error
                 self.batch_size = len(batch) // 2
                 logger.debug("batches of %d from here on", self.batch_size, exc_info=True)
+            except EngineError as error:
+                raise self._failed(error) from error
             else:
                 n_done += len(batch)
         return Outputs(embeddings @ self._weight.T + self._bias, embeddings)
+
+    def _failed(self, error: EngineError) -> ModelError:
+        return ModelError(self.name, f"{self.device} failed ({error}): begin again, or use the cpu")
 
     def _too_large(self, what: str) -> ModelError:
         return ModelError(self.name, f"{what} does not fit into the memory of {self.device}: free some, or use the cpu")
@@ -125,13 +142,16 @@ def choose_device(device: str) -> str:
         if re.fullmatch(r"cuda(:\d+)?|mps", device):
             raise ModelError(device, "needs torch: pip install 'genre-tag[torch]'")
         raise ModelError(device, "no such device here; there is cpu")
-    from tagger.models.torch_engine import devices
+    from tagger.models.torch_engine import devices, n_cuda, why_not
 
     present = (*devices(), "cpu")
     if device == "auto":
         return present[0]
     if device not in present:
-        raise ModelError(device, f"no such device here; there is {', '.join(present)}")
+        is_there = re.fullmatch(r"cuda(:\d+)?", device) and int(device[5:] or 0) < n_cuda()
+        raise ModelError(
+            device, (is_there and why_not(device)) or f"no such device here; there is {', '.join(present)}"
+        )
     return device
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 
 from tagger.audio.decode import FULL_SCALE
-from tagger.models.engine import EngineMemoryError
+from tagger.models.engine import EngineError, EngineMemoryError
 from tagger.models.transformer import TorchLogMel, Transformer
+from tagger.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +26,45 @@ if TYPE_CHECKING:
 
 def devices() -> tuple[str, ...]:
     """The GPUs that this torch can use, the fastest first: "cuda", "cuda:0", ..., "mps"."""
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    cuda = ["cuda", *(f"cuda:{index}" for index in range(n_cuda))] if n_cuda else []
-    return (*cuda, *(["mps"] if torch.backends.mps.is_available() else []))
+    cuda = [f"cuda:{index}" for index in range(n_cuda()) if not why_not(f"cuda:{index}")]
+    first = ["cuda"] if "cuda:0" in cuda else []
+    return (*first, *cuda, *(["mps"] if torch.backends.mps.is_available() else []))
+
+
+def n_cuda() -> int:
+    """How many CUDA devices there are, whether or not this torch can use them."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def why_not(device: str) -> str:
+    """Why this torch has no kernels for a CUDA device that is there; "" where it has."""
+    capability = torch.cuda.get_device_capability(device)
+    if is_built_for(capability, torch.cuda.get_arch_list()):
+        return ""
+    name = torch.cuda.get_device_name(device)
+    return f"torch {torch.__version__} was not built for a {name} ({capability[0]}.{capability[1]}); there is cpu"
+
+
+def is_built_for(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
+    """Whether kernels for these architectures run on a device of that compute capability.
+
+    Machine code (`sm_86`) runs on its major version from its minor one on, that of one model (`sm_90a`) on it alone,
+    and PTX (`compute_90`) is compiled for all later ones (CUDA C++ Programming Guide, 3.1). Other names are AMD's,
+    which its own torch has looked after.
+    """
+    named = [re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", each) for each in architectures]
+    for found in filter(None, named):
+        kind, major, minor, model = found.groups()
+        built = int(major), int(minor)
+        if model:
+            fits = capability == built
+        elif kind == "sm":
+            fits = capability[0] == built[0] and capability >= built
+        else:
+            fits = capability >= built
+        if fits:
+            return True
+    return not any(named)
 
 
 def computes_bf16(device: str) -> bool:
@@ -55,6 +93,13 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
+def is_device_error(error: RuntimeError) -> bool:
+    """Whether a GPU or one of its libraries failed, but for lack of memory: mostly, nothing works on it afterwards."""
+    words = ("CUDA error", "CUDA driver", "HIP error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "cuFFT error")
+    is_one = isinstance(error, torch.AcceleratorError) or any(word in str(error) for word in words)
+    return is_one and not is_out_of_memory(error)
+
+
 class TorchEngine:
     """The network on a device of torch: a batch at once, its log-mels in float32 whatever the precision."""
 
@@ -74,10 +119,15 @@ class TorchEngine:
             self._log_mel = TorchLogMel(**asdict(log_mel)).to(device)
 
     def embed(self, snippets: np.ndarray) -> np.ndarray:
-        """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32. Raises EngineMemoryError."""
+        """(n_snippets, snippet_samples) int16 to (n_snippets, width) float32.
+
+        Raises EngineMemoryError, and EngineError where the device has failed.
+        """
         try:
             return self._forward(snippets)
         except RuntimeError as error:
+            if is_device_error(error):
+                raise EngineError(one_line(error)) from error
             reason = memory_reason(error)
         release_memory(self.device)  # only here, past the block, has the error let go of the batch that failed
         raise EngineMemoryError(reason)

@@ -234,12 +234,12 @@ def test_what_a_batch_that_failed_held_is_given_back_before_a_smaller_one(
         held.append(weakref.ref(log_mels))
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(engine, "_transformer", fail)
+    monkeypatch.setattr(engine._transformer, "embed", fail)
     monkeypatch.setattr(f"torch.{device}.empty_cache", lambda: left.append(sum(each() is not None for each in held)))
     monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
     engine.device = device
     with pytest.raises(EngineMemoryError):
-        engine.logits(snippets(1))
+        engine.embed(snippets(1))
     assert left == [0]
 
 
@@ -317,14 +317,17 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Gives the machine devices and instructions that it may not have."""
 
     def build(
-        n_cuda: int = 0, mps: bool = False, capability: tuple[int, int] = (9, 0), instructions: Sequence[str] = ()
-    ) -> None:
+        n_cuda: int = 0, mps: bool = False, capability: tuple[int, int] = (9, 0), instructions: Sequence[str] = (),
+        architectures: Sequence[str] = ("sm_75", "sm_80", "sm_90"),
+    ) -> None:  # fmt: skip
         monkeypatch.setattr("tagger.models.genre_model.may_have_gpu", lambda: n_cuda > 0 or mps)
         monkeypatch.setattr("tagger.models.openvino_engine.precisions", lambda: ("fp32", *instructions))
         monkeypatch.setattr("tagger.models.genre_model.usable_cores", lambda: 2)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: n_cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GT 1030")
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(architectures))
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return build
@@ -337,6 +340,71 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_auto_takes_the_fastest_device(machine: Callable[..., None], devices: dict[str, Any], expected: str) -> None:
     machine(**devices)
     assert choose_device("auto") == expected
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_card_that_torch_was_not_built_for_is_passed_over_and_named(
+    machine: Callable[..., None], device: str
+) -> None:
+    machine(n_cuda=1, capability=(6, 1))
+    assert choose_device("auto") == "cpu"
+    with pytest.raises(ModelError) as caught:
+        choose_device(device)
+    assert caught.value.reason == f"torch {torch.__version__} was not built for a GT 1030 (6.1); there is cpu"
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "expected"),
+    [
+        ((8, 6), ["sm_75", "sm_80"], True),  # machine code of the same major version
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80", "sm_86"], False),
+        ((9, 0), ["sm_80", "compute_80"], True),  # PTX, which the driver compiles
+        ((7, 5), ["sm_90", "compute_90"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 1), ["sm_120a"], False),
+        ((12, 0), ["sm_75", "sm_120"], True),
+        ((9, 4), ["gfx90a", "gfx942"], True),  # of AMD's torch
+    ],
+)
+def test_what_kernels_run_on(capability: tuple[int, int], architectures: list[str], expected: bool) -> None:
+    assert torch_engine.is_built_for(capability, architectures) == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ..."),
+        RuntimeError("CUDA error: no kernel image is available for execution on the device\nFor debugging ..."),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_device_that_fails_is_told_in_one_line(folder: str, model: GenreModel, error: RuntimeError) -> None:
+    checkpoint = load_checkpoint(describe(folder))
+    model._engine = TorchEngine(checkpoint.architecture, checkpoint.weights, checkpoint.log_mel, "cpu", "fp32")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    model._engine._transformer.embed = fail
+    with pytest.raises(ModelError) as caught:
+        model.logits(snippets(2))
+    first = str(error).splitlines()[0]
+    assert caught.value.reason == f"cpu failed ({first}): begin again, or use the cpu"
+
+
+def test_snippets_go_to_the_device_as_the_decoder_gave_them(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = load_checkpoint(describe(folder))
+    engine = TorchEngine(checkpoint.architecture, checkpoint.weights, checkpoint.log_mel, "cpu", "fp32")
+    moved, to = [], torch.Tensor.to
+
+    def watched(tensor: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        moved.append((tensor.dtype, args))
+        return to(tensor, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", watched)
+    engine.embed(snippets(2))
+    assert [dtype for dtype, args in moved if args == ("cpu",)] == [torch.int16]
 
 
 def test_a_device_by_name(machine: Callable[..., None]) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from tagger.models.architecture import ACTIVATIONS, Architecture, weight_shapes
 from tagger.models.transformer import ACTIVATIONS as FUNCTIONS
-from tagger.models.transformer import Transformer
+from tagger.models.transformer import TorchLogMel, Transformer
 from tests.models.networks import CONFIGS, architecture_of, log_mels, network, weights_of
 
 PRECISIONS = ["fp32", "bf16"]
@@ -35,6 +35,15 @@ def test_fewer_digits_answer_nearly_so() -> None:
     logits = transformer_of(ast, "bf16")(inputs)
     assert logits.dtype == torch.float32
     assert 0 < relative_error(logits, ast(inputs).logits) < 0.03
+
+
+@torch.no_grad()
+def test_all_of_it_is_one_graph_for_a_compiler() -> None:
+    transformer, log_mel = transformer_of(network()).eval(), TorchLogMel(n_frames=64)
+    for module, inputs in ((log_mel, torch.randn(2, 16_000)), (transformer, log_mels())):
+        found = torch._dynamo.explain(module)(inputs)
+        assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+        torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
