@@ -86,6 +86,13 @@ def speed(batches: Iterator[Any], step: Callable[[Any], None], n_batches: int, b
     return n_batches * batch_size / statistics.median(seconds)
 
 
+def moved(batch: Any, device: str) -> Any:
+    """A batch on a device, the partners of its snippets among it."""
+    if isinstance(batch, dict):
+        return {name: moved(each, device) for name, each in batch.items()}
+    return batch.to(device, non_blocking=True)
+
+
 def wait(device: str) -> None:
     """Until the device has done what it was given."""
     if device.startswith("cuda"):
@@ -131,7 +138,7 @@ def benchmark(model: str, batch_size: int, batches: int, device: str) -> None:
             scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
 
             def step(batch: Any, network=network, optimizer=optimizer, precision=precision, scaler=scaler) -> None:
-                batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+                batch = moved(batch, device)
                 with torch.autocast(device.split(":")[0], DTYPES[precision], enabled=precision != "fp32"):
                     loss = network(**batch)["loss"]
                 scaler.scale(loss).backward()
@@ -142,8 +149,9 @@ def benchmark(model: str, batch_size: int, batches: int, device: str) -> None:
             rows = SnippetDataset(prepared, "train", config.crop)
             arguments = training_arguments(Run(Path(folder), config, "", ()), len(rows), device=device)
             loader = DataLoader(
-                rows, batch_size, sampler=EpochSampler(len(rows), 0), drop_last=True, collate_fn=as_they_are,
-                num_workers=arguments.dataloader_num_workers, pin_memory=arguments.dataloader_pin_memory,
+                rows, batch_size, sampler=EpochSampler(len(rows), 0, mixup=config.mixup), drop_last=True,
+                collate_fn=as_they_are, num_workers=arguments.dataloader_num_workers,
+                pin_memory=arguments.dataloader_pin_memory,
                 persistent_workers=arguments.dataloader_persistent_workers,
             )  # fmt: skip
 

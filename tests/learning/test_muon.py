@@ -25,6 +25,36 @@ def test_all_directions_of_a_matrix_come_to_about_one(shape: tuple[int, int]) ->
     assert torch.nn.functional.cosine_similarity(found.flatten(), nearest.flatten(), dim=0) > 0.97
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])
+def test_many_matrices_are_turned_as_each_is_and_well_enough_in_16_bits(shape: tuple[int, int]) -> None:
+    torch.manual_seed(SEED)
+    matrices = torch.randn(5, *shape) * torch.logspace(-3, 3, 5)[:, None, None]
+    alone = torch.stack([orthogonal(matrix) for matrix in matrices])
+    torch.testing.assert_close(orthogonal(matrices), alone, rtol=1e-4, atol=1e-5)
+    in_16_bits = orthogonal(matrices.bfloat16())
+    assert in_16_bits.dtype == torch.bfloat16
+    similarity = torch.nn.functional.cosine_similarity(in_16_bits.float().flatten(1), alone.flatten(1))
+    assert similarity.min() > 0.98
+
+
+def test_matrices_of_one_shape_take_a_step_together_as_each_would() -> None:
+    torch.manual_seed(SEED)
+    values = [torch.randn(shape) for shape in ((4, 6), (6, 4), (4, 6), (3, 3))]
+    together, apart = ([nn.Parameter(value.clone()) for value in values] for _ in range(2))
+    without = nn.Parameter(torch.ones(4, 6))  # without a gradient
+    options = {"is_hidden": True, "weight_decay": 0.1}
+    one = Muon([{"params": [*together, without], **options}], lr=0.01)
+    many = [Muon([{"params": [each], **options}], lr=0.01) for each in apart]
+    for _ in range(3):
+        for ours, theirs in zip(together, apart, strict=True):
+            ours.grad = theirs.grad = torch.randn_like(ours)
+        for optimizer in (one, *many):
+            optimizer.step()
+    for ours, theirs in zip(together, apart, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert torch.equal(without, torch.ones(4, 6))
+
+
 def test_a_matrix_of_zeros_stays_there() -> None:
     assert torch.equal(orthogonal(torch.zeros(3, 4)), torch.zeros(3, 4))
 

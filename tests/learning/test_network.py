@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import ASTConfig, ASTForAudioClassification
 
 from tagger.audio.decode import SAMPLE_RATE
@@ -16,6 +18,7 @@ from tagger.models.transformer import TorchLogMel
 from tests.support.checkpoints import AUDIOSET, GENRES, make_checkpoint
 from training.learning.config import NEW_MODELS, TrainConfig, configure
 from training.learning.loader import IGNORED
+from training.learning.muon import Muon
 from training.learning.network import Network, begin, bytes_per_snippet, device_batch, free_memory, parameter_groups
 
 N_FRAMES = 128
@@ -319,6 +322,39 @@ def test_the_running_mean_follows_the_weights_and_is_what_answers(checkpoint: Pa
     assert not torch.allclose(evaluated["logits"], trained["logits"])
     assert not any(parameter.requires_grad for parameter in net.trained.parameters())
     assert {f"average.{name}" for name, _ in net.trained.named_parameters()} <= set(net.state_dict())
+
+
+class Waits(TorchDispatchMode):
+    """Counts where a GPU would have to be waited for: each number that Python asks a tensor for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_waits_for_no_number_of_the_device(checkpoint: Path) -> None:
+    config = configure("v2", model=str(checkpoint), optimizer="muon", time_mask=10, frequency_mask=10)
+    ast, log_mel, _ = begin(config, GENRES)
+    net = Network(ast, log_mel, config, None, 2).train()
+    optimizer = Muon(parameter_groups(net, config), lr=1e-3)
+    others = partners([1, 2], [0.3, 0.6], [0, 1], **{name: columns[:2] for name, columns in SOFT.items()})
+    n_waits = {}
+    with Waits() as waits:
+        answer = net(snippets(4), labels=LABELS, **SOFT, partners=others, num_items_in_batch=net.weight(LABELS))
+        answer["loss"].backward()
+        n_waits["network"] = waits.n
+        net.update_average()
+        n_waits["average"] = waits.n
+        hidden = [group for group in optimizer.param_groups if group["is_hidden"]]
+        with torch.no_grad():
+            for group in hidden:
+                optimizer._turn_all(group)
+        n_waits["Muon"] = waits.n
+    assert hidden and set(n_waits.values()) == {0}, n_waits
 
 
 @pytest.mark.parametrize(("time", "frequency", "n_left"), [(0.5, 0.5, 4 * 4), (0.75, 0.0, 2 * 8), (0.0, 0.25, 8 * 6)])

@@ -11,8 +11,9 @@ from tagger.cli.terminal import tell
 from tests.support.screens import Terminal
 from training.errors import TrainingError
 from training.learning.config import configure
+from training.learning.loader import EpochSampler
 from training.learning.runs import Run
-from training.learning.trainer import Watch, choose_precision, peak_memory_gb, training_arguments
+from training.learning.trainer import Order, Watch, choose_precision, n_workers, peak_memory_gb, training_arguments
 
 N_ROWS = 1234
 
@@ -91,6 +92,37 @@ def test_the_effective_batch_stays_what_was_asked_for(
     arguments = training_arguments(run(tmp_path), N_ROWS, n_devices=n_devices, device_batch=at_once)
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
     assert expected[0] * expected[1] * n_devices == 64
+
+
+@pytest.mark.parametrize(
+    ("n_cores", "n_local", "shared_megabytes", "expected"),
+    [(16, 1, 4000, 4), (2, 1, 4000, 2), (16, 8, 4000, 2), (16, 1, 64, 1), (16, 1, 30, 0)],
+)
+def test_loaders_are_as_many_as_have_cores_and_shared_memory(
+    monkeypatch: pytest.MonkeyPatch, n_cores: int, n_local: int, shared_megabytes: int, expected: int
+) -> None:
+    monkeypatch.setattr("training.learning.trainer.usable_cores", lambda: n_cores)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=shared_megabytes * 10**6))
+    monkeypatch.setattr("os.path.isdir", lambda path: True)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(n_local))
+    assert n_workers(64 * 160_000 * 2) == expected
+
+
+def test_a_gpu_is_fed_from_pinned_memory_without_waiting(tmp_path: Path) -> None:
+    fp32 = Run(tmp_path / "run", configure("v2", precision="fp32"), "", ())
+    for device, expected in (("cuda", True), ("cpu", False)):
+        arguments = training_arguments(fp32, N_ROWS, device=device)
+        assert arguments.dataloader_pin_memory == arguments.accelerator_config.non_blocking == expected
+
+
+def test_rows_are_taken_to_the_epoch_that_begins() -> None:
+    sampler = EpochSampler(20, 0)
+    order = Order(sampler)
+    seen = []
+    for epoch in (None, 0.0, 1.0, 2.0):
+        order.on_epoch_begin(None, SimpleNamespace(epoch=epoch), None)
+        seen.append({key.epoch for key in sampler})
+    assert seen == [{0}, {0}, {1}, {2}]
 
 
 def test_v2_ends_at_a_hundredth_of_the_learning_rate(tmp_path: Path) -> None:

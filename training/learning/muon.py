@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import AdamW
 
 MOMENTUM = 0.95
@@ -41,31 +40,43 @@ class Muon(AdamW):
             self.param_groups = groups
         for group in groups:
             if group["is_hidden"]:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self._turn(parameter, parameter.grad, group["lr"], group["weight_decay"])
+                self._turn_all(group)
         return loss
 
-    def _turn(self, parameter: nn.Parameter, gradient: torch.Tensor, lr: float, weight_decay: float) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros(())  # AdamW looks for one in every state that it loads
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        update = orthogonal(gradient.lerp(momentum, MOMENTUM))
-        parameter.mul_(1 - lr * weight_decay)
-        parameter.add_(update, alpha=-lr * RMS * math.sqrt(max(parameter.shape)))
+    def _turn_all(self, group: dict[str, Any]) -> None:
+        """Move the matrices of a group, those of one shape at once: a GPU waits for the small ones otherwise."""
+        by_shape: dict[torch.Size, list[torch.Tensor]] = {}
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                by_shape.setdefault(parameter.shape, []).append(parameter)
+        for parameters in by_shape.values():
+            self._turn(parameters, group["lr"], group["weight_decay"])
+
+    def _turn(self, parameters: list[torch.Tensor], lr: float, weight_decay: float) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["step"] = torch.zeros(())  # AdamW looks for one in every state that it loads
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM))
+        updates = orthogonal(ahead.bfloat16() if ahead.is_cuda else ahead).to(ahead.dtype)
+        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-lr * RMS * math.sqrt(max(ahead.shape[1:])))
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """About the orthogonal matrix nearest to one (n_rows, n_columns): its singular values become 0.7 to 1.2.
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """About the orthogonal matrix nearest to each (..., n_rows, n_columns): its singular values become 0.7 to 1.2.
 
-    Those below a thousandth of the norm stay smaller. By a Newton-Schulz iteration, which is matrix products only.
+    Those below a thousandth of the norm stay smaller. By a Newton-Schulz iteration, which is matrix products only, and
+    good in bfloat16 (Jordan 2024).
     """
     a, b, c = COEFFICIENTS
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(N_STEPS):
-        square = x @ x.T
+        square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.mT if is_tall else x

@@ -224,7 +224,8 @@ class Network(nn.Module):
     ) -> torch.Tensor:
         """The target of each snippet, (batch, n_genres): its smoothed label, mixed with the soft one where there is."""
         n_genres, smoothing = self.n_genres, self.label_smoothing
-        hard = F.one_hot(labels.clamp_min(0), n_genres) * (1 - smoothing) + smoothing / n_genres
+        is_of = labels[:, None] == torch.arange(n_genres, device=labels.device)
+        hard = is_of * (1 - smoothing) + smoothing / n_genres
         if soft_genres is None or soft_known is None:
             return hard
         return hard + self.soft_weight * soft_known * (soft_genres - hard)
@@ -251,9 +252,11 @@ class Network(nn.Module):
         """Move the running mean on by one step; it follows closely at first, for it begins at the untrained weights."""
         if self.average is None:
             return
-        n_averaged = int(self.n_averaged)
-        decay = min(self.ema, (1 + n_averaged) / (10 + n_averaged))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.ast.parameters()), 1 - decay)
+        decay = ((1 + self.n_averaged) / (10 + self.n_averaged)).clamp_max(self.ema)  # on the device, which goes on
+        averages: list[torch.Tensor] = list(self.average.parameters())
+        weights: list[torch.Tensor] = list(self.ast.parameters())
+        moved: Any = [1 - decay] * len(weights)
+        torch._foreach_lerp_(averages, weights, moved)
         self.n_averaged += 1
 
 

@@ -274,8 +274,9 @@ def _trainer(
     )  # fmt: skip
     fitting = at_once or least(device_batch(ast, config, choose_precision(config, device), share, device))
     arguments = training_arguments(
-        run, len(labels), device=device, n_devices=n_processes(), device_batch=fitting, wandb=wandb
-    )
+        run, len(labels), device=device, n_devices=n_processes(), device_batch=fitting,
+        snippet_bytes=2 * prepared.snippet_samples, wandb=wandb,
+    )  # fmt: skip
     arguments._n_gpu = min(1, arguments.n_gpu)  # several are for torchrun: the Trainer would take DataParallel
     trainer = GenreTrainer(network, config, prepared, arguments, soft_labels)
     if soft_labels:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,17 +33,21 @@ if TYPE_CHECKING:
     from training.dataset.data import Prepared
     from training.dataset.soft_labels import SoftLabels
 
+SHARED_MEMORY = "/dev/shm"
+MOST_WORKERS = 4
+BATCHES_AHEAD = 3  # of each worker: two that torch keeps ready, and the one that is made
 LEAST_LR = 0.01  # share of the lr that the cosine ends at
 
 
 def training_arguments(
-    run: Run, n_rows: int, *, device: str = "cpu", n_devices: int = 1, device_batch: int = 0,
+    run: Run, n_rows: int, *, device: str = "cpu", n_devices: int = 1, device_batch: int = 0, snippet_bytes: int = 0,
     wandb: bool = False,
 ) -> TrainingArguments:  # fmt: skip
     """What transformers' Trainer is told; `device_batch` snippets at once (0: all of a batch), the rest accumulated."""
     config, precision = run.config, choose_precision(run.config, device)
     per_device = config.batch_size // n_devices
     at_once = min(device_batch or per_device, per_device)
+    workers = 0 if device == "cpu" else n_workers(at_once * snippet_bytes * (1 + config.mixup))
     return TrainingArguments(
         output_dir=str(run.trainer),
         run_name=run.folder.name,
@@ -71,14 +77,27 @@ def training_arguments(
         use_cpu=device == "cpu",
         label_names=["labels", "rows"],  # rows come back with the logits, so that songs survive any order
         remove_unused_columns=False,
-        dataloader_num_workers=0 if device == "cpu" else min(4, usable_cores()),
-        dataloader_persistent_workers=device != "cpu",
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
         average_tokens_across_devices=True,  # losses of devices are parts of the global batch's: summed, not averaged
         dataloader_pin_memory=device.startswith("cuda"),
+        accelerator_config={"non_blocking": device.startswith("cuda")},
         ddp_find_unused_parameters=False,
         log_level="error",
         disable_tqdm=True,
     )
+
+
+def n_workers(batch_bytes: float) -> int:
+    """Processes that load snippets for a device: as many as have work, and cores, and room for what they hand over.
+
+    Batches go through /dev/shm, of which a container has 64 MB unless it is told otherwise; where it is full, a loader
+    dies of a bus error. 0: the training loads them itself.
+    """
+    cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    room = shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else math.inf
+    n_fitting = room // (batch_bytes * BATCHES_AHEAD) if batch_bytes else math.inf
+    return int(min(MOST_WORKERS, cores, n_fitting))
 
 
 def choose_precision(config: TrainConfig, device: str) -> str:
@@ -135,7 +154,9 @@ class GenreTrainer(Trainer):
         weights = sqrt_weights(self.labels) if self.config.sampler == "sqrt" else None
         n_devices = self.args.world_size
         multiple = n_devices * self.args.per_device_train_batch_size if n_devices > 1 else 1
-        return EpochSampler(len(self.labels), self.config.seed, weights, mixup=self.config.mixup, multiple=multiple)
+        sampler = EpochSampler(len(self.labels), self.config.seed, weights, mixup=self.config.mixup, multiple=multiple)
+        self.add_callback(Order(sampler))
+        return sampler
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -184,6 +205,17 @@ class GenreTrainer(Trainer):
             raise RuntimeError(f"{len(set(rows))} rows came back of {len(logits)}")
         logits[rows] = answer.predictions
         return logits
+
+
+class Order(TrainerCallback):
+    """Takes the rows to each epoch: not every accelerate finds their sampler where several processes train."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Go to the epoch that begins."""
+        self.sampler.set_epoch(round(state.epoch or 0))
 
 
 class Watch(TrainerCallback):
