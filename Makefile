@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MUSIC ?= samples
 
-.PHONY: tag test coverage lint type bench bench-train campaigns starter constraints clean
+.PHONY: tag test coverage lint type bench bench-train bench-gpu campaigns starter constraints clean
 
 # An environment that is made once and again when the dependencies change, of the versions that the tests ran with:
 # at first what tagging needs, and on top of it, for all but `make tag`, all that there is.
@@ -58,6 +58,10 @@ bench-train: $(VENV)/installed
 
 # What takes longer than a test may, to show that writing is safe. OPTIONS=--help says what can be chosen.
 campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost campaign-cluster
+
+# For a machine with a GPU that is had for minutes: docs/speed.md says what else it may need.
+bench-gpu: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.gpu $(OPTIONS)
 
 campaign-%: $(VENV)/installed
 	$(BIN)/python -m tests.campaigns.$* $(OPTIONS)
