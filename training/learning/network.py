@@ -201,7 +201,8 @@ class Network(nn.Module):
 
     def _targets(self, snippets: Mapping[str, torch.Tensor | None]) -> list[torch.Tensor]:
         """Labels (batch,), or where they are mixed or soft, shares of genres (batch, n_genres); and where there is a
-        teacher, its classes (batch, n_classes) and how far they are known (batch, 1)."""
+        teacher, its classes (batch, n_classes) and how far they are known (batch, 1).
+        """
         labels, known = snippets["labels"], snippets.get("soft_known")
         genres, classes = snippets.get("soft_genres"), snippets.get("soft_classes")
         assert labels is not None

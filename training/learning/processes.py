@@ -48,7 +48,7 @@ def from_first(make: Callable[[], T]) -> T:
     if is_first_process():
         try:
             answer[0] = make()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (to be raised by all of them)
             answer[1] = error
     distributed.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
     made, raised = answer
