@@ -128,7 +128,9 @@ class TorchEngine:
         except RuntimeError as error:
             if is_device_error(error):
                 raise EngineError(one_line(error)) from error
-            reason = memory_reason(error)
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
         release_memory(self.device)  # only here, past the block, has the error let go of the batch that failed
         raise EngineMemoryError(reason)
 
@@ -145,17 +147,12 @@ def out_of_memory() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = memory_reason(error)
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error)
     else:
         return
     raise EngineMemoryError(reason)
-
-
-def memory_reason(error: RuntimeError) -> str:
-    """What torch says of a lack of memory; any other error is raised again."""
-    if not is_out_of_memory(error):
-        raise error
-    return str(error)
 
 
 def release_memory(device: str) -> None:

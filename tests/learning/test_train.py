@@ -26,9 +26,9 @@ from tagger.errors import ModelError, OutputError, RunError
 from tagger.evaluation.predictions import read_predictions
 from tagger.models.genre_model import GenreModel
 from tagger.models.torch_engine import release_memory
+from tests.learning.processes import succeed, together
 from tests.support.checkpoints import GENRES, make_checkpoint
 from tests.support.prepared import make_prepared, write_soft_labels
-from tests.support.processes import succeed, together
 from tests.support.screens import Terminal
 from training.cli import _summary
 from training.dataset.soft_labels import digest
