@@ -79,7 +79,8 @@ def test_of_a_genre_left_out_of_learning_few_songs_are_written() -> None:
     learned = learn(tagged, stranger)
     assert learned.is_written.mean() > 0.1
     assert learned.written_without_genre <= 2 * MOST_WRITTEN  # by thresholds of other songs: not exactly
-    loose = fit_threshold(learned.logits / learned.temperature, tagged.labels, np.zeros(len(tagged.labels)), 8)
+    none = np.zeros(len(tagged.labels))
+    loose = fit_threshold(learned.logits / learned.temperature, tagged.labels, tagged.artists, none, 8)
     strange = as_another(tagged, stranger, stranger.prior(tagged.logits), learned.strength, learned.temperature)
     assert mean_of_genres(strange >= loose.value, tagged.labels) > learned.written_without_genre
 

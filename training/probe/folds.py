@@ -131,7 +131,7 @@ def _judged(
     for fold, choice in enumerate(chosen):
         there, rest = folds == fold, folds != fold
         own = logits[choice] / fit_temperature(logits[choice][rest], labels[rest])
-        least = fit_threshold(own[rest], labels[rest], strange[rest], n_learned).value
+        least = fit_threshold(own[rest], labels[rest], tagged.artists[rest], strange[rest], n_learned).value
         held_out[there, : own.shape[1]] = own[there] * temperature
         is_written[there] = confidence_of(own[there], n_learned) >= least
         is_strange_written[there] = strange[there] >= least
@@ -139,7 +139,7 @@ def _judged(
         strength,
         fit_linear(tagged.embeddings, labels, n_learned, strength.shrinkage),
         temperature,
-        fit_threshold(logits[best] / temperature, labels, strange, n_learned),
+        fit_threshold(logits[best] / temperature, labels, tagged.artists, strange, n_learned),
         held_out,
         is_written,
         mean_of_genres(is_strange_written, labels),
@@ -173,13 +173,15 @@ def as_another(tagged: Tagged, base: Base, prior: np.ndarray, strength: Strength
     return found
 
 
-def fit_threshold(logits: np.ndarray, labels: np.ndarray, strange: np.ndarray, n_learned: int) -> MinConfidence:
+def fit_threshold(
+    logits: np.ndarray, labels: np.ndarray, artists: np.ndarray, strange: np.ndarray, n_learned: int
+) -> MinConfidence:
     """The least confidence at which held-out songs are right often enough, and few of a genre that is strange written.
 
     `logits` (n_songs, n_columns) are at their temperature; `strange` is what `as_another` gives of the same songs.
     """
     confidence, is_right = confidence_of(logits, n_learned), logits.argmax(axis=1) == labels
-    found = fit_min_confidence(confidence, is_right)
+    found = fit_min_confidence(confidence, is_right, artists)
     least = max(found.value, strange_threshold(strange, labels))
     is_written = confidence >= least
     n_written, n_right = int(is_written.sum()), int(is_right[is_written].sum())
