@@ -130,7 +130,8 @@ class _Parts(Generic[Result]):
                     return
                 self._given.put((part,))
             self._given.put(())
-        except BaseException as error:  # noqa: BLE001  (to be raised where the parts are taken)
+        except BaseException as error:  # to be raised where the parts are taken
+            logger.debug("the parts end", exc_info=True)
             self._given.put(error)
 
     def has_come(self) -> bool:
