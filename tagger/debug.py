@@ -41,6 +41,7 @@ def turn_on() -> None:
         for name in OURS:
             logging.getLogger(name).addHandler(handler)
             logging.getLogger(name).setLevel(logging.DEBUG)
+            logging.getLogger(name).propagate = False  # other handlers, of a library or of tests, would tell it again
 
 
 def turn_off() -> None:
@@ -50,6 +51,7 @@ def turn_off() -> None:
         for name in OURS:
             logging.getLogger(name).removeHandler(handler)
             logging.getLogger(name).setLevel(logging.NOTSET)
+            logging.getLogger(name).propagate = True
 
 
 def is_on() -> bool:
