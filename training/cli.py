@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, R
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared
+    from training.learning.config import TrainConfig
+    from training.learning.runs import Run
     from training.outcome.outcome import Outcome
 
 DATASET = Path("dataset")
@@ -117,45 +121,56 @@ def train(
     if wandb:
         need("--wandb", "train", "wandb")
     from tagger.cli.terminal import tell
-    from training.learning.config import configure
     from training.learning.processes import from_first, is_first_process, join
     from training.learning.runs import Run, new_folder, resumed
 
     given = {name: options[name] for name in OPTION_NAMES}
-    try:
-        config = configure(recipe, **given)
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
+    config = _configured(recipe, given)
 
     def tell_once(line: str) -> None:
         if is_first_process():
             tell(line)
 
-    argv = command_line()
     prepared = _dataset(data, config.model)
 
     def begin() -> Run:
         if resume:
             return resumed(out, given, prepared.fingerprint)
-        return Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(argv))
+        return Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(command_line()))
 
     join(device)
     run = from_first(begin)  # its folder is named by the clock, and must not be there
     hide_if_broken("torchaudio")  # transformers imports it wherever it is installed; training uses nothing of it
     from training.learning.train import train_run
 
-    try:
+    with _told_how_to_go_on(run, tell_once):
         outcome = train_run(
             run, prepared, device=device, device_batch=device_batch or 0, wandb=wandb, resume=resume, tell=tell_once
         )
-        if outcome is not None:
-            click.echo(_summary(outcome))
+    if outcome is not None:
+        click.echo(_summary(outcome))
+
+
+def _configured(recipe: str, given: dict[str, Any]) -> TrainConfig:
+    """The recipe with the options that are given; raises UsageError for what does not go together."""
+    from training.learning.config import configure
+
+    try:
+        return configure(recipe, **given)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+
+
+@contextmanager
+def _told_how_to_go_on(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
+    """Whatever ends the training inside, its user is told how to go on from there."""
+    go_on = f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
+    try:
+        yield
     except (OutputError, RunError) as error:
-        rest = f"genre-tag train --resume --out {shlex.quote(str(run.folder))} writes the rest"
-        raise type(error)(error.path, f"{error.reason}: what was learned is kept, {rest}") from error
+        raise type(error)(error.path, f"{error.reason}: what was learned is kept, {go_on} writes the rest") from error
     except KeyboardInterrupt as error:
-        go_on = f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
-        tell_once(f"Interrupted. To go on from the last whole epoch: {go_on}")
+        tell(f"Interrupted. To go on from the last whole epoch: {go_on}")
         raise click.exceptions.Exit(exit_code()) from error
 
 

@@ -53,14 +53,7 @@ def report_library(
     `provenance` says which of its genres this program wrote: these are not compared. `contradicted` are the songs whose
     tags a model that was learned from the library contradicts; None where there is none.
     """
-    songs: list[Song] = []
-    written, n_cached = set[int](), 0
-    for result in results:
-        persons = provenance.persons(result.path, result.old)
-        if result.old and not persons:
-            written.add(len(songs))
-        songs.append(_song(replace(result, old=persons or result.old)))
-        n_cached += result.cached
+    songs, written, n_cached = _songs(results, provenance)
     vocabulary = Vocabulary.of(description.head.genres, options.decide.names, most_used(songs))
     compared = {
         at: vocabulary.compare(song)
@@ -92,6 +85,19 @@ def report_library(
             Songs(ALL, "All songs", tuple(songs), "" if songs else "No songs were found.", n_brief=0),
         ),
     )
+
+
+def _songs(results: Iterable[SongResult], provenance: Provenance) -> tuple[list[Song], set[int], int]:
+    """The songs of these results, the places of those whose genres this program wrote, and how many are cached."""
+    songs: list[Song] = []
+    written, n_cached = set[int](), 0
+    for result in results:
+        persons = provenance.persons(result.path, result.old)
+        if result.old and not persons:
+            written.add(len(songs))
+        songs.append(_song(replace(result, old=persons or result.old)))
+        n_cached += result.cached
+    return songs, written, n_cached
 
 
 def _of_written(n_songs: int) -> tuple[tuple[str, str], ...]:
