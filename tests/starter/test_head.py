@@ -8,7 +8,8 @@ import pytest
 from tagger.audio.decode import decode
 from tagger.models.genre_model import GenreModel
 from tests.support.songs import make_song
-from training.starter.head import Embedded, Head, corrected, distilled_head, embed, logits_without_source
+from training.probe.regression import Linear
+from training.starter.head import Embedded, corrected, distilled_head, embed, logits_without_source
 from training.starter.labels import Song
 
 WIDTH = 8
@@ -31,21 +32,21 @@ def accuracy(logits: np.ndarray, some: Embedded) -> float:
 
 def test_labels_correct_a_layer_that_was_taught_wrongly() -> None:
     some = songs()
-    wrong = Head(np.eye(3, WIDTH)[[1, 0, 2]] * 0.1, np.zeros(3))  # takes the first genre for the second
+    wrong = Linear(np.eye(3, WIDTH)[[1, 0, 2]] * 0.1, np.zeros(3))  # takes the first genre for the second
     assert accuracy(wrong.logits(some.embeddings), some) < 0.5
     assert accuracy(logits_without_source(some, wrong), some) > 0.8
 
 
 def test_a_layer_that_was_taught_rightly_stays_as_good() -> None:
     some = songs()
-    right = Head(np.eye(3, WIDTH), np.zeros(3))
+    right = Linear(np.eye(3, WIDTH), np.zeros(3))
     assert accuracy(logits_without_source(some, right), some) >= accuracy(right.logits(some.embeddings), some) - 0.03
 
 
 def test_no_song_is_judged_by_a_layer_that_its_source_corrected() -> None:
     some = songs()
     random = Embedded(some.songs, np.random.default_rng(3).normal(0, 1, some.embeddings.shape), some.labels)
-    nothing = Head(np.zeros((3, WIDTH)), np.zeros(3))
+    nothing = Linear(np.zeros((3, WIDTH)), np.zeros(3))
     # Every source has one label of its own and one place of its own: learned by heart it would be known.
     of_source = np.array([int(source.partition(":")[2]) for source in random.sources])
     random.embeddings[:] += np.random.default_rng(4).normal(0, 5, (30, WIDTH))[of_source]
@@ -55,7 +56,7 @@ def test_no_song_is_judged_by_a_layer_that_its_source_corrected() -> None:
 
 
 def test_what_is_no_music_teaches_nothing() -> None:
-    some, nothing = songs(), Head(np.zeros((3, WIDTH)), np.zeros(3))
+    some, nothing = songs(), Linear(np.zeros((3, WIDTH)), np.zeros(3))
     every = np.ones(len(some.labels), bool)
     without = corrected(some, nothing, some.labels >= 0)
     assert np.array_equal(corrected(some, nothing, every).weight, without.weight)

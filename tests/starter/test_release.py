@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from training.probe.regression import Linear
 from training.starter.corpus import NO_MUSIC
-from training.starter.head import Head
 from training.starter.labels import Song
 from training.starter.release import Decision, Prediction, decide, report, score, ship, without_its_source, written
 
@@ -135,7 +135,7 @@ def test_what_is_shipped_is_half_as_large_and_decides_as_was_decided(tmp_path: P
     save_file(weights, checkpoint / "model.safetensors")
     for name in ("config.json", "preprocessor_config.json"):
         (checkpoint / name).write_text("{}", encoding="utf-8")
-    head = Head(np.arange(6.0).reshape(3, 2), np.array([0.5, 1.0, 2.0]))
+    head = Linear(np.arange(6.0).reshape(3, 2), np.array([0.5, 1.0, 2.0]))
     ship(checkpoint, tmp_path / "model", head, Decision(2.0, {"Blues": 0.7, "Rock": 0.8}, "of 30, 28 were right"))
     shipped = load_file(tmp_path / "model" / "model.safetensors")
     assert shipped["a"].dtype == np.float16

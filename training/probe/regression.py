@@ -30,6 +30,10 @@ class Linear:
         logits: np.ndarray = embeddings @ self.weight.T + self.bias
         return logits
 
+    def plus(self, other: Linear, share: float) -> Linear:
+        """The layer whose logits are those of this one and a share of the other's."""
+        return Linear(self.weight + share * other.weight, self.bias + share * other.bias)
+
 
 def fit_linear(
     embeddings: np.ndarray, labels: np.ndarray, n_genres: int, shrinkage: float, offset: np.ndarray | None = None

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from tagger.audio.decode import decode
 from tagger.errors import AudioError
-from tagger.models.checkpoint import load_checkpoint
+from tagger.models.checkpoint import load_checkpoint, read_last_layer
 from tagger.models.description import describe
 from tagger.models.transformer import Transformer
 from tagger.pipeline.options import PredictOptions
+from training.probe.regression import Linear
 from training.starter.evidence import source_weights
 from training.starter.labels import Song
 
@@ -31,23 +32,6 @@ SHRINKAGE = 100.0  # of the regression towards 0; from 30 to 300 made no differe
 SHARE = 0.6  # of the regression's logits that is added: by itself it is right less often than the distilled layer
 N_STEPS = 50  # of L-BFGS: the loss is convex
 N_FOLDS = 10  # that the sources are shared out into: a fit for each source would take ten times as long
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """A linear layer: `weight` (n_genres, width) and `bias` (n_genres,), float64."""
-
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def logits(self, embeddings: np.ndarray) -> np.ndarray:
-        """(n_songs, width) to (n_songs, n_genres)."""
-        logits: np.ndarray = embeddings @ self.weight.T + self.bias
-        return logits
-
-    def plus(self, other: Head, share: float) -> Head:
-        """The head whose logits are those of this one and a share of the other's."""
-        return Head(self.weight + share * other.weight, self.bias + share * other.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +70,13 @@ def embed(run: str, songs: Sequence[Song]) -> Iterator[tuple[Song, np.ndarray]]:
             yield song, rows.double().mean(dim=0).numpy()
 
 
-def distilled_head(run: str | Path) -> Head:
+def distilled_head(run: str | Path) -> Linear:
     """The last layer of a checkpoint."""
-    weights = load_checkpoint(describe(str(run))).weights
-    return Head(weights["head.weight"].astype(np.float64), weights["head.bias"].astype(np.float64))
+    weight, bias = read_last_layer(describe(str(run)))
+    return Linear(weight.astype(np.float64), bias.astype(np.float64))
 
 
-def regression(embeddings: np.ndarray, labels: np.ndarray, sources: np.ndarray, n_genres: int) -> Head:
+def regression(embeddings: np.ndarray, labels: np.ndarray, sources: np.ndarray, n_genres: int) -> Linear:
     """A multinomial ridge regression on embeddings (n_songs, width), a source counting as the root of its songs.
 
     Least cross-entropy plus half of `SHRINKAGE` times the squared weights, in standard deviations of each column.
@@ -113,10 +97,10 @@ def regression(embeddings: np.ndarray, labels: np.ndarray, sources: np.ndarray, 
 
     optimizer.step(loss)
     scaled = weight.detach().numpy() / scale
-    return Head(scaled, bias.detach().numpy() - scaled @ centre)
+    return Linear(scaled, bias.detach().numpy() - scaled @ centre)
 
 
-def corrected(songs: Embedded, distilled: Head, rows: np.ndarray) -> Head:
+def corrected(songs: Embedded, distilled: Linear, rows: np.ndarray) -> Linear:
     """The distilled head and the regression on those of some songs, bool (n_songs,), that are music; as it is where
     none is.
     """
@@ -127,7 +111,7 @@ def corrected(songs: Embedded, distilled: Head, rows: np.ndarray) -> Head:
     return distilled.plus(added, SHARE)
 
 
-def logits_without_source(songs: Embedded, distilled: Head) -> np.ndarray:
+def logits_without_source(songs: Embedded, distilled: Linear) -> np.ndarray:
     """Logits (n_songs, n_genres) of each song by the head that was corrected without any song of its source; nor of
     the sources that are in one of `N_FOLDS` parts with it.
     """

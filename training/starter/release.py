@@ -28,10 +28,11 @@ from tagger.pipeline import aggregate
 from tagger.pipeline.aggregate import softmax
 from training.outcome.calibrate import fit_temperature
 from training.outcome.markdown import markdown_templates
+from training.probe.regression import Linear
 from training.starter import NothingDoneError
 from training.starter.corpus import NO_MUSIC
 from training.starter.evidence import genre_weights, kind
-from training.starter.head import Embedded, Head, corrected, distilled_head, embed, logits_without_source
+from training.starter.head import Embedded, corrected, distilled_head, embed, logits_without_source
 from training.starter.labels import Song, read_songs
 
 PRECISION = 0.8  # of what is written, at least
@@ -138,7 +139,7 @@ def _source(song: Song) -> str:
     return song.source or song.artist or song.album
 
 
-def ship(checkpoint: Path, folder: Path, head: Head, decision: Decision) -> None:
+def ship(checkpoint: Path, folder: Path, head: Linear, decision: Decision) -> None:
     """Write a checkpoint to a folder, in float16, with another head and the decision; the card is another matter."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
