@@ -170,14 +170,14 @@ class Screen:
         self.n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
-        failure = f"{printable(str(result.path))}: {printable(result.reason)}"
+        failures = [_failure(result)] if result.status == "failed" else []
         if is_old_news and not self.verbose:
             pass
         elif self._rows and result.status in self._shown:
             self._progress.print(self._row(result), sys.stdout)
-            self._failures += [failure] * (result.status == "failed")
-        elif result.status == "failed":
-            self._progress.print(failure, sys.stderr)
+            self._failures += failures
+        elif failures:
+            self._progress.print(failures[0], sys.stderr)
         else:
             self._n_unlisted += self._rows
         self._progress.advance({each: self.counts[each] for each in ("failed", "unsure") if self.counts[each]})
@@ -233,6 +233,10 @@ class Screen:
         if not stopped and not self._write_tags and self.counts["tagged"]:
             lines.append("Nothing was written. Add --write-tags to write these genres into the files.")
         return "\n".join(map(folded, lines))
+
+
+def _failure(result: SongResult) -> str:
+    return f"{printable(str(result.path))}: {printable(result.reason)}"
 
 
 def cut_in_front(name: str, n_cells: int) -> str:

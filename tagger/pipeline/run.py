@@ -299,11 +299,9 @@ class Tagging:
         cached = self.cache.note_refusal(seen, error.reason) and not self.options.predict.retry_failed
         return result(status="failed", reason=error.reason, cached=cached, is_lasting=True)
 
-    def finish_albums(
-        self, classified: Iterable[tuple[SongResult | Song, Prediction | Failure | None]]
-    ) -> Iterator[SongResult]:
+    def finish_albums(self, classified: Iterable[tuple[SongResult | Song, Answer]]) -> Iterator[SongResult]:
         """Decide on the songs of each album together; those of a folder wait for each other, up to `MOST_TOGETHER`."""
-        waiting: list[tuple[SongResult | Song, Prediction | Failure | None]] = []
+        waiting: list[tuple[SongResult | Song, Answer]] = []
         folder = ""
         for song, prediction in classified:
             where = album_folder(song.path) if isinstance(song.path, Path) else song.path
@@ -314,9 +312,7 @@ class Tagging:
             waiting.append((song, prediction))
         yield from self._finish_folder(waiting)
 
-    def _finish_folder(
-        self, classified: Sequence[tuple[SongResult | Song, Prediction | Failure | None]]
-    ) -> Iterator[SongResult]:
+    def _finish_folder(self, classified: Sequence[tuple[SongResult | Song, Answer]]) -> Iterator[SongResult]:
         """The songs of a folder, in their order, those of an album decided on by the snippets of all of them."""
         predicted = [
             (place, song, answer)
@@ -335,7 +331,7 @@ class Tagging:
     def finish(
         self,
         song: SongResult | Song,
-        prediction: Prediction | Failure | None = None,
+        prediction: Answer = None,
         of_album: tuple[Decision, int] | None = None,
     ) -> SongResult:
         """Decide on a song by the prediction in it, now or before, and write it if that is asked for.
@@ -350,12 +346,13 @@ class Tagging:
             return SongResult(
                 song.path, "failed", song.old, song.old, reason=reason, cached=is_cached, is_lasting=is_lasting
             )
-        decision = unsure(prediction.unsure) if prediction.unsure else self._decide(prediction.logits)
-        logger.debug("%s is decided on: %s of %s", song.path, decision.genres, decision.ranking[:3])
         shortfall = shortfall_of(prediction)
         if of_album is not None:
             decision, n_songs = of_album
             shortfall = "; ".join(filter(None, (f"by {n_songs} songs of its album", shortfall)))
+        else:
+            decision = unsure(prediction.unsure) if prediction.unsure else self._decide(prediction.logits)
+        logger.debug("%s is decided on: %s of %s", song.path, decision.genres, decision.ranking[:3])
         result = partial(
             SongResult,
             song.path,
