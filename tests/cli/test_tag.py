@@ -17,7 +17,7 @@ import pytest
 
 from tagger.cli.main import main
 from tagger.cli.signals import ENDING
-from tagger.cli.tag import NEVER_CONFIGURED, PATHS_IN_SETTINGS, settings_of_tag, tag_options
+from tagger.cli.tag import PATHS_IN_SETTINGS, settings_of_tag, tag_options
 from tagger.errors import ModelError
 from tagger.tags import genre as tags
 from tests.support.fakes import FakeModel, make_options, make_tone
@@ -454,7 +454,9 @@ def test_command_line_outweighs_environment_outweighs_file(
     assert [(Path(r["path"]).name, r["scale"]) for r in records] == [("rock.mp3", "share of snippets")]
 
 
-@pytest.mark.parametrize("name", NEVER_CONFIGURED)
+@pytest.mark.parametrize(
+    "name", ["write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose", "debug"]
+)
 def test_what_is_for_the_command_line_alone_is_told_so(
     genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, music: Path, name: str
 ) -> None:
