@@ -42,8 +42,19 @@ def openvino() -> Any:
 
 @cache
 def core() -> Any:
-    """What knows the devices of this machine."""
-    return openvino().Core()
+    """What knows the devices of this machine, and uses all that its processor can.
+
+    A part of OpenVINO minds the variable ONEDNN_MAX_CPU_ISA and a part does not: below AVX-512 networks of odd widths,
+    or in short formats, end the process (2026.4). It is read once, when the first network is compiled.
+    """
+    most = os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
+    made = openvino().Core()
+    if most is not None:
+        op = openvino().opset13
+        row = op.parameter([1, 8], np.float32)
+        made.compile_model(openvino().Model([op.matmul(row, np.eye(8, dtype=np.float32), False, False)], [row]), "CPU")
+        os.environ["ONEDNN_MAX_CPU_ISA"] = most
+    return made
 
 
 def version() -> str:
@@ -57,14 +68,7 @@ def processor() -> str:
 
 
 def precisions() -> tuple[str, ...]:
-    """Those of `PRECISIONS` that this processor has instructions for, which does not mean that they are faster.
-
-    OpenVINO looks at the processor alone, and the library that it computes with also at a variable of its own: of
-    short formats beyond what that allows, it makes networks that cannot be compiled or that end the process.
-    """
-    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    if most not in ("", "ALL", "DEFAULT") and not most.startswith(("AVX512", "AVX10")):
-        return ("fp32",)
+    """Those of `PRECISIONS` that this processor has instructions for, which does not mean that they are faster."""
     capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name, (capability, _) in PRECISIONS.items() if capability in capabilities)
 
