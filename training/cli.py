@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tagger.cli.settings import USAGE, Fraction, command_line
-from tagger.cli.signals import exit_code
 from tagger.errors import OutputError, RunError
 from tagger.extras import hide_if_broken, need
+from tagger.terminal.signals import exit_code
 from training.cli_prepare import make_dataset
 from training.dataset.options import PrepareOptions
 from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, RECIPES
@@ -120,7 +120,7 @@ def train(
     need("genre-tag train", "train")
     if wandb:
         need("--wandb", "train", "wandb")
-    from tagger.cli.terminal import tell
+    from tagger.terminal.screen import tell
     from training.learning.processes import from_first, is_first_process, join
     from training.learning.runs import Run, new_folder, resumed
 

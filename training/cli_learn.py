@@ -113,10 +113,10 @@ def _began_as(model: str, paths: Sequence[str]) -> Description:
 def _gather(paths: Sequence[str], vocabulary: str, description: Description, settings: dict[str, Any]) -> Gathering:
     """The songs at these paths whose genre a person gave, with what the model makes of them."""
     from tagger.audio.library import find_songs
-    from tagger.cli.terminal import Screen
     from tagger.evaluation.provenance import Provenance
     from tagger.pipeline.cache import PredictionCache, cache_path
     from tagger.pipeline.run import load_model, tag_songs
+    from tagger.terminal.screen import Screen
     from training.probe.songs import gather
 
     songs = list(find_songs(paths, settings["exclude"], getattr(sys.stdin, "buffer", None)))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tagger.cli.settings import CountOr, command_line, option
-from tagger.cli.signals import exit_code
 from tagger.extras import need
+from tagger.terminal.signals import exit_code
 from training.dataset.options import PrepareOptions
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def make_dataset(
     force: bool = False,
 ) -> None:  # fmt: skip
     """Make a dataset, which the command `argv` makes again, and show what is in it. Raises DatasetError."""
-    from tagger.cli.terminal import tell
+    from tagger.terminal.screen import tell
     from training.dataset.prepare import prepare as make
 
     try:

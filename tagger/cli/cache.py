@@ -28,8 +28,8 @@ def cache(ctx: click.Context, prune: bool, forget: tuple[str, ...]) -> None:
     \b
     Exit codes: 0 fine, 2 wrong usage, 3 the cache cannot be used.
     """
-    from tagger.cli.terminal import print_contents
     from tagger.pipeline.cache import PredictionCache, cache_path, is_begun
+    from tagger.terminal.screen import print_contents
     from tagger.text import printable
 
     path = cache_path()

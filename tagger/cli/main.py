@@ -17,9 +17,9 @@ from click.core import ParameterSource
 
 from tagger import __version__, debug
 from tagger.cli.settings import NOTHING_DONE, UNREAD, USAGE
-from tagger.cli.signals import exit_code, install_handlers, is_ended
 from tagger.debug import suppress
 from tagger.errors import GenreTagError, SettingsError
+from tagger.terminal.signals import exit_code, install_handlers, is_ended
 
 logger = logging.getLogger(__name__)
 

@@ -144,11 +144,11 @@ def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Repor
 def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:
     """The report on the music at these paths, and the exit code."""
     from tagger.audio.library import find_songs
-    from tagger.cli.terminal import Screen
     from tagger.evaluation.provenance import Provenance
     from tagger.pipeline.cache import PredictionCache, cache_path
     from tagger.pipeline.run import load_model, tag_songs
     from tagger.report.library import report_library
+    from tagger.terminal.screen import Screen
     from tagger.text import printable
 
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron

@@ -32,18 +32,18 @@ from tagger.cli.settings import (
     values_in_file,
     variable_of,
 )
-from tagger.cli.signals import exit_code, finish_first
 from tagger.errors import GenreTagError, JournalError, OutputError, SettingsError
 from tagger.extras import need
 from tagger.pipeline.options import DecisionPolicy, PredictOptions, TagOptions
 from tagger.tags.policies import WriteOptions
+from tagger.terminal.signals import exit_code, finish_first
 
 if TYPE_CHECKING:
     from tagger.audio.library import Found
-    from tagger.cli.terminal import Screen
     from tagger.models.description import Description
     from tagger.models.genre_model import GenreModel
     from tagger.pipeline.run import SongResult
+    from tagger.terminal.screen import Screen
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def _check_ray(settings: Mapping[str, Any]) -> None:
 
 def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
     """Tag the songs at `paths`; the exit code."""
-    from tagger.cli.terminal import Screen
+    from tagger.terminal.screen import Screen
     from tagger.text import printable
 
     quiet, targets = settings["quiet"], (settings["json_target"], settings["csv_target"])
@@ -547,7 +547,7 @@ def config(ctx: click.Context) -> None:
     (min-confidence = 0.7 in TOML), and that the defaults.
     """
     from tagger.cli.settings import config_path
-    from tagger.cli.terminal import print_settings
+    from tagger.terminal.screen import print_settings
 
     path = config_path()
     rows = []

@@ -13,7 +13,7 @@ from itertools import chain, groupby
 import click
 
 from tagger.cli.settings import SOME_FAILED, command_line
-from tagger.cli.signals import finish_first
+from tagger.terminal.signals import finish_first
 
 
 @click.command(short_help="Take back what a run wrote.")
@@ -44,10 +44,10 @@ def undo(
 def _undo(
     run_id: str | None, paths: Sequence[str], only_list: bool, dry_run: bool, root: str | None, force: bool
 ) -> int:
-    from tagger.cli.terminal import Progress, run_line, undone_line, undone_summary
     from tagger.tags.journal import Journal
     from tagger.tags.undo import LEFT, list_runs
     from tagger.tags.undo import undo as take_back
+    from tagger.terminal.screen import Progress, run_line, undone_line, undone_summary
     from tagger.text import counted, printable
 
     runs = list_runs(on_damage=lambda error: click.echo(printable(f"genre-tag: {error}"), err=True))

@@ -16,10 +16,10 @@ import click
 import pytest
 
 from tagger.cli.main import main
-from tagger.cli.signals import ENDING
 from tagger.cli.tag import PATHS_IN_SETTINGS, settings_of_tag, tag_options
 from tagger.errors import ModelError
 from tagger.tags import genre as tags
+from tagger.terminal.signals import ENDING
 from tests.support.fakes import FakeModel, make_options, make_tone
 
 ROOT = Path(__file__).parents[2]

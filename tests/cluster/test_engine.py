@@ -27,7 +27,6 @@ ray = pytest.importorskip("ray")
 from tagger.audio.decode import decode_song  # noqa: E402
 from tagger.audio.library import Found, find_songs  # noqa: E402
 from tagger.audio.workers import Worker  # noqa: E402
-from tagger.cli.signals import ENDING  # noqa: E402
 from tagger.cluster.engine import ENVIRONMENT, _streamed, tag_songs  # noqa: E402
 from tagger.cluster.manifest import find_everywhere, locate, name_of  # noqa: E402
 from tagger.cluster.results import Results  # noqa: E402
@@ -43,6 +42,7 @@ from tagger.tags import genre as tags  # noqa: E402
 from tagger.tags.identity import identify  # noqa: E402
 from tagger.tags.journal import Journal, new_run  # noqa: E402
 from tagger.tags.undo import list_runs  # noqa: E402
+from tagger.terminal.signals import ENDING  # noqa: E402
 from tests.pipeline.test_run import refuse  # noqa: E402
 from tests.support.fakes import FakeModel, make_tone  # noqa: E402
 from tests.support.songs import make_song  # noqa: E402

@@ -16,8 +16,8 @@ import torch
 
 from tagger.audio.decode import SAMPLE_RATE, decode
 from tagger.cli import main as cli
-from tagger.cli.signals import ENDING
 from tagger.models.transformer import TorchLogMel
+from tagger.terminal.signals import ENDING
 from tests.support.labelled import GENRES, add_song, contents, make_dataset, make_library
 from tests.support.songs import make_song, synthesize
 from training.dataset import prepare, waveforms

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import TrainingArguments
 
-from tagger.cli.terminal import tell
+from tagger.terminal.screen import tell
 from tests.support.screens import Terminal
 from training.errors import TrainingError
 from training.learning.config import configure

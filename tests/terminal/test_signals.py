@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tagger.cli.signals import ENDING, exit_code, finish_first, install_handlers, interrupt
 from tagger.tags.genre import read_genres
 from tagger.tags.undo import list_runs, undo
+from tagger.terminal.signals import ENDING, exit_code, finish_first, install_handlers, interrupt
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
 
 ROOT = Path(__file__).parents[2]

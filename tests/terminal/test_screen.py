@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tagger.audio.library import Found
-from tagger.cli.terminal import Screen, cut_in_front, folded, outcome, print_contents, undone_summary
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.cache import Contents, Method, MethodUse
 from tagger.pipeline.run import SongResult
+from tagger.terminal.screen import Screen, cut_in_front, folded, outcome, print_contents, undone_summary
 from tagger.text import printable
 from tests.support.screens import Terminal
 
@@ -202,7 +202,7 @@ def test_plain_progress_is_lines_of_songs_not_a_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 6))
-    monkeypatch.setattr("tagger.cli.terminal.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("tagger.terminal.screen.time.monotonic", lambda: float(next(clock)))
     err = shown(RESULTS * 3, capsys, rows=False)[1]
     lines = [line for line in err.splitlines() if "songs/s" in line]
     assert lines and lines[-1].split(" songs, ")[0].endswith("/9")
@@ -213,7 +213,7 @@ def test_the_time_that_is_left_is_told_by_the_songs_of_late(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("tagger.cli.terminal.time.monotonic", lambda: now)
+    monkeypatch.setattr("tagger.terminal.screen.time.monotonic", lambda: now)
     songs = [replace(RESULTS[0], path=Path(f"/m/{number}.mp3"), cached=number < 9000) for number in range(9100)]
     with Screen([Found(song.path) for song in songs], rows=False, progress=True, verbose=False, write_tags=False) as s:
         for song in songs:
