@@ -332,14 +332,18 @@ def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Calla
 
 def _find(paths: Sequence[str], settings: Mapping[str, Any], on_empty: Callable[[str], None]) -> list[Found]:
     """What is at the paths, as far as the engine can classify it; `on_empty` is told of those with nothing."""
+    from tagger.terminal.screen import counting
+
     stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
+    shown = not settings["quiet"]
     if settings["engine"] == "ray":
         from tagger.cluster.manifest import find_everywhere
 
-        return limited(find_everywhere(paths, settings["exclude"], stdin, on_empty), settings["limit"])
+        found = find_everywhere(paths, settings["exclude"], stdin, on_empty)
+        return limited(counting(found, shown), settings["limit"])
     from tagger.audio.library import find_songs
 
-    return limited(find_songs(paths, settings["exclude"], stdin, on_empty), settings["limit"])
+    return limited(counting(find_songs(paths, settings["exclude"], stdin, on_empty), shown), settings["limit"])
 
 
 def _tag_here(

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"tagged": "green", "failed": "red", "skipped": "yellow", "unsure": "cyan"}
 _PLAIN_PROGRESS_SECONDS = 10.0
+_FIRST_PROGRESS_SECONDS = 2.0
+_SILENT_WALK_SECONDS = 0.5
 #: What can be listed of a run: a word of --show -> statuses.
 SHOWN = {
     "all": frozenset(STATUSES),
@@ -43,6 +45,7 @@ SHOWN = {
 }
 MOST_ROWS = 50  # songs that are all listed by default; of more, those are left out that stay as they are
 MOST_AGAIN = 10  # failures that are named once more behind a long list
+MOST_ALIKE = 3  # songs named that fail for the same reason; a broken disk or copy leaves thousands of them
 
 
 def outcome(result: SongResult, verbose: bool = False) -> str:
@@ -78,6 +81,7 @@ class Progress:
         self._done = 0
         self._bar: tqdm[Any] | None = None
         self._said, self._n_said = time.monotonic(), 0
+        self._pause = _FIRST_PROGRESS_SECONDS
 
     def __enter__(self) -> Progress:
         if self._shown and sys.stderr.isatty() and not debug.is_on():  # their lines would tear each other
@@ -108,12 +112,23 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(notes, refresh=False)
             self._bar.update()
-        elif self._shown and now - self._said >= _PLAIN_PROGRESS_SECONDS:
+        elif self._shown and now - self._said >= self._pause:
+            self._pause = _PLAIN_PROGRESS_SECONDS
             rate = (self._done - self._n_said) / (now - self._said)  # of late: songs that were known take no time
             self._said, self._n_said = now, self._done
             left = timedelta(seconds=round((self._total - self._done) / rate))
             words = "".join(f", {count} {note}" for note, count in notes.items())
             click.echo(f"{self._done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
+
+
+def counting(found: Iterable[Found], shown: bool) -> Iterator[Found]:
+    """Pass on what is found; where that takes long and stderr is a terminal, it shows how much there is so far."""
+    hidden = not shown or not sys.stderr.isatty() or debug.is_on()
+    with tqdm(
+        found, desc="Looking for songs", unit=" found", file=sys.stderr, leave=False, disable=hidden,
+        delay=_SILENT_WALK_SECONDS, bar_format="{desc}: {n_fmt}{unit}",
+    ) as bar:  # fmt: skip
+        yield from bar
 
 
 class Screen:
@@ -132,6 +147,8 @@ class Screen:
             self._shown -= SHOWN["kept"]
         self._n_unlisted, self._may_list_all = 0, show is None
         self._failures: list[str] = []
+        self._names_all_failures = verbose or show in ("all", "failed") or not self._is_long
+        self._n_failed_for: Counter[str] = Counter()  # by reason; those that were known are not counted
         self._progress = Progress(self._n_songs, progress)
         self._root = _common_folder([str(found.where) for found in songs])
         self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
@@ -171,7 +188,7 @@ class Screen:
         if result.status == "tagged" and result.decision is not None:
             self._genres.update(result.decision.genres)
         failures = [_failure(result)] if result.status == "failed" else []
-        if is_old_news and not self.verbose:
+        if (is_old_news and not self.verbose) or self._is_one_of_many(result, is_old_news):
             pass
         elif self._rows and result.status in self._shown:
             self._progress.print(self._row(result), sys.stdout)
@@ -181,6 +198,13 @@ class Screen:
         else:
             self._n_unlisted += self._rows
         self._progress.advance({each: self.counts[each] for each in ("failed", "unsure") if self.counts[each]})
+
+    def _is_one_of_many(self, result: SongResult, is_old_news: bool) -> bool:
+        """Whether a song failed for a reason that enough songs have been named for."""
+        if result.status != "failed" or is_old_news or self._names_all_failures:
+            return False
+        self._n_failed_for[result.reason] += 1
+        return self._n_failed_for[result.reason] > MOST_ALIKE
 
     def tell(self, line: str) -> None:
         """Say something that is about no song."""
@@ -208,6 +232,9 @@ class Screen:
         lines = [f"failed: {failure}" for failure in self._failures[:MOST_AGAIN] if self._is_long]
         if len(self._failures) > MOST_AGAIN:
             lines.append(f"and {len(self._failures) - MOST_AGAIN} more that failed: --show failed")
+        for reason, n_songs in self._n_failed_for.items():
+            if n_songs > MOST_ALIKE:
+                lines.append(f"failed: {n_songs - MOST_ALIKE} more of the same: {printable(reason)} (-v names them)")
         most = max(self._genres.values(), default=1)
         width = max((cell_len(printable(genre)) for genre in self._genres), default=0)
         for genre, count in self._genres.most_common():

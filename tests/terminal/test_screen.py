@@ -1,7 +1,10 @@
 """What people see: rows, progress and summary, with names that cannot harm a terminal."""
 
+import io
 import os
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from tagger.audio.library import Found
 from tagger.pipeline.aggregate import Decision, unsure
 from tagger.pipeline.cache import Contents, Method, MethodUse
 from tagger.pipeline.run import SongResult
-from tagger.terminal.screen import Screen, cut_in_front, folded, outcome, print_contents, undone_summary
+from tagger.terminal.screen import Screen, counting, cut_in_front, folded, outcome, print_contents, undone_summary
 from tagger.text import printable
 from tests.support.screens import Terminal
 
@@ -97,7 +100,9 @@ def many(n_songs: int) -> list[SongResult]:
     for number in range(n_songs):
         status = ("tagged", "kept", "unchanged", "unsure", "skipped", "failed")[number % 6]
         decision = JAZZ if status in ("tagged", "kept") else None
-        made.append(SongResult(Path(f"/m/{number:03}.mp3"), status, decision=decision, reason=f"why {status}"))
+        made.append(
+            SongResult(Path(f"/m/{number:03}.mp3"), status, decision=decision, reason=f"why {status} ({number // 6})")
+        )
     return made
 
 
@@ -136,8 +141,43 @@ def test_what_is_listed_can_be_chosen(capsys: pytest.CaptureFixture[str], show: 
 def test_failures_are_told_again_behind_a_long_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "failed: /m" not in shown(many(48), capsys)[2]
     lines = shown(many(120), capsys)[2].splitlines()
-    assert lines[0] == f"failed: {Path('/m/005.mp3')}: why failed"
+    assert lines[0] == f"failed: {Path('/m/005.mp3')}: why failed (0)"
     assert sum(line.startswith("failed: ") for line in lines) == 10 and "and 10 more that failed" in lines[10]
+
+
+def test_of_songs_that_fail_alike_a_few_are_named_and_the_others_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also without rows; whoever asks for them gets them all, and so does a list that is short."""
+    results = [SongResult(Path(f"/m/{number}.mp3"), "failed", reason="empty file") for number in range(1000)]
+    results.insert(500, SongResult(Path("/m/other.mp3"), "failed", reason="no audio"))
+    for rows in (True, False):
+        out, err, summary = shown(results, capsys, rows=rows)
+        lines = (out + err).splitlines()
+        assert sum("empty file" in line for line in lines) == 3
+        assert sum("no audio" in line for line in lines) == 1
+        assert "failed: 997 more of the same: empty file (-v names them)" in summary
+        assert "no audio (-v" not in summary
+        assert "1001 failed" in summary
+    for options in ({"verbose": True}, {"show": "failed"}):
+        out, _, summary = shown(results, capsys, **options)  # type: ignore[arg-type]
+        assert sum("empty file" in line for line in out.splitlines()) == 1000
+        assert "more of the same" not in summary
+    assert "more of the same" not in shown(results[:20], capsys)[2]
+
+
+def test_looking_for_songs_is_shown_where_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagger.terminal.screen._SILENT_WALK_SECONDS", 0.0)
+    found = [Found(Path(f"{number}.mp3")) for number in range(30)]
+
+    def slow() -> Iterator[Found]:
+        for each in found:
+            time.sleep(0.01)
+            yield each
+
+    for shown, stream in [(True, Terminal()), (False, Terminal()), (True, io.StringIO())]:
+        monkeypatch.setattr("sys.stderr", stream)
+        assert list(counting(slow(), shown)) == found
+        is_terminal = isinstance(stream, Terminal)
+        assert ("Looking for songs: " in stream.getvalue()) == (shown and is_terminal)
 
 
 def test_a_long_name_is_cut_in_front() -> None:
@@ -221,7 +261,7 @@ def test_the_time_that_is_left_is_told_by_the_songs_of_late(
             s.show(song)
     lines = [line for line in capsys.readouterr().err.splitlines() if "songs/s" in line]
     assert len(lines) == 10
-    assert lines[1] == "9020/9100 songs, 1.0 songs/s, 0:01:20 left"
+    assert lines[1] == "9012/9100 songs, 1.0 songs/s, 0:01:28 left"
 
 
 def test_an_undoing_is_summed_up_by_what_became_of_its_songs() -> None:
