@@ -32,8 +32,10 @@ DATASET = Path("dataset")
     "--data",
     type=click.Path(path_type=Path),
     metavar="SOURCE",
-    help="A prepared dataset; or music, which is prepared into ./dataset first.  [default: ./dataset]",
+    help="A prepared dataset; a DatasetDict of log-mels as the notebook saves it; or music, which is prepared into"
+    " ./dataset first.  [default: ./dataset]",
 )
+@click.option("--strict-splits", is_flag=True, help="An error, not a warning, where splits share songs or artists.")
 @click.option(
     "--epochs", type=click.IntRange(min=0), metavar="N", help="Passes over the train split; 0 only evaluates."
 )
@@ -101,8 +103,8 @@ DATASET = Path("dataset")
 @click.option("--ema", type=Fraction(), help="Decay of the running mean of the weights, which is what is kept; 0: off.")
 @click.option("--log-steps", type=click.IntRange(min=1), metavar="N", help="Steps from one logged loss to the next.")
 def train(
-    data: Path | None, recipe: str, out: Path | None, resume: bool, device: str, device_batch: int | None, wandb: bool,
-    **options: Any,
+    data: Path | None, strict_splits: bool, recipe: str, out: Path | None, resume: bool, device: str,
+    device_batch: int | None, wandb: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Fine-tune a model on labelled music, and say how good it is.
 
@@ -131,7 +133,7 @@ def train(
         if is_first_process():
             tell(line)
 
-    prepared = _dataset(data, config.model)
+    prepared = _dataset(data, config.model, strict_splits, tell_once)
 
     def begin() -> Run:
         if resume:
@@ -174,18 +176,25 @@ def _told_how_to_go_on(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
         raise click.exceptions.Exit(exit_code()) from error
 
 
-def _dataset(data: Path | None, model: str) -> Prepared:
-    """The dataset to learn from: at `data`, made of the music at `data`, or ./dataset."""
+def _dataset(data: Path | None, model: str, strict: bool, tell: Callable[[str], None]) -> Prepared:
+    """The dataset to learn from: at `data`, made of the music at `data`, or ./dataset.
+
+    Tells what is in one of the notebook's, and what its splits share; with `strict` the latter is a DatasetError.
+    """
     from training.dataset.data import is_prepared, load_prepared
+    from training.dataset.notebook import find_notebook, load_notebook, told
+    from training.errors import DatasetError
     from training.learning.processes import n_processes
 
-    if data is None and not is_prepared(DATASET):
+    folder = data or DATASET
+    notebook = None if is_prepared(folder) or not folder.is_dir() else find_notebook(folder)
+    if data is None and not is_prepared(DATASET) and notebook is None:
         click.echo(
             f"There is no dataset in {DATASET}/. Make one of labelled music: genre-tag prepare ~/Music", err=True
         )
         click.echo("Or prepare and train in one: genre-tag train --data ~/Music", err=True)
         click.get_current_context().exit(USAGE)
-    if data is not None and not is_prepared(data):
+    if data is not None and not is_prepared(data) and notebook is None:
         if not data.exists():
             raise click.UsageError(f"--data {data}: no such file or folder")
         if n_processes() > 1:
@@ -193,8 +202,15 @@ def _dataset(data: Path | None, model: str) -> Prepared:
         seconds = _snippet_seconds(model)
         argv = ["genre-tag", "prepare", str(data), "--out", str(DATASET), "--snippet-seconds", f"{seconds:g}"]
         make_dataset(data, DATASET, PrepareOptions(snippet_seconds=seconds), argv)
-        data = DATASET
-    return load_prepared(data or DATASET)
+        folder = DATASET
+    prepared = load_notebook(notebook) if notebook else load_prepared(folder)
+    if notebook:
+        tell(f"{notebook}: {told(prepared)}.")
+    if prepared.overlap:
+        if strict:
+            raise DatasetError(notebook or folder, prepared.overlap)
+        tell(f"{notebook or folder}: {prepared.overlap}: scores are too high. --strict-splits makes this an error.")
+    return prepared
 
 
 def _snippet_seconds(model: str) -> float:

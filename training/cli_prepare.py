@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,14 +90,24 @@ class Shares(click.ParamType):
 )
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", default=PrepareOptions.seed, show_default=True)
 @click.option("--drop-small", is_flag=True, help="Drop genres with songs of fewer than three artists.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["genre-tag", "notebook"]),
+    default="genre-tag",
+    show_default=True,
+    help="notebook: also a DatasetDict of log-mels as the notebook reads it, 512 kB for 10 s, in"
+    " FOLDER/music_lib_balanced.",
+)
 @click.option("--cache-features", is_flag=True, help="Compute the log-mels now: 256 kB a snippet.")
 @option("-j", "--jobs", type=CountOr("auto"), default="auto", help="Processes that decode.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N songs, spread over genres: a trial.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Pass over files and folders of that name. Repeatable.")
 @click.option("--force", is_flag=True, help="Make a finished dataset again; what is decoded is kept.")
 def prepare(
-    source: Path, out: Path, map_file: Path | None, snippets: int | str, jobs: int | str, force: bool, **settings: Any
-) -> None:
+    source: Path, out: Path, map_file: Path | None, snippets: int | str, form: str, jobs: int | str, force: bool,
+    **settings: Any,
+) -> None:  # fmt: skip
     """Make a dataset of the songs at SOURCE: splits of snippets that share no artist, album or recording.
 
     SOURCE is a folder with a sub-folder per genre, a library whose songs have genre tags, or a table (.csv, .tsv)
@@ -115,12 +125,12 @@ def prepare(
     names = read_map(map_file) if map_file else {}
     settings["exclude"] = tuple(settings["exclude"])
     options = PrepareOptions(names=names, n_snippets=None if snippets == "all" else int(snippets), **settings)
-    make_dataset(source, out, options, command_line(), None if jobs == "auto" else int(jobs), force)
+    make_dataset(source, out, options, command_line(), None if jobs == "auto" else int(jobs), force, form)
 
 
 def make_dataset(
     source: Path, folder: Path, options: PrepareOptions, argv: Sequence[str], n_workers: int | None = None,
-    force: bool = False,
+    force: bool = False, form: str = "genre-tag",
 ) -> None:  # fmt: skip
     """Make a dataset, which the command `argv` makes again, and show what is in it. Raises DatasetError."""
     from tagger.terminal.screen import tell
@@ -128,10 +138,20 @@ def make_dataset(
 
     try:
         record = make(source, folder, options, argv=argv, n_workers=n_workers, force=force, watch=_watch, tell=tell)
+        notebook = _for_notebook(folder, tell) if form == "notebook" else None
     except KeyboardInterrupt as error:
         tell("Interrupted. Decoded songs are kept; the same command goes on from here.")
         raise click.exceptions.Exit(exit_code()) from error
     _show(record, folder)
+    if notebook is not None:
+        click.echo(f"For the notebook: {notebook}, and the genres in {folder / 'genres.json'}")
+
+
+def _for_notebook(folder: Path, tell: Callable[[str], None]) -> Path:
+    from training.dataset.notebook import write_notebook
+
+    tell("Computing the log-mels for the notebook.")
+    return write_notebook(folder)
 
 
 def _watch(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tagger.cli.main import main
 from tagger.errors import OutputError
 from tests.support.checkpoints import make_checkpoint
+from tests.support.prepared import write_notebook
 from tests.support.screens import Terminal
 from tests.support.songs import make_song
 
@@ -153,3 +154,69 @@ def test_a_dataset_that_is_damaged_is_one_line(here: Path, songs: Path, capsys: 
     capsys.readouterr()
     assert genre_tag("train", "--model", "new-micro") == 3
     assert "00000.i16 is short" in capsys.readouterr().err
+
+
+NOTEBOOK_OPTIONS = ("--epochs", "15", "--batch-size", "8", "--lr", "0.003", "--device", "cpu")
+
+
+def test_the_notebooks_dataset_is_found_trained_on_reported_and_its_model_tags(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    write_notebook(here)
+    begin = make_checkpoint(here / "begin", ("A", "B"), n_frames=128)
+    assert genre_tag("train", "--model", begin, *NOTEBOOK_OPTIONS, "--out", "runs/first") == 0
+    out, err = capsys.readouterr()
+    assert "dataset/music_lib_balanced: 12 songs (36) to train, 6 songs (18) to validate, 6 songs (18) to test" in err
+    assert "test: 6 songs, accuracy by mean pooling" in out
+    metrics = json.loads((here / "runs/first/metrics.json").read_text())
+    assert metrics["scores"]["test"]["mean_pooling_score"] == 1.0  # tones: a third of it by chance
+    assert metrics["counts"]["test"] == {
+        "songs": 6, "snippets": 18, "artists": 6, "songs_without_artist": 0, "hours": 0.005,
+        "songs_of": {"Classical": 2, "Jazz": 2, "Rock": 2},
+    }  # fmt: skip
+
+    assert genre_tag("report", "runs/first", "--format", "json") == 0
+    report = json.loads(capsys.readouterr().out)
+    songs = {song["path"]: song["predicted"] for song in report["sections"]["songs"]["songs"]}
+    assert len(songs) == 6 and all(Path(path).is_file() for path in songs)
+    tag = ("--model", "runs/first", "--min-confidence", "0", "--snippets", "all", "--json", "-", "--quiet")
+    assert genre_tag(*tag, *songs) == 0
+    tagged = {record["path"]: record["new"] for record in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert tagged == songs  # the features of the notebook are the product's
+    assert genre_tag("explain", "--model", "runs/first", next(iter(songs))) == 0
+    assert "Classical" in capsys.readouterr().out
+    again = ("train", "--model", "runs/first", "--epochs", "0", "--out", "runs/again", "--batch-size", "8")
+    assert genre_tag(*again, "--data", "dataset/music_lib_balanced") == 0
+    assert json.loads((here / "runs/again/metrics.json").read_text())["scores"] == metrics["scores"]
+
+
+def test_what_the_notebooks_dataset_is_no_good_for_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import datasets
+
+    folder = write_notebook(here, {"train": 2, "validate": 1, "test": 1})
+    splits = dict(datasets.DatasetDict.load_from_disk(str(folder)))
+    both = datasets.DatasetDict({**splits, "test": datasets.concatenate_datasets([splits["test"], splits["validate"]])})
+    both.save_to_disk(here / "both" / "songs")
+    (here / "both" / "genres.json").write_text((folder.parent / "genres.json").read_text())
+    longer = make_checkpoint(here / "longer", n_frames=1024)
+    capsys.readouterr()
+    wrong = {
+        ("--model", longer): "takes log-mels of 1024 frames and 128 mels, and those of the dataset have 128 and 128",
+        ("--model", "new-micro", "--recipe", "v2"): "of snippets that cannot be cut anew: add --crop fixed",
+        ("--model", "new-micro", "--data", "both", "--strict-splits"): "both/songs: 3 songs and 3 artists in more than",
+    }
+    for options, reason in wrong.items():
+        assert genre_tag("train", *options, "--out", "runs/wrong") == 3
+        error = [line for line in capsys.readouterr().err.splitlines() if "as they are" not in line]
+        assert len(error) == 1 and reason in error[0]
+    assert not (here / "runs").exists()
+    small = ("--model", "new-micro", "--epochs", "1", "--batch-size", "9", "--device", "cpu")
+    assert genre_tag("train", *small, "--data", "both", "--out", "runs/both") == 0
+    assert "scores are too high. --strict-splits makes this an error." in capsys.readouterr().err
+    assert genre_tag("report", "runs/both") == 0
+    assert "artists in more than one split: 3" in capsys.readouterr().out
+    (folder.parent / "genres.json").unlink()
+    assert genre_tag("train", *small) == 3
+    error = capsys.readouterr().err
+    assert "no genres.json beside it" in error and len(error.splitlines()) == 1

@@ -64,14 +64,20 @@ def test_a_song_shorter_than_a_snippet_is_repeated() -> None:
     np.testing.assert_array_equal(waveform, np.resize(prepared.waveforms.shard[:6400], 16_000))
 
 
+class CachedFeatures(list):
+    """Log-mels as `training.dataset.cache.Features` gives them."""
+
+    key = "log_mels"
+
+
 def test_cached_features_stand_for_the_waveforms_and_cannot_be_cropped() -> None:
     prepared = make_prepared()
     features = np.random.default_rng(0).standard_normal((len(prepared.splits["train"]), 98, 128)).astype(np.float16)
-    prepared.features = {"train": features}
+    prepared.features = {"train": CachedFeatures(features)}
     batch = SnippetDataset(prepared, "train").__getitems__([(4, 0), (2, 0)])
     np.testing.assert_array_equal(batch["log_mels"].numpy(), features[[4, 2]])
     assert "waveforms" not in batch
-    with pytest.raises(ValueError, match="cached"):
+    with pytest.raises(ValueError, match="cropped again"):
         SnippetDataset(prepared, "train", "random")
 
 
@@ -90,7 +96,7 @@ def test_fixed_rows_get_the_soft_labels_within_half_a_snippet() -> None:
     batch = dataset.__getitems__([0, 1, 2])
     assert batch["soft_known"].tolist() == [[1.0], [0.0], [0.0]] and batch["soft_classes"][0].tolist() == [1.0]
     assert dataset.n_soft == 1 and SnippetDataset(prepared, "train").n_soft == 0
-    prepared.features = {"train": np.zeros((len(prepared.splits["train"]), 98, 128), np.float16)}
+    prepared.features = {"train": CachedFeatures(np.zeros((len(prepared.splits["train"]), 98, 128), np.float16))}
     cached = SnippetDataset(prepared, "train", soft_labels=soft).__getitems__([0, 1, 2])
     assert cached["soft_known"].tolist() == batch["soft_known"].tolist()
     assert "soft_known" not in SnippetDataset(prepared, "train").__getitems__([0])

@@ -265,7 +265,7 @@ def test_the_teachers_classes_add_their_squared_error_where_they_are_known(check
     plain = net.train()(waveforms, labels=LABELS)["loss"].item()
     classes = {name: SOFT[name] for name in ("soft_known", "soft_classes")}
     answer = net(waveforms, labels=LABELS, **classes)
-    pooled = net.ast.audio_spectrogram_transformer(net._features(waveforms, None)).pooler_output
+    pooled = net.ast.audio_spectrogram_transformer(net._features({"waveforms": waveforms})).pooler_output
     errors = (net.auxiliary(pooled) - SOFT["soft_classes"]).square()
     auxiliary = (errors[[0, 2, 3]].sum() / 2 / 4).item()  # over two classes and four snippets, one of which has none
     assert answer["loss"].item() == pytest.approx(plain + 0.7 * auxiliary, rel=1e-5)
@@ -283,7 +283,7 @@ def test_mixup_mixes_soft_labels_like_snippets(checkpoint: Path) -> None:
     others = partners([0, 2, 3], [0.3, 0.6, 0.9], [1, 0, 0], **soft)
     waveforms = snippets(4)
     answer = net(waveforms, labels=LABELS, **SOFT, partners=others)
-    rows = torch.cat([net._features(waveforms, None), net._features(others["waveforms"], None)])
+    rows = torch.cat([net._features({"waveforms": waveforms}), net._features(others)])
     shares = torch.zeros(4, 7)
     shares[[0, 1, 2, 3], [0, 1, 2, 3]] = torch.tensor([0.3, 1.0, 0.6, 0.9])
     shares[[0, 2, 3], [4, 5, 6]] = torch.tensor([0.7, 0.4, 0.1])

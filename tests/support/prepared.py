@@ -1,16 +1,20 @@
-"""Small datasets in memory, as `dataset.data.load_prepared` would give them: genres that a tiny network can tell."""
+"""Small datasets: in memory, as `dataset.data.load_prepared` would give them, and on disk as the notebook made its own.
+Their genres are such as a tiny network can tell.
+"""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, disable_progress_bars
 from pyarrow import parquet
 
 from tagger.audio.decode import SAMPLE_RATE, snippet_starts
 from tests.support.checkpoints import GENRES
+from tests.support.songs import make_song
 
 COLUMNS = ("song", "path", "artist", "group", "label", "start_seconds", "shard", "first", "song_first", "song_samples")
 
@@ -87,3 +91,46 @@ def make_prepared(
         features={},
         argv=("genre-tag", "prepare", "music"),
     )
+
+
+N_SONGS = {"train": 4, "validate": 2, "test": 2}
+
+
+def write_notebook(root: Path, n_songs: dict[str, int] = N_SONGS, *, n_frames: int = 128) -> Path:
+    """The notebook's dataset below `root`: so many songs of 3 s of each genre in each split, cut end to end.
+
+    By the notebook's own lines: the feature extractor, a DatasetDict that is saved, genres.json beside it. The songs
+    lie in root/music, each by an artist of its own.
+    """
+    from transformers import ASTFeatureExtractor
+
+    disable_progress_bars()
+    feature_extractor = ASTFeatureExtractor(max_length=n_frames)
+    rng = np.random.default_rng(0)
+    (root / "music").mkdir(parents=True)
+    splits = {}
+    for split, n in n_songs.items():
+        rows: dict[str, list[Any]] = {"audio": [], "labels": [], "paths": []}
+        for number in range(n):
+            for label in range(len(GENRES)):
+                waveform = song(label, 3.0, rng)
+                path = root / "music" / f"{split}{label}{number}.flac"
+                signal = np.stack([waveform / 2**15])
+                make_song(path, 3, SAMPLE_RATE, 1, signal, metadata={"artist": f"Artist of {path.stem}"})
+                for snippet in np.split(waveform / 2**15, 3):
+                    for column, value in zip(
+                        rows.values(), (snippet.astype(np.float32), label, str(path)), strict=True
+                    ):
+                        column.append(value)
+
+        def preprocess(batch: Any) -> Any:
+            inputs = feature_extractor(batch["audio"], sampling_rate=SAMPLE_RATE, return_tensors="np")
+            return {"input_values": inputs["input_values"]}
+
+        splits[split] = (
+            Dataset.from_dict(rows).with_format("numpy").map(preprocess, batched=True, remove_columns="audio")
+        )
+    dataset = root / "dataset"
+    DatasetDict(splits).with_format(None).save_to_disk(dataset / "music_lib_balanced")
+    (dataset / "genres.json").write_text(json.dumps(GENRES), encoding="utf-8")
+    return dataset / "music_lib_balanced"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tagger.audio.decode import FULL_SCALE
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
+from tagger.models.description import FRAMES_PER_SECOND
 from tagger.models.transformer import TorchLogMel
 from training.dataset.songs import Watch, unwatched
 from training.dataset.waveforms import Waveforms
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = "features"
 N_MELS = 128
+FRAMES_STEP = 64  # a network's input is a multiple of it
 BATCH = 64
 COLUMNS = ("shard", "first", "song_first", "song_samples")
 
@@ -28,6 +31,11 @@ def n_frames(snippet_samples: int) -> int:
     from tagger.models.features import FRAME_HOP_SAMPLES, FRAME_SAMPLES
 
     return 1 + (snippet_samples - FRAME_SAMPLES) // FRAME_HOP_SAMPLES
+
+
+def input_frames(snippet_samples: int) -> int:
+    """Frames of the input of a network for such snippets: 1024 for 10 s as AudioSet's, 512 for 5 s, 128 for 1 s."""
+    return math.ceil(snippet_samples / SAMPLE_RATE * FRAMES_PER_SECOND / FRAMES_STEP) * FRAMES_STEP
 
 
 def feature_bytes(snippet_samples: int) -> int:
@@ -78,6 +86,8 @@ def drop_features(folder: Path) -> None:
 
 class Features:
     """The cached log-mels of a split, float16 (n_rows, n_frames, n_mels); cheap to hand to other processes."""
+
+    key = "log_mels"  # of `training.learning.network.Network.forward`
 
     def __init__(self, path: Path, n_rows: int, n_frames: int) -> None:
         self.path, self.shape = path, (n_rows, n_frames, N_MELS)

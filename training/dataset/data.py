@@ -8,15 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 
 from tagger.atomic import replacing
+from tagger.text import counted
 from training.dataset.cache import Features, load_features
 from training.dataset.splits import SPLITS, crossing
 from training.dataset.waveforms import BYTES_PER_SAMPLE, Waveforms, is_waveform_store, shard_path
 from training.errors import DatasetError
+
+if TYPE_CHECKING:
+    from training.dataset.notebook import NotebookFeatures
 
 VERSION = 1  # of the folder
 RECORD, GENRES = "prepare.json", "genres.json"
@@ -66,10 +70,12 @@ class Prepared:
     snippet_samples: int
     fingerprint: str
     waveforms: Waveforms
-    #: Split → its log-mels, where they are cached.
-    features: dict[str, Features]
+    #: Split → its log-mels, where they are ready: cached, or the notebook's.
+    features: Mapping[str, Features | NotebookFeatures]
     #: The command that makes it again; () where that is not known.
     argv: tuple[str, ...]
+    #: What splits share that somebody else made, as a sentence without its end; "" where they share nothing.
+    overlap: str = ""
 
 
 def save_dataset(
@@ -162,6 +168,17 @@ def load_prepared(folder: Path) -> Prepared:
     features = load_features(folder, splits, record.snippet_samples) if record.options["cache_features"] else {}
     digest = fingerprint(genres, splits, record.snippet_samples)
     return Prepared(genres, splits, record.snippet_samples, digest, Waveforms(folder), features, tuple(record.argv))
+
+
+def overlap(found: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """What splits share, in words, with an example; "" where that is nothing. `found` is kind → value → its splits."""
+    counts = " and ".join(counted(len(each), kind) for kind, each in found.items() if each)
+    examples = [
+        f"the {kind} {value!r} is in {' and '.join(where)}"
+        for kind, each in found.items()
+        for value, where in each.items()
+    ]
+    return f"{counts} in more than one split ({examples[0]})" if examples else ""
 
 
 def _check_crossing(folder: Path, splits: datasets.DatasetDict, record: Record) -> None:

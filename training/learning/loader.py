@@ -46,7 +46,7 @@ class SnippetDataset(Dataset):
         self, prepared: Prepared, split: str, crop: Crop = "fixed", seed: int = 0, soft_labels: SoftLabels | None = None
     ) -> None:
         if crop == "random" and prepared.features:
-            raise ValueError("cached features are of fixed snippets: they cannot be cropped again")
+            raise ValueError("log-mels that are ready are of fixed snippets: they cannot be cropped again")
         self._rows = prepared.splits[split].with_format("numpy")
         self._waveforms, self._features = prepared.waveforms, prepared.features.get(split)
         self.snippet_samples, self.crop, self.seed = prepared.snippet_samples, crop, seed
@@ -66,7 +66,8 @@ class SnippetDataset(Dataset):
 
     def __getitems__(self, keys: Sequence[int | Key]) -> dict[str, Any]:
         """A batch: `labels` and `rows` (batch,), and `waveforms` int16 (batch, snippet_samples) or, where features
-        are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised; and `SoftLabels.batch`.
+        are cached, `log_mels` float16 (batch, n_frames, n_mels), not normalised, or, where they are the notebook's,
+        `input_values` float32 (batch, n_frames, n_mels), normalised and padded; and `SoftLabels.batch`.
 
         Where some are to be mixed, `partners` is a batch of what goes into them: into the snippet at `into`, which has
         the share `kept` of itself, both (n_partners,).
@@ -88,7 +89,7 @@ class SnippetDataset(Dataset):
         batch: dict[str, Any] = {"labels": labels, "rows": np.array(rows, np.int64)}
         firsts = columns["first"].tolist()
         if self._features is not None:
-            batch["log_mels"] = np.stack([self._features[row] for row in rows])
+            batch[self._features.key] = np.stack([self._features[row] for row in rows])
         else:
             places = zip(columns["shard"], firsts, columns["song_first"], columns["song_samples"], strict=True)
             cuts = [self._cut(key, *map(int, place)) for key, place in zip(asked, places, strict=True)]

@@ -15,8 +15,9 @@ from torch import nn
 
 from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from tagger.models.architecture import N_SPECIAL
-from tagger.models.description import FRAMES_PER_SECOND, find_checkpoint
+from tagger.models.description import find_checkpoint
 from tagger.models.transformer import TorchLogMel
+from training.dataset.cache import input_frames
 from training.learning.augment import Patchout, augmentation, mixed
 from training.learning.config import NEW_MODELS, Shape, TrainConfig
 from training.learning.loader import IGNORED
@@ -25,7 +26,6 @@ from training.learning.pretrained import quiet_transformers, read_config, read_f
 if TYPE_CHECKING:
     from transformers import ASTForAudioClassification
 
-FRAMES_STEP = 64  # a network's input is a multiple of it: 1024 frames for 10 s as AudioSet's, 512 for 5 s, 128 for 1 s
 ALL_KNOWN = 0.999  # share of a mixed snippet's soft labels that is known, but for rounding
 POSITION_STD = 0.02  # of the embeddings of ViT and DeiT; transformers leaves them zero, and nothing is learned
 
@@ -45,8 +45,8 @@ def begin(
         set_seed(config.seed)
         if config.model in NEW_MODELS:
             shape = NEW_MODELS[config.model]
-            seconds = snippet_samples / SAMPLE_RATE if snippet_samples else shape.snippet_seconds
-            ast, log_mel, knows = *_new(shape, genres, seconds), False
+            n_frames = input_frames(snippet_samples or shape.snippet_seconds * SAMPLE_RATE)
+            ast, log_mel, knows = *_new(shape, genres, n_frames), False
         else:
             ast, log_mel, knows = _pretrained(config.model, genres)
     if config.head_only:
@@ -59,7 +59,7 @@ def label_maps(genres: Sequence[str]) -> dict[str, Any]:
     return {"id2label": dict(enumerate(genres)), "label2id": {genre: label for label, genre in enumerate(genres)}}
 
 
-def _new(shape: Shape, genres: Sequence[str], snippet_seconds: float) -> tuple[ASTForAudioClassification, TorchLogMel]:
+def _new(shape: Shape, genres: Sequence[str], n_frames: int) -> tuple[ASTForAudioClassification, TorchLogMel]:
     from transformers import ASTConfig, ASTForAudioClassification
 
     config = ASTConfig(
@@ -69,7 +69,7 @@ def _new(shape: Shape, genres: Sequence[str], snippet_seconds: float) -> tuple[A
         intermediate_size=4 * shape.width,
         time_stride=shape.stride,
         frequency_stride=shape.stride,
-        max_length=math.ceil(snippet_seconds * FRAMES_PER_SECOND / FRAMES_STEP) * FRAMES_STEP,
+        max_length=n_frames,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         **label_maps(genres),
@@ -152,6 +152,7 @@ class Network(nn.Module):
         self,
         waveforms: torch.Tensor | None = None,
         log_mels: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         rows: torch.Tensor | None = None,
         soft_known: torch.Tensor | None = None,
@@ -162,20 +163,21 @@ class Network(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """`loss` (), where there are labels, and `logits` (batch, n_genres).
 
-        Of `waveforms`, int16 (batch, n_samples), or `log_mels`, float16 (batch, n_frames, n_mels) and not normalised.
+        Of `waveforms`, int16 (batch, n_samples), `log_mels`, float16 (batch, n_frames, n_mels) and not normalised, or
+        `input_values`, (batch, n_frames, n_mels) as the transformer takes them.
         `rows` only pass through the trainer. What is soft is as `SoftLabels.batch` says, `partners` as `SnippetDataset`
         gives them: both are used in training only. Snippets whose label is `IGNORED` count for nothing.
         `num_items_in_batch` is the `weight` of the global batch of which these snippets are a part: the losses of its
         parts then add up to its loss.
         """
+        snippets = {"waveforms": waveforms, "log_mels": log_mels, "input_values": input_values, "labels": labels}
         if not self.training:
-            logits = _logits(self.trained, _pooled(self.trained, self._features(waveforms, log_mels)))
+            logits = _logits(self.trained, _pooled(self.trained, self._features(snippets)))
             return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
         if labels is None:
             raise ValueError("no labels to learn from")
         soft = {"soft_known": soft_known, "soft_genres": soft_genres, "soft_classes": soft_classes}
-        snippets = {"waveforms": waveforms, "log_mels": log_mels, "labels": labels, **soft}
-        features, targets, *teacher = self._examples(snippets, partners)
+        features, targets, *teacher = self._examples(snippets | soft, partners)
         n_snippets, weight = self.weight(labels) if num_items_in_batch is None else num_items_in_batch
         pooled = _pooled(self.ast, features)
         logits = _logits(self.ast, pooled)
@@ -191,10 +193,10 @@ class Network(nn.Module):
         self, snippets: Mapping[str, torch.Tensor | None], partners: Mapping[str, torch.Tensor] | None
     ) -> list[torch.Tensor]:
         """Features, altered and mixed, and what is to be learned of them: see `_targets`."""
-        own = [self._features(snippets["waveforms"], snippets["log_mels"]), *self._targets(snippets)]
+        own = [self._features(snippets), *self._targets(snippets)]
         if partners is None:
             return [self.augment(own[0]), *own[1:]]
-        theirs = [self._features(partners.get("waveforms"), partners.get("log_mels")), *self._targets(partners)]
+        theirs = [self._features(partners), *self._targets(partners)]
         altered = self.augment(torch.cat([own[0], theirs[0]])).split([len(own[0]), len(theirs[0])])
         pairs = zip([altered[0], *own[1:]], [altered[1], *theirs[1:]], strict=True)
         return [mixed(ours, others, partners["into"], partners["kept"]) for ours, others in pairs]
@@ -238,8 +240,11 @@ class Network(nn.Module):
             errors = (self.auxiliary(pooled.float()) - classes).square().mean(dim=1)
             return errors * (known[:, 0] > ALL_KNOWN)
 
-    def _features(self, waveforms: torch.Tensor | None, log_mels: torch.Tensor | None) -> torch.Tensor:
+    def _features(self, snippets: Mapping[str, torch.Tensor | None]) -> torch.Tensor:
         """Normalised log-mels (batch, n_frames, n_mels), of what there is."""
+        waveforms, log_mels, values = (snippets.get(name) for name in ("waveforms", "log_mels", "input_values"))
+        if values is not None:
+            return values
         if waveforms is not None:
             features: torch.Tensor = self.log_mel(waveforms.float() / FULL_SCALE)
             return features

@@ -28,6 +28,7 @@ from tagger.models.genre_model import choose_device
 from tagger.models.torch_engine import is_out_of_memory, release_memory
 from tagger.models.transformer import TorchLogMel
 from tagger.text import first_sentence, one_line
+from training.dataset.notebook import NotebookFeatures
 from training.dataset.soft_labels import SoftLabels, digest, read_soft_labels
 from training.errors import DatasetError, TrainingError
 from training.learning.config import TrainConfig
@@ -264,7 +265,7 @@ def _trainer(
     soft_labels = _soft_labels(config, prepared)
     labels = np.asarray(prepared.splits["train"]["label"][:])
     ast, log_mel, knows = begin(config, genres, prepared.snippet_samples)
-    check_snippets(config, log_mel, prepared)
+    check_snippets(config, ast, log_mel, prepared)
     if config.epochs == 0 and not knows:
         raise ModelError(config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate")
     from_first(run.begin)
@@ -275,7 +276,7 @@ def _trainer(
     fitting = at_once or least(device_batch(ast, config, choose_precision(config, device), share, device))
     arguments = training_arguments(
         run, len(labels), device=device, n_devices=n_processes(), device_batch=fitting,
-        snippet_bytes=2 * prepared.snippet_samples, wandb=wandb,
+        snippet_bytes=_snippet_bytes(prepared), wandb=wandb,
     )  # fmt: skip
     arguments._n_gpu = min(1, arguments.n_gpu)  # several are for torchrun: the Trainer would take DataParallel
     trainer = GenreTrainer(network, config, prepared, arguments, soft_labels)
@@ -284,6 +285,12 @@ def _trainer(
     if wandb and trainer.is_world_process_zero():
         _begin_wandb(run)
     return trainer, log_mel
+
+
+def _snippet_bytes(prepared: Prepared) -> int:
+    """What a snippet takes on its way from a loader."""
+    ready = prepared.features.get("train")
+    return 2 * prepared.snippet_samples if ready is None else int(ready[0].nbytes)
 
 
 def _share(batch_size: int, n_devices: int) -> int:
@@ -327,8 +334,22 @@ def _even_part(share: int, most: int) -> int:
     return next(n for n in range(min(share, most), 0, -1) if share % n == 0)
 
 
-def check_snippets(config: TrainConfig, log_mel: TorchLogMel, prepared: Prepared) -> None:
-    """Raise TrainingError unless the dataset's snippets are as long as the model classifies them."""
+def check_snippets(config: TrainConfig, ast: Any, log_mel: TorchLogMel, prepared: Prepared) -> None:
+    """Raise TrainingError unless the model takes the dataset's snippets, and they can be cut as asked for."""
+    ready = prepared.features.get("train")
+    if ready is not None and config.crop == "random":
+        raise TrainingError(
+            "", "the dataset's log-mels are ready, of snippets that cannot be cut anew: add --crop fixed"
+        )
+    if isinstance(ready, NotebookFeatures):
+        wanted, found = (log_mel.n_frames, ast.config.num_mel_bins), ready.shape[1:]
+        if found != wanted:
+            raise TrainingError(
+                "",
+                f"{config.model}: takes log-mels of {wanted[0]} frames and {wanted[1]} mels, and those of the dataset"
+                f" have {found[0]} and {found[1]}",
+            )
+        return
     wants, has = snippet_seconds(log_mel.n_frames), f"{prepared.snippet_samples / SAMPLE_RATE:g}"
     if prepared.snippet_samples != wants * SAMPLE_RATE:
         raise TrainingError(
