@@ -15,6 +15,8 @@ from tagger.terminal.signals import exit_code
 from training.dataset.options import PrepareOptions
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from training.dataset.data import Record
 
 PLAIN_PROGRESS_SECONDS = 10.0
@@ -87,6 +89,14 @@ class Shares(click.ParamType):
     default=",".join(f"{share:g}" for share in PrepareOptions.split),
     show_default=True,
     help="Shares of the songs of each genre.",
+)
+@click.option(
+    "--splits",
+    type=click.Choice(["disjoint", "as-given"]),
+    default=PrepareOptions.splits,
+    show_default=True,
+    help="Whether songs of a table with splits are left out whose artist or recording is in a later split too, or only"
+    " named.",
 )
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", default=PrepareOptions.seed, show_default=True)
 @click.option("--drop-small", is_flag=True, help="Drop genres with songs of fewer than three artists.")
@@ -189,7 +199,10 @@ def _show(record: Record, folder: Path) -> None:
     sums = [sum(counts[split] for counts in record.n_songs.values()) for split in record.n_snippets]
     table.add_section()
     table.add_row("all", *map(str, sums), f"{sum(record.seconds.values()) / 3600:.1f}")
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    if any(record.unbalanced.values()):
+        console.print(_balance(record))
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     n_snippets = ", ".join(f"{count} to {split}" for split, count in record.n_snippets.items())
     lines = [f"Snippets: {n_snippets}; {n_bytes / 1e9:.2f} GB in {folder}", *record.audit["lines"]]
@@ -198,6 +211,25 @@ def _show(record: Record, folder: Path) -> None:
     lines += _left_out(record)
     for line in lines:
         click.echo(printable(line))
+
+
+def _balance(record: Record) -> Table:
+    """How many songs of each genre there were to learn from, and what --balance took of them."""
+    from rich.table import Table
+
+    from tagger.text import printable
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("train")
+    for heading in ("there", "taken", "left"):
+        table.add_column(heading, justify="right")
+    rows = {genre: (record.n_songs[genre]["train"], left) for genre, left in record.unbalanced.items()}
+    for genre, (taken, left) in rows.items():
+        table.add_row(printable(genre), *map(str, (taken + left, taken, left)))
+    table.add_section()
+    taken, left = (sum(counts) for counts in zip(*rows.values(), strict=True))
+    table.add_row("all", *map(str, (taken + left, taken, left)))
+    return table
 
 
 def _left_out(record: Record) -> Iterator[str]:

@@ -155,6 +155,7 @@ def test_balance_is_for_training_alone(copy: Path, library: Path, nothing_decode
     for genre, counts in after.n_songs.items():
         assert counts == {**before.n_songs[genre], "train": least}
     assert after.n_unbalanced == sum(counts["train"] - least for counts in before.n_songs.values()) > 0
+    assert after.unbalanced == {genre: counts["train"] - least for genre, counts in before.n_songs.items()}
     assert after.fingerprint == load_prepared(copy).fingerprint != before.fingerprint
 
 
@@ -214,6 +215,39 @@ def test_a_table_that_says_the_splits_is_followed_and_audited(
     found = {Path(row["path"]): split for split in SPLITS for row in prepared.splits[split]}
     assert found == {path: split for path, split in splits.items() if str(path) not in record.left_out}
     assert record.n_songs["hiphop"] == {"train": 2, "validate": 0, "test": 2} and record.audit["artist_disjoint"]
+
+
+def test_splits_can_be_taken_as_they_are_given_and_what_would_have_moved_is_told(
+    copy: Path, library: Path, tmp_path: Path, nothing_decoded: None
+) -> None:
+    by_number = {"0": "train", "1": "train", "2": "validate", "3": "test"}
+    splits = {path: by_number[path.stem[0]] for path in sorted(library.rglob("[0-3].flac"))}
+    splits[library / "jazz" / "0 again.flac"] = "validate"  # by the artist of jazz/0
+    splits[library / "blues" / "9.mp3"] = "test"  # the recording of blues/0
+    source = write_splits(tmp_path / "songs.csv", splits)
+    record = make_dataset(source, copy, force=True, splits="as-given")
+    assert record.left_out == {} and record.options["splits"] == "as-given"
+    crossing = {
+        str(library / "jazz" / "0.flac"): "left out of train: the same artist or recording is in validate",
+        str(library / "blues" / "0.flac"): "left out of train: the same artist or recording is in test",
+    }
+    assert record.audit["crossing"] == crossing and not record.audit["artist_disjoint"]
+    assert record.audit["lines"][0].startswith(
+        "NOT ARTIST-DISJOINT: splits are as given. 2 songs of 14 would have been left out, whose artist or recording is"
+        " in a split that is held out, and scores are too high ("
+    )
+    assert all(path in record.audit["lines"][0] for path in crossing)
+    prepared = load_prepared(copy)
+    found = {Path(row["path"]): split for split in SPLITS for row in prepared.splits[split]}
+    assert found == splits
+    assert prepared.overlap.startswith("2 groups and 1 recording in more than one split (the group 'artist ")
+    with pytest.raises(DatasetError, match="says no splits that could be taken"):
+        make_dataset(library, copy, force=True, splits="as-given")
+
+
+def test_a_dataset_of_an_earlier_version_is_not_made_again(copy: Path, library: Path, nothing_decoded: None) -> None:
+    assert "splits" not in read_record(copy).options  # which had no such option
+    assert make_dataset(library, copy) == read_record(copy)
 
 
 def test_what_a_table_overrules_is_told(copy: Path, library: Path, tmp_path: Path, nothing_decoded: None) -> None:
@@ -557,6 +591,20 @@ def test_the_command_shows_what_is_in_a_dataset(copy: Path, library: Path, capsy
     assert "nothing to do" in shown.err
 
 
+def test_the_command_shows_what_balance_took_and_left(
+    copy: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {genre: counts["train"] for genre, counts in read_record(copy).n_songs.items()}
+    assert run(library, "--out", copy, "--force", "--balance", "truncate") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    at = lines.index(["train", "there", "taken", "left"])
+    least = min(before.values())
+    assert lines[at + 1 : at + 5] == [
+        *([genre, str(there), str(least), str(there - least)] for genre, there in before.items()),
+        ["all", str(sum(before.values())), str(3 * least), str(sum(before.values()) - 3 * least)],
+    ]
+
+
 def test_options_of_the_command_arrive(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -569,12 +617,23 @@ def test_options_of_the_command_arrive(
     monkeypatch.setattr("training.dataset.prepare.prepare", take)
     (tmp_path / "my.map").write_text("Jazz = Swing\n")
     arguments = ["--labels", "tags", "--map", tmp_path / "my.map", "--snippets", "all", "--snippet-seconds", "5"]
-    arguments += ["--balance", "sqrt", "--split", "80,10,10", "--seed", "3", "--drop-small", "--cache-features"]
+    arguments += [
+        "--balance",
+        "sqrt",
+        "--split",
+        "80,10,10",
+        "--splits",
+        "as-given",
+        "--seed",
+        "3",
+        "--drop-small",
+        "--cache-features",
+    ]
     arguments += ["-j", "2", "--limit", "99", "--exclude", "a*", "--exclude", "b", "--force", "--out", "somewhere"]
     assert run(library, *arguments) == 3
     assert capsys.readouterr().err == "genre-tag: somewhere: enough\n"
     expected = PrepareOptions(
-        "tags", {"Jazz": "Swing"}, ("a*", "b"), None, 5.0, "sqrt", (80.0, 10.0, 10.0), 3, True, 99, True
+        "tags", {"Jazz": "Swing"}, ("a*", "b"), None, 5.0, "sqrt", (80.0, 10.0, 10.0), "as-given", 3, True, 99, True
     )
     assert (taken["options"], taken["folder"], taken["n_workers"], taken["force"]) == (
         expected,

@@ -59,6 +59,8 @@ class Record:
     n_unbalanced: int
     #: The command that makes it again; none in what earlier versions made.
     argv: list[str] = field(default_factory=list)
+    #: Genre → how many of these; none in what earlier versions made.
+    unbalanced: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def fingerprint(genres: Iterable[str], splits: datasets.DatasetDict, snippet_sam
 
 def load_prepared(folder: Path) -> Prepared:
     """The dataset in a folder, memory-mapped. Raises DatasetError, with what to do, for one that is not whole, and
-    for one in which a song, a group or a recording is in more than one split.
+    for one in which a song, a group or a recording is in more than one split, unless somebody wanted it so.
     """
     record = read_record(folder)
     datasets.disable_progress_bars()
@@ -160,14 +162,16 @@ def load_prepared(folder: Path) -> Prepared:
         held = {split for split, n_snippets in record.n_snippets.items() if n_snippets}
         if set(splits) != held or any(rows.features["label"].names != list(genres) for rows in splits.values()):
             raise ValueError("other splits or genres than in genres.json")
-        _check_crossing(folder, splits, record)
+        shared = _overlap(folder, splits, record)
         _check_shards(folder, splits)
     except (OSError, ValueError, KeyError) as error:
         reason = f"not whole ({error}); genre-tag prepare --force makes it again and keeps what is decoded"
         raise DatasetError(folder, reason) from error
     features = load_features(folder, splits, record.snippet_samples) if record.options["cache_features"] else {}
     digest = fingerprint(genres, splits, record.snippet_samples)
-    return Prepared(genres, splits, record.snippet_samples, digest, Waveforms(folder), features, tuple(record.argv))
+    return Prepared(
+        genres, splits, record.snippet_samples, digest, Waveforms(folder), features, tuple(record.argv), shared
+    )
 
 
 def overlap(found: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
@@ -181,22 +185,23 @@ def overlap(found: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
     return f"{counts} in more than one split ({examples[0]})" if examples else ""
 
 
-def _check_crossing(folder: Path, splits: datasets.DatasetDict, record: Record) -> None:
-    """DatasetError when splits share anything; recomputed from the rows, whatever the record says."""
+def _overlap(folder: Path, splits: datasets.DatasetDict, record: Record) -> str:
+    """What splits share that were to be as given; DatasetError when others share anything. Recomputed from the rows,
+    whatever the record says.
+    """
     split_of = {song: split for split, rows in splits.items() for song in rows.unique("song")}
-    found = [
-        f"the {what} {value!r} is in {' and '.join(where)}"
-        for what in ("song", "group")
-        for value, where in crossing({split: rows.unique(what) for split, rows in splits.items()}).items()
-    ]
-    found += [
-        f"the songs {one} and {other}, the same recording, are in {split_of[one]} and {split_of[other]}"
+    found: dict[str, Mapping[str, Sequence[str]]] = {
+        what: crossing({split: rows.unique(what) for split, rows in splits.items()}) for what in ("song", "group")
+    }
+    found["recording"] = {
+        f"{one} = {other}": (split_of[one], split_of[other])
         for one, other in record.audit["duplicates"]
         if one in split_of and other in split_of and split_of[one] != split_of[other]
-    ]
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise DatasetError(folder, f"splits overlap: {found[0]}{more}; genre-tag prepare --force shares it out again")
+    }
+    told = overlap(found)
+    if told and record.options.get("splits") != "as-given":
+        raise DatasetError(folder, f"splits overlap: {told}; genre-tag prepare --force shares it out again")
+    return told
 
 
 def _check_shards(folder: Path, splits: datasets.DatasetDict) -> None:

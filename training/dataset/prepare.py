@@ -117,6 +117,7 @@ def prepare(
             unknown=dict(left_out.unknown.most_common()),
             n_untagged=left_out.n_untagged,
             n_unbalanced=len(entries) - len(kept),
+            unbalanced=_left_of_genres(entries, kept),
             argv=list(argv),
             **_save(folder, kept, decoded, options, watch),
         )
@@ -129,6 +130,8 @@ def _found(source: Path, options: PrepareOptions, watch: Watch, tell: Callable[[
     provenance = Provenance.read(on_damage=lambda error: tell(str(error)))
     labelled = find_labelled(source, options.labels, options.names, options.exclude, watch, provenance)
     tell(f"{len(labelled.songs)} songs, labelled {labelled.reason}.")
+    if options.splits == "as-given" and not labelled.songs[0].split:
+        raise DatasetError(source, "says no splits that could be taken: --splits as-given is for a table with them")
     for line in (*labelled.overruled, *labelled.left_out.unlabelled()):
         tell(line)
     songs = identify_songs(_limited(labelled.songs, options), labelled.left_out, watch)
@@ -143,12 +146,18 @@ def _split(
     left_out: LeftOut,
     tell: Callable[[str], None],
 ) -> tuple[list[Entry], Audit]:
-    """The songs that were decoded with their splits: none is in two of them, under whatever name."""
+    """The songs that were decoded with their splits: none is in two of them, under whatever name; and but for splits
+    as they are given, no artist.
+    """
     tell("Looking for recordings that are there twice.")
     duplicates = _find_duplicates(store, decoded)
-    songs = _without_crossing(decoded.songs, duplicates, left_out, tell)
+    crossing, songs = LeftOut(), decoded.songs
+    if options.splits == "as-given":
+        _without_crossing(songs, duplicates, crossing, lambda line: None)
+    else:
+        songs = _without_crossing(songs, duplicates, left_out, tell)
     songs = _with_enough_groups(source, songs, duplicates, options, left_out)
-    entries, audit = _share_out(source, songs, duplicates, options)
+    entries, audit = _share_out(source, songs, duplicates, options, crossing)
     if not any(entry.split == "test" for entry in entries):
         tell("No songs are in test: a training will be judged by validate, which chose its epoch, alone.")
     return entries, audit
@@ -326,10 +335,10 @@ def audible_firsts(waveforms: Waveforms, place: Place, options: PrepareOptions) 
 
 
 def _share_out(
-    source: Path, songs: Songs, duplicates: list[tuple[str, str]], options: PrepareOptions
+    source: Path, songs: Songs, duplicates: list[tuple[str, str]], options: PrepareOptions, crossing: LeftOut
 ) -> tuple[list[Entry], Audit]:
     """Each song with its split, and the audit of that; DatasetError when a genre has no song in some split, and nobody
-    said so.
+    said so. `crossing` are the songs that would have been left out, had the splits not to be as given.
     """
     duplicates = [(one, other) for one, other in duplicates if one in songs and other in songs]
     grouping = group_songs(songs, duplicates)
@@ -348,7 +357,8 @@ def _share_out(
         Entry(song, each, split, group)
         for (song, each), split, group in zip(songs.items(), splits, grouping.groups, strict=True)
     ]
-    return entries, audit_splits(songs, splits, grouping, duplicates)
+    crossing_songs = {str(path): where for path, where in crossing.songs.items()}
+    return entries, audit_splits(songs, splits, grouping, duplicates, crossing_songs)
 
 
 def _balanced(entries: list[Entry], options: PrepareOptions) -> list[Entry]:
@@ -356,6 +366,12 @@ def _balanced(entries: list[Entry], options: PrepareOptions) -> list[Entry]:
     genres = [entry.labelled.genre for entry in entries if entry.split == "train"]
     is_kept = iter(balance_songs(genres, options.balance, options.seed))
     return [entry for entry in entries if entry.split != "train" or next(is_kept)]
+
+
+def _left_of_genres(entries: list[Entry], kept: list[Entry]) -> dict[str, int]:
+    """Genre → how many of its songs were left out of training."""
+    counts = [Counter(entry.labelled.genre for entry in each) for each in (entries, kept)]
+    return {genre: counts[0][genre] - counts[1][genre] for genre in sorted(counts[0], key=str.casefold)}
 
 
 def _save(
