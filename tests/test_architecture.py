@@ -24,6 +24,7 @@ LEVELS = (
     ("tagger/pipeline",),
     ("tagger/evaluation", "tagger/cluster", "tagger/doctor"),
     ("tagger/report", "tagger/terminal"),
+    ("tagger/review",),
     ("tagger/cli",),
     ("tagger/__main__.py", "training"),
 )
@@ -59,7 +60,7 @@ HOMES: dict[str, set[str]] = {
     },
     "jinja2": {"tagger/report", "training/outcome", "training/starter"},
     "markupsafe": {"tagger/report", "training/outcome"},
-    "sqlite3": {"tagger/pipeline/cache.py"},
+    "sqlite3": {"tagger/pipeline/cache.py", "tagger/review/decisions.py"},
     "tqdm": {"tagger/terminal", "training"},
     "tomllib": {"tagger/cli"},
     "ray": {"tagger/cluster"},
@@ -163,8 +164,10 @@ def test_what_is_named_here_is_there() -> None:
 @pytest.mark.parametrize("path", [p for p in MODULES if half_of(p) == "training"], ids=name_of)
 def test_the_workshop_cannot_write_into_anyones_music(path: Path) -> None:
     writers = {
+        "tagger.cli.apply",
         "tagger.cli.tag",
         "tagger.cli.undo",
+        "tagger.review.apply",
         "tagger.tags.swap",
         "tagger.tags.journal",
         "tagger.tags.undo",
@@ -242,6 +245,7 @@ ANSWERED = {
     "tagger/audio/decode.py:_resample_alike": "the filter wants more frames",
     "tagger/cli/main.py:_drop_what_cannot_be_printed": "nothing can be printed any more",
     "tagger/cli/settings.py:convert": "what was typed is no number",
+    "tagger/cli/apply.py:_root": "several drives",
     "tagger/cli/tag.py:_library_root": "several drives",
     "tagger/terminal/screen.py:_common_folder": "several drives",
     "tagger/report/html.py:_root": "several drives",

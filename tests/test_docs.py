@@ -234,20 +234,21 @@ def test_stored_formats_are_described() -> None:
     from tagger.pipeline import cache, records
     from tagger.pipeline.run import STATUSES, SongResult
     from tagger.report import document
+    from tagger.review import decisions, plan
     from tagger.tags import journal
     from training.dataset import data, waveforms
 
     text = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
     fields = {
         *records.CSV_FIELDS, *records.as_record(SongResult(Path("song"), "kept")), *STATUSES, *document.CSV_FIELDS,
-        *results.SCHEMA.names, *predictions._FIELDS, *data.COLUMNS,
-        *re.findall(r'TABLE "?(\w+)', " ".join(cache.SCHEMA)),
+        *plan.FIELDS, *results.SCHEMA.names, *predictions._FIELDS, *data.COLUMNS,
+        *re.findall(r'TABLE "?(\w+)', " ".join((*cache.SCHEMA, *decisions.SCHEMA))),
     }  # fmt: skip
     assert not [name for name in fields if f"`{name}`" not in text]
     versions = dict(re.findall(r"^\| `?([^|`]+)`? \| (\d+) \|", text, re.MULTILINE))
     assert {name: int(version) for name, version in versions.items()} == {
         "journal": journal.VERSION, "cache": cache.SCHEMA_VERSION, "prediction": cache.PREDICTION_VERSION,
-        "report as JSON": document.VERSION,
+        "report as JSON": document.VERSION, "decisions": decisions.VERSION,
         "predictions.jsonl": predictions.VERSION, "metrics.json": run_folder.VERSION, "dataset": data.VERSION,
         "waveforms of a dataset": waveforms.HEAD["version"],
     }  # fmt: skip

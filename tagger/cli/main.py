@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 #: Where each command is; it is imported when it is asked for.
 COMMANDS = {
     "tag": "tagger.cli.tag:tag",
+    "apply": "tagger.cli.apply:apply",
     "prepare": "training.cli_prepare:prepare",
     "train": "training.cli:train",
     "learn": "training.cli_learn:learn",
@@ -37,7 +38,7 @@ COMMANDS = {
     "config": "tagger.cli.tag:config",
 }
 #: Those that the settings file of `tag` holds for.
-CONFIGURED = ("tag", "config", "explain", "report", "learn")
+CONFIGURED = ("tag", "apply", "config", "explain", "report", "learn")
 
 
 class _NobodyReadsError(Exception):

@@ -49,7 +49,9 @@ logger = logging.getLogger(__name__)
 
 ENOUGH_TO_LEARN = 50  # songs with a genre: with fewer, learning is seldom better
 #: What must be asked for on the command line, each time: never set by a file or the environment.
-NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose", "debug")
+NEVER_CONFIGURED = (
+    "write-tags", "dry-run", "plan", "overwrite", "reanalyze", "retry-failed", "quiet", "verbose", "debug",
+)  # fmt: skip
 
 
 @click.command(short_help="Classify songs, show or write their genre (the default command).")
@@ -126,6 +128,13 @@ NEVER_CONFIGURED = ("write-tags", "dry-run", "overwrite", "reanalyze", "retry-fa
 @option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N songs: a trial.")
 @option("--json", "json_target", metavar="FILE|-", help="One JSON object per song; '-' for stdout.")
 @option("--csv", "csv_target", metavar="FILE|-", help="One CSV row per song; '-' for stdout.")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Put into a .csv or .jsonl file what would be written, to be edited: see genre-tag apply.",
+)
 @option(
     "--time-limit",
     type=click.IntRange(min=1, max=86_400),
@@ -212,12 +221,31 @@ def _check_usage(ctx: click.Context, paths: Sequence[str], settings: dict[str, A
         raise click.UsageError("--json and --csv cannot both go to the same place.", ctx)
     if settings["quiet"] and settings["verbose"]:
         raise click.UsageError("--quiet and --verbose contradict each other.", ctx)
+    if settings["plan_file"]:
+        _check_plan(settings)
     if settings["engine"] == "ray":
         _check_ray(settings)
     else:
         for name in ("ray_address", "results"):
             if settings[name]:
                 raise click.UsageError(f"--{name.replace('_', '-')} is for --engine ray.", ctx)
+
+
+def _check_plan(settings: Mapping[str, Any]) -> None:
+    """Raise UsageError where a plan cannot be made, or would take the place of one that somebody has edited."""
+    from tagger.review.plan import SUFFIXES
+
+    path: Path = settings["plan_file"]
+    if settings["write_tags"]:
+        raise click.UsageError("--plan and --write-tags contradict each other: genre-tag apply writes a plan.")
+    if settings["engine"] == "ray":
+        raise click.UsageError("--plan is for --engine local.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"--plan {path}: name a file that ends in {' or '.join(SUFFIXES)}.")
+    if path.exists():
+        raise click.UsageError(f"--plan {path}: it is there, and its decisions would be lost; name another file.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise click.UsageError(f"--plan {path}: nothing can be written into its folder.")
 
 
 def _check_ray(settings: Mapping[str, Any]) -> None:
@@ -255,6 +283,8 @@ def _run(paths: Sequence[str], settings: dict[str, Any]) -> int:
             screen.threshold_reason = description.head.threshold_reason.rstrip(".")
         with ExitStack() as stack:
             records = _open_records(stack, targets)
+            if settings["plan_file"]:
+                records.append(_begin_plan(stack, settings["plan_file"]))
             stack.enter_context(screen)
             tag_songs = _tag_on_ray if settings["engine"] == "ray" else _tag_here
             results = tag_songs(songs, _library_root(paths, songs), description, options, settings, screen, stack)
@@ -328,6 +358,13 @@ def _open_records(stack: ExitStack, targets: Sequence[str | None]) -> list[Calla
         return [stack.enter_context(kind) for kind in kinds]
     except OutputError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _begin_plan(stack: ExitStack, path: Path) -> Callable[[SongResult], None]:
+    """What puts songs into the plan, which is written when all of them are in it."""
+    from tagger.review.plan import planning
+
+    return stack.enter_context(planning(path))
 
 
 def _find(paths: Sequence[str], settings: Mapping[str, Any], on_empty: Callable[[str], None]) -> list[Found]:

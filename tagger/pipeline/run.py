@@ -69,6 +69,8 @@ class SongResult:
     scale: str = ""
     #: What the decision was made on; None when the song was not classified.
     prediction: Prediction | None = field(default=None, compare=False, repr=False)
+    #: Who the song is (`tags.identity`); None when it was not classified, or cannot be told.
+    identity: bytes | None = field(default=None, compare=False, repr=False)
 
 
 def load_model(description: Description, options: PredictOptions) -> GenreModel:
@@ -364,6 +366,7 @@ class Tagging:
             starts_seconds=prediction.starts_seconds,
             scale=confidence_scale(self.description.head, self.options.decide.aggregate),
             prediction=prediction,
+            identity=song.seen.identity,
         )
         if song.old and self.options.write.existing == "keep":
             return result(status="kept", new=song.old)

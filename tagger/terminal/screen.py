@@ -55,8 +55,10 @@ def outcome(result: SongResult, verbose: bool = False) -> str:
     top = ", ".join(f"{printable(genre)} {confidence:.2f}" for genre, confidence in ranking[: 3 if verbose else 1])
     reason = f": {printable(result.reason)}" if result.reason else ""
     if result.status == "tagged":
-        confidence = f"{decision.confidence:.2f}" if decision else ""
-        line = f"{genres_text(result.old)} → {genres_text(result.new)} ({top if verbose else confidence}){reason}"
+        line = f"{genres_text(result.old)} → {genres_text(result.new)}"
+        if decision:  # none where a person decided
+            line += f" ({top if verbose else f'{decision.confidence:.2f}'})"
+        line += reason
     elif result.status in ("kept", "unchanged"):
         line = f"{genres_text(result.old)}  {result.status}" + (f" (predicted {top})" if top else "") + reason
     else:
@@ -185,8 +187,8 @@ class Screen:
         self._n_known_failures += is_old_news
         self.n_tagged_before += bool(result.old)
         self.n_below_threshold += result.status == "unsure" and bool(result.decision and result.decision.ranking)
-        if result.status == "tagged" and result.decision is not None:
-            self._genres.update(result.decision.genres)
+        if result.status == "tagged":
+            self._genres.update(result.decision.genres if result.decision else result.new)
         failures = [_failure(result)] if result.status == "failed" else []
         if (is_old_news and not self.verbose) or self._is_one_of_many(result, is_old_news):
             pass
