@@ -24,6 +24,7 @@ import numpy as np
 from av.container import InputContainer
 from av.filter import Graph
 
+from tagger.audio.resample import FILTER_SIZE, MOST_PHASES, Resampler, n_phases
 from tagger.errors import AudioError
 
 logger = logging.getLogger(__name__)
@@ -70,11 +71,10 @@ SEEKS_EXACTLY = {
     "wv": ("wavpack",),
 }
 
-# swresample's filter is four times as long as usual: flat to 7.2 kHz, -80 dB from 8.1 kHz up. The usual one is down by
-# 1 dB at 7.2 kHz already and folds 8.1 kHz, only 13 dB down, onto the top mel bins.
-RESAMPLER = "filter_size=128"
-# A frame holds some 20 ms, and each one's way through five filters would cost as much as resampling it.
-BLOCK_SAMPLES = 16_384
+# FFmpeg resamples from rates that have too little in common with 16 kHz for `Resampler`.
+ODD_RESAMPLER = f"{SAMPLE_RATE}:filter_size={FILTER_SIZE}"
+# A frame holds some 20 ms, and each one's way through four filters would cost more than resampling it.
+BLOCK_SAMPLES = 65_536
 PULL_FRAMES = 64  # a pull asks the whole graph; a second or two of music waits for one
 READ_BYTES = 1 << 18  # one round trip of a network drive; a FLAC takes 70 of them, and 280 by FFmpeg's own 32 KiB
 DEMUXER = {
@@ -549,7 +549,20 @@ def _resample_alike(
     frames: Iterable[av.AudioFrame], n_before: int = 0, channel: int | None = None
 ) -> Iterator[np.ndarray]:
     """Blocks (n_samples,) of mono 16 kHz from frames of one shape, after `n_before` samples at their own rate."""
-    graph = None
+    resampler: Resampler | None = None
+    for block, rate in _mixed(frames, n_before, channel):
+        if rate == SAMPLE_RATE:
+            yield block
+            continue
+        resampler = resampler or Resampler(rate)
+        yield resampler(block)
+    if resampler is not None:
+        yield resampler.finish()
+
+
+def _mixed(frames: Iterable[av.AudioFrame], n_before: int, channel: int | None) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks (n_samples,) of mono, at the rate of the frames or already at 16 kHz, and their rate."""
+    graph: Graph | None = None
     for number, frame in enumerate(chain(frames, (None,)), 1):
         if graph is None:
             assert frame is not None  # there is one at least
@@ -559,13 +572,15 @@ def _resample_alike(
             continue
         while True:
             try:
-                yield graph.pull().to_ndarray()[0]
+                block = graph.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 break
+            assert isinstance(block, av.AudioFrame)
+            yield block.to_ndarray()[0], block.sample_rate
 
 
 def _graph(frame: av.AudioFrame, n_before: int, channel: int | None) -> Graph:
-    """A filter graph that drops samples, averages the channels or takes one, and resamples frames like this one."""
+    """A filter graph that drops samples, and averages the channels or takes one, of frames like this one."""
     graph = Graph()
     graph.threads = 1  # FFmpeg starts one per core otherwise, and none of these filters uses them
     rate, sample_format, layout = _shape(frame)
@@ -574,7 +589,7 @@ def _graph(frame: av.AudioFrame, n_before: int, channel: int | None) -> Graph:
         mix = f"c{channel}"
     else:
         mix = "+".join(f"{1 / n_channels}*c{i}" for i in range(n_channels))
-    stages = (
+    stages = [
         graph.add(
             "abuffer",
             f"sample_rate={rate}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{rate}",
@@ -583,9 +598,9 @@ def _graph(frame: av.AudioFrame, n_before: int, channel: int | None) -> Graph:
         graph.add("atrim", f"start_sample={n_before}"),
         graph.add("aformat", "sample_fmts=fltp"),
         graph.add("pan", f"mono|c0={mix}"),
-        graph.add("aresample", f"{SAMPLE_RATE}:{RESAMPLER}"),
+        *([graph.add("aresample", ODD_RESAMPLER)] if n_phases(rate) > MOST_PHASES else []),
         graph.add("abuffersink"),
-    )
+    ]
     for stage, following in pairwise(stages):
         stage.link_to(following)
     graph.configure()

@@ -1,0 +1,129 @@
+"""What a library of a hundred thousand songs costs, beside what it costs to decode and classify them.
+
+    python -m tests.benchmarks.scale 100000
+
+The argument is the number of songs: small files, half of them in one folder and half in albums of twelve. Their
+predictions are put into the cache by its own functions, so that what is measured is all the rest: to walk, to look, to
+decide, to write, to undo, to report; and a cache of which a page is damaged.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from tagger.audio.library import find_songs
+from tagger.models.description import STARTER, Description, describe
+from tagger.pipeline.cache import Method, PredictionCache, cache_path
+from tagger.pipeline.options import PredictOptions
+from tagger.pipeline.predict import Prediction
+from tests.benchmarks.tagging import default_settings, process_cost
+from tests.support.songs import make_song
+
+ALBUM_SONGS = 12
+FEW = 1_000  # songs of a small run, to compare with
+PAGE_BYTES = 4096  # of SQLite
+
+
+def make_library(root: Path, n_songs: int) -> list[Path]:
+    """Files of a tenth of a second, no two with the same samples: flat/0.wav …, albums/0/0.wav …"""
+    one = make_song(root / "one.wav", seconds=0.1, rate=8_000, channels=1).read_bytes()
+    (root / "one.wav").unlink()
+    (root / "flat").mkdir()
+    songs = [root / "flat" / f"{number}.wav" for number in range(n_songs // 2)]
+    for number in range(n_songs - len(songs)):
+        folder = root / "albums" / str(number // ALBUM_SONGS)
+        folder.mkdir(parents=True, exist_ok=True)
+        songs.append(folder / f"{number % ALBUM_SONGS}.wav")
+    for number, song in enumerate(songs):
+        song.write_bytes(one[:-8] + number.to_bytes(8, "little"))
+    return songs
+
+
+def fill_cache(songs: list[Path], description: Description) -> None:
+    """Predictions that are sure of a genre that the model writes, for songs that are to be known."""
+    sure = np.zeros((5, len(description.head.genres)), np.float32)
+    sure[:, description.head.genres.index("Classical")] = 20
+    method = replace(Method.of(description, PredictOptions()), precision="fp32")
+    with PredictionCache(cache_path(), sys.exit) as cache:
+        for song in songs:
+            cache.remember(cache.look(song), method, Prediction(sure, (0.0,) * 5, 60.0, ""))
+
+
+def seconds_of_walk(root: Path) -> float:
+    """How long it takes to find all songs."""
+    began = time.perf_counter()
+    n_songs = sum(1 for _ in find_songs([str(root)]))
+    seconds = time.perf_counter() - began
+    assert n_songs > 0
+    return seconds
+
+
+def command(*words: object) -> tuple[float, float]:
+    """Seconds of a genre-tag command and peak MB of its process."""
+    return process_cost(1, "-m", "tagger", *words)
+
+
+def damage(cache: Path) -> None:
+    """Overwrite a page in the middle of the cache's file."""
+    with cache.open("r+b") as file:
+        file.seek(cache.stat().st_size // PAGE_BYTES // 2 * PAGE_BYTES)
+        file.write(b"\xa5" * PAGE_BYTES)
+
+
+def n_cached() -> int:
+    """Predictions that the cache holds."""
+    with PredictionCache(cache_path(), lambda line: print(f"  {line}")) as cache:
+        return sum(each.n_predictions for each in cache.contents().predictions)
+
+
+def figures(root: Path, n_songs: int) -> Iterator[str]:
+    """The figures, a line each, in the order of a life: found, known, written, taken back, reported, damaged."""
+    began = time.perf_counter()
+    songs = make_library(root, n_songs)
+    yield f"{n_songs} files made in {time.perf_counter() - began:.0f} s"
+    yield f"walk: {seconds_of_walk(root):.2f} s"
+    began = time.perf_counter()
+    fill_cache(songs, describe(STARTER))
+    size = cache_path().stat().st_size / 1e6
+    yield f"cache filled in {time.perf_counter() - began:.0f} s: {size:.0f} MB"
+    seconds, peak = command(root, "-q", "--json", "/dev/null")
+    yield f"second run: {seconds:.1f} s, {1e3 * seconds / n_songs:.3f} ms a song, {peak:.0f} MB"
+    for name, where in (("one folder", root / "flat"), ("albums", root / "albums")):
+        few, _ = command(where, "--write-tags", "-q", "--limit", min(FEW, n_songs // 8))
+        all_of_them, peak = command(where, "--write-tags", "-q")
+        n_few = min(FEW, n_songs // 8)
+        n_written = n_songs // 2 - n_few
+        yield (
+            f"written in {name}: {1e3 * all_of_them / n_written:.1f} ms a song of {n_written}, {peak:.0f} MB; "
+            f"{1e3 * few / n_few:.1f} of the first {n_few}, start included"
+        )
+        seconds, peak = command("undo", "last")
+        yield f"undone in {name}: {1e3 * seconds / n_written:.1f} ms a song of {n_written}, {peak:.0f} MB"
+    seconds, peak = command("report", root, "--format", "html", "--out", root / "report.html")
+    yield f"report: {seconds:.1f} s, {peak:.0f} MB, {(root / 'report.html').stat().st_size / 1e6:.1f} MB of HTML"
+    n_before = n_cached()
+    damage(cache_path())
+    yield f"a page of the cache overwritten: {n_cached()} of {n_before} predictions are left"
+
+
+def main() -> None:
+    n_songs = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    with TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = str(Path(folder, "state"))
+        os.environ.update(default_settings())
+        root = Path(folder, "music")
+        root.mkdir()
+        for line in figures(root, n_songs):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
