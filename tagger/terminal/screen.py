@@ -154,6 +154,8 @@ class Screen:
         self._progress = Progress(self._n_songs, progress)
         self._root = _common_folder([str(found.where) for found in songs])
         self._columns = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else None
+        #: On a terminal, songs of a long list stand below the name of their folder: whether they do, and the last one.
+        self._by_folder, self._folder = self._is_long and self._columns is not None, ""
         longest = max((cell_len(self._name(found.where)) for found in songs), default=0)
         self._name_cells = min(longest, 60 if self._columns is None else max(20, self._columns // 2))
         self.counts: Counter[str] = Counter()
@@ -193,6 +195,7 @@ class Screen:
         if (is_old_news and not self.verbose) or self._is_one_of_many(result, is_old_news):
             pass
         elif self._rows and result.status in self._shown:
+            self._print_folder(result.path)
             self._progress.print(self._row(result), sys.stdout)
             self._failures += failures
         elif failures:
@@ -212,6 +215,14 @@ class Screen:
         """Say something that is about no song."""
         self._progress.print(printable(line), sys.stderr)
 
+    def _print_folder(self, path: Path | str) -> None:
+        """The name of the folder that the next songs are in, once; nothing where names of songs are whole."""
+        folder = os.path.dirname(str(path).removeprefix(self._root))
+        if self._by_folder and folder != self._folder:
+            self._folder = folder
+            name = cut_in_front(printable(folder or os.curdir), (self._columns or 0) - 2)
+            self._progress.print(click.style(f"{name}{os.sep}", bold=True), sys.stdout)
+
     def _row(self, result: SongResult) -> str:
         name = self._name(result.path)
         if self._columns is not None or cell_len(name) <= self._name_cells:  # a file or a pipe has room for all of it
@@ -224,7 +235,8 @@ class Screen:
         return click.style(row, fg=_COLOURS.get(result.status))
 
     def _name(self, path: Path | str) -> str:
-        return printable(str(path).removeprefix(self._root))
+        below = str(path).removeprefix(self._root)
+        return printable(f"  {os.path.basename(below)}" if self._by_folder and os.path.dirname(below) else below)
 
     def summary(self, stopped: str = "", advice: str = "") -> str:
         """Genre histogram, counts of every status and the speed, as lines folded for a terminal.

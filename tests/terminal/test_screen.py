@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -231,6 +232,37 @@ def test_long_and_wide_names_line_up(capsys: pytest.CaptureFixture[str]) -> None
     out = shown(results, capsys)[0].splitlines()
     assert out[0].startswith("日本.mp3" + " " * 52) and out[1].startswith("abcdefgh.mp3" + " " * 48)
     assert out[2].startswith("x" * 99 + "  A")  # a pipe has room for the whole name
+
+
+def test_on_a_terminal_songs_of_a_long_list_stand_below_their_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe keeps whole names, to be searched; and so does a short list."""
+    folders = ["", "Abbey Road", "Abbey Road/CD2", "Zebra"]
+    results = [
+        SongResult(Path("/m", folder, f"{number:02}.mp3"), "unsure", reason="why")
+        for folder in folders
+        for number in range(15)
+    ]
+    for stream, chosen, expected in (
+        (Terminal(), results, [15, 15, 15, 15]),
+        (Terminal(), results[15:20] + results[45:50], [0, 0]),
+        (io.StringIO(), results, [0] * 4),
+    ):
+        monkeypatch.setattr("sys.stdout", stream)
+        monkeypatch.setenv("COLUMNS", "60")
+        with Screen(
+            [Found(each.path) for each in chosen], rows=True, progress=False, verbose=False, write_tags=False
+        ) as s:
+            for each in chosen:
+                s.show(each)
+        plain = re.sub(r"\x1b\[\d*m", "", stream.getvalue()).splitlines()
+        headings = [line for line in plain if line.endswith(os.sep)]
+        assert headings == ([f"{Path(folder)}{os.sep}" for folder in folders[1:]] if sum(expected) else [])
+        rows = [line for line in plain if line not in headings]
+        assert len(rows) == len(chosen)
+        if sum(expected):
+            assert rows[0].startswith("00.mp3 ") and rows[-1].startswith("  14.mp3 ")
+        else:
+            assert rows[-1].startswith(("Zebra/", str(Path("Zebra", ""))))
 
 
 def test_songs_without_a_common_folder_keep_their_names(capsys: pytest.CaptureFixture[str]) -> None:
