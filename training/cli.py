@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import USAGE, Fraction, command_line
+from tagger.cli.settings import USAGE, Fraction, command_line, source_of
 from tagger.errors import OutputError, RunError
 from tagger.extras import hide_if_broken, need
 from tagger.terminal.signals import exit_code
@@ -48,7 +49,7 @@ DATASET = Path("dataset")
     metavar="NAME",
     help="Where to begin: 'audioset', 'starter', a checkpoint folder, a hub id; or random weights, for the dataset's"
     " length of snippets: new-micro (0.5 M parameters; 1 s where --data is music), new-mini (2 M), new-tiny (5.5 M),"
-    " new-small (22 M).  [default: audioset]",
+    " new-small (22 M).",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Snippets to a step, over all devices.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="X", help="Learning rate.")
@@ -63,7 +64,17 @@ DATASET = Path("dataset")
     help="Snippets that a device computes at once, to be gathered to a batch.  [default: as many as fit its memory]",
 )
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic of the model.")
-@click.option("--wandb", is_flag=True, help="Log to Weights & Biases, project genre_classification.")
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=16),
+    metavar="N",
+    help="Frames of the model's input; it is less accurate where it was trained on others. 0: its own.",
+)
+@click.option("--hidden-dropout", type=Fraction(), help="Share of what layers add that is dropped.")
+@click.option("--attention-dropout", type=Fraction(), help="Share of the weights of attention that is dropped.")
+@click.option("--wandb", is_flag=True, help="Log to Weights & Biases.")
+@click.option("--wandb-project", metavar="NAME", help="Its project; with --wandb.  [default: genre_classification]")
+@click.option("--wandb-host", metavar="URL", help="Your own server of it; with --wandb.")
 @click.option(
     "--soft-labels",
     type=click.Path(exists=True, dir_okay=False),
@@ -77,15 +88,17 @@ DATASET = Path("dataset")
 @click.option("--class-weights", is_flag=True, default=None, help="Weigh rare genres up in the loss.")
 @click.option("--sampler", type=click.Choice(["shuffle", "sqrt"]), help="sqrt draws rare genres more often.")
 @click.option("--crop", type=click.Choice(["fixed", "random"]), help="Where snippets are cut; fixed: where they were.")
-@click.option("--augment/--no-augment", default=None, help="Alter the spectrograms by the effects below.")
+@click.option("--augment-p", type=Fraction(), help="Chance of a snippet to be altered at all, by the effects below.")
 @click.option("--time-mask", type=click.IntRange(min=0), metavar="N", help="Effect: blank up to N frames; 0: off.")
 @click.option("--frequency-mask", type=click.IntRange(min=0), metavar="N", help="Effect: blank up to N mels; 0: off.")
 @click.option("--noise", type=click.FloatRange(min=0), metavar="X", help="Effect: Gaussian noise; 0: off.")
-@click.option("--shift", type=click.Choice(["roll", "edge", "none"]), help="Effect: shift by up to 3 mels.")
+@click.option("--shift", type=click.Choice(["roll", "edge", "none"]), help="Effect: shift by some mels.")
+@click.option("--shift-mels", type=click.IntRange(min=0), metavar="N", help="By up to N of them.")
 @click.option("--level", type=click.Choice(["contrast", "gain", "none"]), help="Effect: scale, or up to ±6 dB.")
+@click.option("--contrast", type=Fraction(), help="Scale by 1 ± so much at most.")
 @click.option("--equalizer", type=click.FloatRange(min=0), metavar="DB", help="Effect: tone, by up to ±DB; 0: off.")
 @click.option("--low-pass", is_flag=True, default=None, help="Effect: silence above 1.2 kHz, or any other frequency.")
-@click.option("--time-stretch", is_flag=True, default=None, help="Effect: ±3 % in time.")
+@click.option("--time-stretch", type=Fraction(), help="Effect: longer or shorter by up to this share; 0: off.")
 @click.option("--effect-p", type=Fraction(), help="Chance of each effect.")
 @click.option(
     "--effects-per", type=click.Choice(["snippet", "batch"]), help="What has a chance of its own; batch: all are alike."
@@ -102,9 +115,12 @@ DATASET = Path("dataset")
 @click.option("--head-lr-factor", type=click.FloatRange(min=0, min_open=True), metavar="X", help="For the classifier.")
 @click.option("--ema", type=Fraction(), help="Decay of the running mean of the weights, which is what is kept; 0: off.")
 @click.option("--log-steps", type=click.IntRange(min=1), metavar="N", help="Steps from one logged loss to the next.")
+@click.option("--show-config", is_flag=True, help="Print what is in force and where it comes from, and do nothing.")
+@click.pass_context
 def train(
-    data: Path | None, strict_splits: bool, recipe: str, out: Path | None, resume: bool, device: str,
-    device_batch: int | None, wandb: bool, **options: Any,
+    ctx: click.Context, /, data: Path | None, strict_splits: bool, recipe: str, out: Path | None, resume: bool,
+    device: str, device_batch: int | None, wandb: bool, wandb_project: str | None, wandb_host: str | None,
+    show_config: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Fine-tune a model on labelled music, and say how good it is.
 
@@ -122,12 +138,20 @@ def train(
     need("genre-tag train", "train")
     if wandb:
         need("--wandb", "train", "wandb")
+    elif wandb_project or wandb_host:
+        raise click.UsageError("--wandb-project and --wandb-host say where to log: add --wandb.")
     from tagger.terminal.screen import tell
     from training.learning.processes import from_first, is_first_process, join
     from training.learning.runs import Run, new_folder, resumed
 
     given = {name: options[name] for name in OPTION_NAMES}
     config = _configured(recipe, given)
+    if show_config:
+        _show_config(ctx, config, given)
+        return
+    for variable, value in (("WANDB_PROJECT", wandb_project), ("WANDB_BASE_URL", wandb_host)):
+        if value is not None:
+            os.environ[variable] = value
 
     def tell_once(line: str) -> None:
         if is_first_process():
@@ -151,6 +175,44 @@ def train(
         )
     if outcome is not None:
         click.echo(_summary(outcome))
+
+
+def _with_recipes(command: click.Command) -> None:
+    """Say in the help of each option what the recipes set."""
+    for param in command.params:
+        if isinstance(param, click.Option) and param.name in OPTION_NAMES:
+            shown = {name: _shown(getattr(config, param.name)) for name, config in RECIPES.items()}
+            if len(set(shown.values())) > 1:
+                values = ", ".join(f"{name}: {value}" for name, value in shown.items())
+            else:
+                values = f"default: {shown[DEFAULT_RECIPE]}"
+            if values not in ("default: off", "default: none"):
+                param.help = f"{param.help or ''}  [{values}]".strip()
+
+
+def _shown(value: Any) -> str:
+    """The value of an option as people read it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def _show_config(ctx: click.Context, config: TrainConfig, given: dict[str, Any]) -> None:
+    """Print every option, its value, and where that comes from."""
+    from training.learning.config import origins
+
+    sources = origins(config.recipe, **given)
+    for param in ctx.command.params:
+        if param.name == "show_config" or param.name not in ctx.params:
+            continue
+        if param.name in OPTION_NAMES:
+            value, source = getattr(config, param.name), sources[param.name].replace("given", "command line")
+        else:
+            value, source = ctx.params[param.name], source_of(ctx, param.name)
+        click.echo(f"{param.opts[0]:<22} {'none' if value is None else _shown(value):<20} {source}")
+
+
+_with_recipes(train)
 
 
 def _configured(recipe: str, given: dict[str, Any]) -> TrainConfig:

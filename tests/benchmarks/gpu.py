@@ -222,7 +222,7 @@ def correct(device: str, size: Size) -> None:
     labels = torch.tensor([1, 3])
 
     def gradient(on: str, parts: tuple[np.ndarray, ...], of: torch.Tensor) -> torch.Tensor:
-        network = learner(random_ast(size), on, "seed", augment=False)
+        network = learner(random_ast(size), on, "seed", augment_p=0.0)
         weight, first = network.weight(of.to(on)), 0
         for part in parts:
             own = of[first : first + len(part)].to(on)

@@ -31,6 +31,7 @@ from training.learning.augment import (
     mixed,
     normalised_floor,
 )
+from training.learning.config import EffectsPer
 
 EFFECTS: list[Callable[[float], Effect]] = [
     lambda p: TimeMask(30, p),
@@ -290,7 +291,7 @@ def test_by_default_the_effects_are_the_notebooks_in_its_order() -> None:
 
 def test_every_effect_can_be_chosen_and_switched_off() -> None:
     effects = augmentation(
-        p=1.0, stretch=True, shift="edge", level="gain", equalizer=4.0, low_pass=True, mean=-3.0, std=2.0
+        p=1.0, stretch=0.03, shift="edge", level="gain", equalizer=4.0, low_pass=True, mean=-3.0, std=2.0
     )
     assert [repr(effect) for effect in effects][3:] == [
         "TimeStretch(0.03, p=1)",
@@ -303,6 +304,32 @@ def test_every_effect_can_be_chosen_and_switched_off() -> None:
     assert effects[-1].floor == pytest.approx((math.log(FLOOR) + 3.0) / 4)
     snippets = log_mels()
     assert augmentation(time_mask=0, frequency_mask=0, noise=0, shift="none", level="none")(snippets) is snippets
+
+
+def test_every_range_of_the_notebook_can_be_given() -> None:
+    effects = augmentation(p=0.25, noise=0.1, stretch=0.05, shift_mels=7, contrast=0.4)
+    assert [repr(effect) for effect in effects if effect.amount][2:] == [
+        "Noise(0.1, p=0.25)", "TimeStretch(0.05, p=0.25)", "Roll(7, p=0.25)", "Contrast(0.4, p=0.25)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("per", ["snippet", "batch"])
+def test_augmentation_as_a_whole_has_a_chance_of_its_own(per: EffectsPer) -> None:
+    """As the notebook's p, beside its effects_p."""
+    only = {"p": 1.0, "time_mask": 0, "frequency_mask": 0, "shift": "none", "per": per}
+    snippets = log_mels(400, 8, 8) + 1.0
+    assert augmentation(augment_p=0.0, **only)(snippets) is snippets
+    half = augmentation(augment_p=0.5, **only).train()
+    torch.manual_seed(0)
+    is_altered = [(half(snippets) != snippets).flatten(1).all(dim=1) for _ in range(100 if per == "batch" else 1)]
+    assert 0.35 < torch.cat(is_altered).float().mean() < 0.65
+    if per == "batch":
+        assert all(batch.all() or not batch.any() for batch in is_altered)
+    else:
+        assert 0 < is_altered[0].sum() < 400
+    assert half.eval()(snippets) is snippets
+    with pytest.raises(ValueError, match="no probability"):
+        augmentation(augment_p=1.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -17,6 +17,7 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.prepared import write_notebook
 from tests.support.screens import Terminal
 from tests.support.songs import make_song
+from training.cli import train
 
 GENRES = ("Drone", "Hiss", "Whistle")
 
@@ -50,6 +51,7 @@ def test_without_a_dataset_it_says_in_two_lines_what_to_do(here: Path, capsys: p
         (("--recipe", "v3"), "'v3' is not one of", 2),
         (("--epochs", "-1"), "-1 is not in the range", 2),
         (("--mixup", "50"), "did you mean 0.5", 2),
+        (("--wandb-host", "https://example.org"), "--wandb-project and --wandb-host say where to log: add --wandb", 2),
     ],
 )
 def test_wrong_usage_is_one_clear_line(
@@ -58,6 +60,20 @@ def test_wrong_usage_is_one_clear_line(
     assert genre_tag("train", *arguments) == code
     error = capsys.readouterr().err.strip()
     assert expected in error and len(error.splitlines()) == 1
+
+
+def test_what_is_in_force_is_shown_with_where_it_comes_from(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--recipe", "v2", "--model", "new-mini", "--hidden-dropout", "0.1")
+    assert genre_tag("train", *options, "--show-config") == 0
+    lines = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    shown = {option: (value, source) for option, value, source in lines}
+    assert len(shown) == len(lines)
+    assert shown["--hidden-dropout"] == ("0.1", "command line") and shown["--recipe"] == ("v2", "command line")
+    assert shown["--mixup"] == ("0.5", "recipe v2") and shown["--lr"] == ("0.0005", "recipe v2, for random weights")
+    assert shown["--device"] == ("auto", "default") and shown["--data"] == ("none", "default")
+    assert shown["--low-pass"] == ("off", "recipe v2")
+    assert set(shown) == {param.opts[0] for param in train.params if param.expose_value} - {"--show-config"}
+    assert not list(here.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,15 @@ from dataclasses import fields
 import pytest
 
 from training.cli import train
-from training.learning.config import FROM_RANDOM_WEIGHTS, NEW_MODELS, OPTION_NAMES, RECIPES, TrainConfig, configure
+from training.learning.config import (
+    FROM_RANDOM_WEIGHTS,
+    NEW_MODELS,
+    OPTION_NAMES,
+    RECIPES,
+    TrainConfig,
+    configure,
+    origins,
+)
 
 
 def test_the_seed_recipe_is_the_notebooks() -> None:
@@ -13,7 +21,9 @@ def test_the_seed_recipe_is_the_notebooks() -> None:
     assert (config.epochs, config.batch_size, config.lr, config.weight_decay) == (10, 64, 5e-5, 0.0)
     assert (config.warmup_epochs, config.schedule, config.log_steps) == (1, "linear", 1)
     assert (config.time_mask, config.frequency_mask, config.noise) == (30, 20, 0.05)
-    assert (config.shift, config.level, config.effect_p, config.time_stretch) == ("roll", "contrast", 0.5, False)
+    assert (config.shift, config.shift_mels, config.level, config.contrast) == ("roll", 3, "contrast", 0.2)
+    assert (config.augment_p, config.effect_p, config.time_stretch) == (1.0, 0.5, 0.0)
+    assert (config.hidden_dropout, config.attention_dropout, config.max_length) == (0.0, 0.0, 0)
     assert config.model == "audioset"
     assert not (config.mixup or config.patchout or config.ema or config.label_smoothing or config.class_weights)
 
@@ -49,3 +59,21 @@ def test_every_option_is_on_the_command_line() -> None:
     for param in train.params:
         if param.name in OPTION_NAMES:
             assert param.default is None or param.default.__class__.__name__ == "Sentinel", param.name
+
+
+def test_where_each_value_comes_from_is_known() -> None:
+    found = origins("v2", model="new-mini", lr=0.1, epochs=None)
+    assert found["lr"] == found["model"] == "given" and found["epochs"] == found["mixup"] == "recipe v2"
+    assert found["layer_decay"] == "recipe v2, for random weights"
+    assert origins("v2", class_weights=True)["sampler"] == "--class-weights"
+    assert set(found) == {field.name for field in fields(TrainConfig)}
+
+
+def test_help_says_what_each_recipe_sets() -> None:
+    told = {param.name: param.help for param in train.params if param.name in OPTION_NAMES}
+    assert told["mixup"] == "Share of the snippets that are mixed with another.  [seed: 0, v2: 0.5]"
+    assert told["batch_size"].endswith("  [default: 64]") and told["crop"].endswith("  [seed: fixed, v2: random]")
+    for name, help in told.items():
+        values = [getattr(config, name) for config in RECIPES.values()]
+        if values[0] != values[1]:
+            assert help.endswith("]") and "seed: " in help and "v2: " in help, name

@@ -22,7 +22,7 @@ from training.learning.muon import Muon
 from training.learning.network import Network, begin, bytes_per_snippet, device_batch, free_memory, parameter_groups
 
 N_FRAMES = 128
-PLAIN = {"augment": False, "mixup": 0.0, "patchout": 0.0, "label_smoothing": 0.0, "ema": 0.0}
+PLAIN = {"augment_p": 0.0, "mixup": 0.0, "patchout": 0.0, "label_smoothing": 0.0, "ema": 0.0}
 
 
 @pytest.fixture
@@ -57,6 +57,45 @@ def test_a_checkpoint_of_audiosets_structure_gives_its_body_and_a_new_head(tmp_p
     assert ast.config.hidden_dropout_prob == ast.config.attention_probs_dropout_prob == 0.0
     assert log_mel.n_frames == N_FRAMES
     assert {parameter.dtype for parameter in ast.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("model", ["checkpoint", "new-micro"])
+def test_dropout_is_as_asked_for_and_only_in_training(checkpoint: Path, model: str) -> None:
+    name = str(checkpoint) if model == "checkpoint" else model
+    config = TrainConfig(model=name, augment_p=0.0, hidden_dropout=0.1, attention_dropout=0.2)
+    ast, log_mel, _ = begin(config, GENRES)
+    assert (ast.config.hidden_dropout_prob, ast.config.attention_probs_dropout_prob) == (0.1, 0.2)
+    rates = {module.p for module in ast.modules() if isinstance(module, torch.nn.Dropout)}
+    assert 0.1 in rates
+    network, waveforms = Network(ast, log_mel, config, None), snippets(2)
+    labels = torch.tensor([0, 1])
+    one, other = (network.train()(waveforms, labels=labels)["logits"] for _ in range(2))
+    assert not torch.equal(one, other)
+    one, other = (network.eval()(waveforms)["logits"] for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_another_length_keeps_the_middle_positions_or_stretches_them_and_is_warned_of(checkpoint: Path) -> None:
+    told: list[str] = []
+    whole = begin(TrainConfig(model=str(checkpoint)), GENRES, tell=told.append)[0]
+    assert not told
+    positions = whole.audio_spectrogram_transformer.embeddings.position_embeddings
+    n_time = (128 - 16) // 16 + 1
+    grid = positions[0, 2:].reshape(-1, n_time, positions.shape[-1])
+    for n_frames in (64, 256):
+        ast, log_mel, _ = begin(TrainConfig(model=str(checkpoint), max_length=n_frames), GENRES, tell=told.append)
+        assert told.pop().startswith(f"--max-length {n_frames}: {checkpoint} was trained on 128 frames, and is less")
+        assert log_mel.n_frames == ast.config.max_length == n_frames
+        own = ast.audio_spectrogram_transformer.embeddings.position_embeddings
+        found = own[0, 2:].reshape(len(grid), n_frames // 16, -1)
+        assert torch.equal(own[:, :2], positions[:, :2])
+        if n_frames == 64:
+            torch.testing.assert_close(found, grid[:, 2:6])
+        else:
+            torch.testing.assert_close(found.mean(dim=1), grid.mean(dim=1))
+        assert ast(torch.zeros(1, n_frames, 128)).logits.shape == (1, 3)
+    assert begin(TrainConfig(model="new-micro", max_length=80), GENRES, tell=told.append)[1].n_frames == 80
+    assert not told
 
 
 def test_a_head_that_knows_the_genres_is_kept_in_their_order(checkpoint: Path) -> None:
@@ -419,7 +458,7 @@ def test_what_a_snippet_of_the_full_network_takes_is_what_was_measured(
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("patchout", [0.0, 0.5])
 def test_what_a_snippet_takes_is_what_the_backward_pass_keeps(precision: str, patchout: float) -> None:
-    config = configure("seed", model="new-small", augment=False, patchout=patchout, frequency_patchout=patchout)
+    config = configure("seed", model="new-small", augment_p=0.0, patchout=patchout, frequency_patchout=patchout)
     ast, log_mel, _ = begin(config, GENRES, 3 * SAMPLE_RATE)
     net, sizes = Network(ast, log_mel, config, None).train(), {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}

@@ -123,7 +123,7 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, checkpoint: Path, m
 
 
 def test_one_batch_can_be_learned_by_heart(checkpoint: Path) -> None:
-    config = configure("seed", model=str(checkpoint), augment=False)
+    config = configure("seed", model=str(checkpoint), augment_p=0.0)
     ast, log_mel, _ = begin(config, GENRES)
     network = Network(ast, log_mel, config, None).train()
     generator = torch.Generator().manual_seed(0)
@@ -227,7 +227,7 @@ def test_soft_labels_teach_what_wrong_labels_do_not(tmp_path: Path, checkpoint: 
     prepared = with_wrong_labels()
     soft = str(write_soft_labels(tmp_path / "soft.parquet", prepared))
     run = begun(
-        tmp_path / "run", checkpoint, "seed", augment=False, epochs=15, batch_size=4, soft_labels=soft,
+        tmp_path / "run", checkpoint, "seed", augment_p=0.0, epochs=15, batch_size=4, soft_labels=soft,
         soft_weight=float(is_soft), auxiliary_weight=float(is_soft),
     )  # fmt: skip
     told: list[str] = []
@@ -432,7 +432,7 @@ EQUAL = {
         "mixup": 0.5,
     },
 }
-CERTAIN = {"augment": False, "precision": "fp32", "epochs": 2}  # no chance but that of the order
+CERTAIN = {"augment_p": 0.0, "precision": "fp32", "epochs": 2}  # no chance but that of the order
 RARE = {"train": 5, "validate": 3, "test": 3}  # 25 rows: the last batch is of one
 
 

@@ -20,9 +20,6 @@ from training.learning.config import EffectsPer, Level, Shift
 if TYPE_CHECKING:
     from transformers import ASTForAudioClassification
 
-STRETCH = 0.03
-SHIFT_MELS = 3
-CONTRAST = 0.2
 GAIN_DB = 6.0
 N_KNOTS = 5  # of an equalizer's curve: at 0.02, 0.6, 1.8, 3.9 and 8 kHz
 LOW_PASS = 0.6  # of the mels at most: down to 1.2 kHz, as on a telephone or a shellac record
@@ -62,6 +59,26 @@ class Effect(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.amount:g}, p={self.p:g}"
+
+
+class Sometimes(nn.Module):
+    """Alters snippets (batch, n_frames, n_mels) by `effects` with probability `p`, each or with `is_of_batch` all of
+    them at once, and leaves them as they are else: the notebook's chance of augmentation as a whole.
+
+    Raises ValueError for a `p` that is no probability.
+    """
+
+    def __init__(self, effects: nn.Module, p: float, *, is_of_batch: bool) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"no probability: {p}")
+        self.effects, self.p, self.is_of_batch = effects, p, is_of_batch
+
+    def forward(self, log_mels: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return log_mels
+        is_altered = draw(log_mels, 1 if self.is_of_batch else len(log_mels)) < self.p
+        return torch.where(is_altered, self.effects(log_mels), log_mels)
 
 
 class TimeMask(Effect):
@@ -186,31 +203,36 @@ def picked(log_mels: torch.Tensor, dim: int, places: torch.Tensor) -> torch.Tens
 
 def augmentation(
     *,
+    augment_p: float = 1.0,
     p: float = 0.5,
     time_mask: int = 30,
     frequency_mask: int = 20,
     noise: float = 0.05,
-    stretch: bool = False,
+    stretch: float = 0.0,
     shift: Shift = "roll",
+    shift_mels: int = 3,
     level: Level = "contrast",
+    contrast: float = 0.2,
     equalizer: float = 0.0,
     low_pass: bool = False,
     per: EffectsPer = "snippet",
     mean: float = AUDIOSET_MEAN,
     std: float = AUDIOSET_STD,
-) -> nn.Sequential:
-    """The effects in the order they are applied, each with probability `p`; by default those of the seed recipe.
+) -> nn.Module:
+    """The effects in the order they are applied, each with probability `p`, to the share `augment_p` of the snippets;
+    by default those of the seed recipe.
 
-    `time_mask` in frames, `frequency_mask` in mels, `noise` as its standard deviation, `equalizer` in dB: 0 switches
-    one off. `mean` and `std` are those by which the log-mels were normalised. `per` says what has a chance of its own.
+    `time_mask` in frames, `frequency_mask` and `shift_mels` in mels, `noise` as its standard deviation, `stretch` and
+    `contrast` as shares, `equalizer` in dB: 0 switches one off. `mean` and `std` are those by which the log-mels were
+    normalised. `per` says what has a chance of its own.
     """
-    shifts = {"roll": Roll(SHIFT_MELS, p), "edge": EdgeShift(SHIFT_MELS, p), "none": nn.Identity()}
-    levels = {"contrast": Contrast(CONTRAST, p), "gain": Gain(GAIN_DB, p, std), "none": nn.Identity()}
+    shifts = {"roll": Roll(shift_mels, p), "edge": EdgeShift(shift_mels, p), "none": nn.Identity()}
+    levels = {"contrast": Contrast(contrast, p), "gain": Gain(GAIN_DB, p, std), "none": nn.Identity()}
     effects = nn.Sequential(
         TimeMask(time_mask, p),
         FrequencyMask(frequency_mask, p),
         Noise(noise, p),
-        TimeStretch(STRETCH if stretch else 0.0, p),
+        TimeStretch(stretch, p),
         shifts[shift],
         levels[level],
         Equalizer(equalizer, p, std),
@@ -219,7 +241,9 @@ def augmentation(
     for effect in effects:
         if isinstance(effect, Effect):
             effect.is_of_batch = per == "batch"
-    return effects
+    if augment_p == 0:
+        return nn.Identity()
+    return effects if augment_p == 1 else Sometimes(effects, augment_p, is_of_batch=per == "batch")
 
 
 def mixed(own: torch.Tensor, partners: torch.Tensor, into: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

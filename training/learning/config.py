@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 Sampler = Literal["shuffle", "sqrt"]
@@ -51,6 +51,9 @@ class TrainConfig:
     warmup_epochs: float = 1.0  # while the lr rises from 0
     schedule: Schedule = "linear"  # or cosine, to 1 % of lr
     precision: Precision = "auto"
+    max_length: int = 0  # frames of the input; 0: the model's own, for another loses what it learned of positions
+    hidden_dropout: float = 0.0  # of what each layer adds; the notebook found none of the two to help
+    attention_dropout: float = 0.0  # of the weights of attention
     class_weights: bool = False  # in the loss, "balanced" as scikit-learn defines it
     sampler: Sampler = "shuffle"  # sqrt: songs of a genre are drawn by the root of their number
     label_smoothing: float = 0.0
@@ -59,19 +62,21 @@ class TrainConfig:
     frequency_patchout: float = 0.0  # share of the mel rows of patches that is left out in training
     ema: float = 0.0  # decay of the running mean of the weights that is evaluated and saved; 0: the weights themselves
     crop: Crop = "fixed"  # random: each epoch cuts each snippet somewhere else in its song
-    augment: bool = True  # the spectrogram effects below
+    augment_p: float = 1.0  # chance that a snippet is altered at all, by the effects below
     effect_p: float = 0.5  # chance of each effect
     effects_per: EffectsPer = "snippet"  # batch, the notebook's: one coin, mask and shift for all that a device takes
     time_mask: int = 30  # frames at most
     frequency_mask: int = 20  # mels at most
     noise: float = 0.05
-    shift: Shift = "roll"  # of up to 3 mels; roll wraps 7.8 kHz round to 34 Hz, edge does not
-    level: Level = "contrast"  # contrast scales the log-mel by 0.8 to 1.2; gain is up to 6 dB of true loudness
+    shift: Shift = "roll"  # roll wraps 7.8 kHz round to 34 Hz, edge does not
+    shift_mels: int = 3  # at most
+    level: Level = "contrast"  # contrast scales the log-mel; gain is up to 6 dB of true loudness
+    contrast: float = 0.2  # at most: 0.8 to 1.2 times
     # FilterAugment was shown to help sound event detection, and neither of these two anything about music.
     equalizer: float = 0.0  # dB at most
     low_pass: bool = False
     # Tempo tells the genre. (The seed found its samples unlearnable: its stretch mixed the snippets of a batch up.)
-    time_stretch: bool = False
+    time_stretch: float = 0.0  # at most; 0.03 as it tried
     soft_labels: str = ""  # file of what another tagger says of the snippets of the train split
     soft_labels_sha256: str = ""  # its content, so that --resume goes on with the same
     soft_weight: float = 0.5  # share of the soft labels in the target of a snippet that has some
@@ -122,10 +127,21 @@ OPTION_NAMES = tuple(field.name for field in fields(TrainConfig) if field.name n
 
 def configure(recipe: str, **options: Any) -> TrainConfig:
     """The recipe with the options that are given (those that are None are not); ValueError if they contradict."""
+    values = {name: value for _, layer in _layers(recipe, options) for name, value in layer.items()}
+    return TrainConfig(**values)
+
+
+def origins(recipe: str, **options: Any) -> dict[str, str]:
+    """Option → where its value in `configure` comes from, in words; "given" for those that are given."""
+    return {name: source for source, layer in _layers(recipe, options) for name in layer}
+
+
+def _layers(recipe: str, options: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What sets options, a later one outweighing those before it: where it comes from, and the options."""
     given = {name: value for name, value in options.items() if value is not None}
-    base = RECIPES[recipe]
-    if recipe == "v2" and given.get("model", base.model) in NEW_MODELS:
-        base = replace(base, **FROM_RANDOM_WEIGHTS)
+    layers = [(f"recipe {recipe}", RECIPES[recipe].as_dict())]
+    if recipe == "v2" and given.get("model", RECIPES[recipe].model) in NEW_MODELS:
+        layers.append((f"recipe {recipe}, for random weights", FROM_RANDOM_WEIGHTS))
     if given.get("class_weights") and "sampler" not in given:
-        base = replace(base, sampler="shuffle")
-    return replace(base, **given)
+        layers.append(("--class-weights", {"sampler": "shuffle"}))
+    return [*layers, ("given", given)]

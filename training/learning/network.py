@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -31,13 +31,17 @@ POSITION_STD = 0.02  # of the embeddings of ViT and DeiT; transformers leaves th
 
 
 def begin(
-    config: TrainConfig, genres: Sequence[str], snippet_samples: int | None = None
+    config: TrainConfig,
+    genres: Sequence[str],
+    snippet_samples: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[ASTForAudioClassification, TorchLogMel, bool]:
     """A network with an output for each genre, on the CPU in float32, its features, and whether its head knows them.
 
     The body is that of `config.model`; so is the head where it was trained on these very genres, else it begins from
-    seeded random weights. A network that begins from random weights takes `snippet_samples`, or as long as its shape
-    says. Raises ModelError.
+    seeded random weights. A network that begins from random weights takes `config.max_length` frames, or as many as
+    `snippet_samples` have, or as its shape says; one that was trained on others is changed, which is told. Raises
+    ModelError.
     """
     with quiet_transformers():
         from transformers import set_seed
@@ -45,10 +49,17 @@ def begin(
         set_seed(config.seed)
         if config.model in NEW_MODELS:
             shape = NEW_MODELS[config.model]
-            n_frames = input_frames(snippet_samples or shape.snippet_seconds * SAMPLE_RATE)
-            ast, log_mel, knows = *_new(shape, genres, n_frames), False
+            n_frames = config.max_length or input_frames(snippet_samples or shape.snippet_seconds * SAMPLE_RATE)
+            ast, log_mel, knows = *_new(shape, genres, n_frames, _dropout(config)), False
         else:
-            ast, log_mel, knows = _pretrained(config.model, genres)
+            ast, log_mel, knows = _pretrained(config.model, genres, _dropout(config))
+            if config.max_length not in (0, log_mel.n_frames):
+                tell(
+                    f"--max-length {config.max_length}: {config.model} was trained on {log_mel.n_frames} frames, and is"
+                    " less accurate on others: the embeddings of their positions are cut, or stretched"
+                )
+                log_mel = TorchLogMel(ast.config.num_mel_bins, config.max_length, log_mel.mean, log_mel.std)
+                resize(ast, config.max_length)
     if config.head_only:
         ast.audio_spectrogram_transformer.requires_grad_(False)
     return ast, log_mel, knows
@@ -59,7 +70,36 @@ def label_maps(genres: Sequence[str]) -> dict[str, Any]:
     return {"id2label": dict(enumerate(genres)), "label2id": {genre: label for label, genre in enumerate(genres)}}
 
 
-def _new(shape: Shape, genres: Sequence[str], n_frames: int) -> tuple[ASTForAudioClassification, TorchLogMel]:
+def _dropout(config: TrainConfig) -> dict[str, Any]:
+    """What an ASTConfig says of dropout."""
+    return {
+        "hidden_dropout_prob": config.hidden_dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
+    }
+
+
+@torch.no_grad()
+def resize(ast: ASTForAudioClassification, n_frames: int) -> None:
+    """Make a network take `n_frames`. Of the positions in time the middle ones are kept, or all are stretched, as in
+    the code of the paper (YuanGongND/ast, src/models/ast_models.py); transformers would throw them away.
+    """
+    embeddings = ast.audio_spectrogram_transformer.embeddings
+    n_mel, n_time = embeddings.get_shape(ast.config)
+    ast.config.max_length = embeddings.config.max_length = n_frames
+    _, n_wanted = embeddings.get_shape(ast.config)
+    special, patches = embeddings.position_embeddings.split([N_SPECIAL, n_mel * n_time], dim=1)
+    grid = patches.reshape(1, n_mel, n_time, -1).permute(0, 3, 1, 2)  # (1, width, n_mel, n_time)
+    if n_wanted <= n_time:
+        first = (n_time - n_wanted) // 2
+        grid = grid[..., first : first + n_wanted]
+    else:
+        grid = F.interpolate(grid, (n_mel, n_wanted), mode="bilinear")
+    embeddings.position_embeddings = nn.Parameter(torch.cat([special, grid.flatten(2).transpose(1, 2)], dim=1))
+
+
+def _new(
+    shape: Shape, genres: Sequence[str], n_frames: int, dropout: dict[str, Any]
+) -> tuple[ASTForAudioClassification, TorchLogMel]:
     from transformers import ASTConfig, ASTForAudioClassification
 
     config = ASTConfig(
@@ -70,8 +110,7 @@ def _new(shape: Shape, genres: Sequence[str], n_frames: int) -> tuple[ASTForAudi
         time_stride=shape.stride,
         frequency_stride=shape.stride,
         max_length=n_frames,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        **dropout,
         **label_maps(genres),
     )
     ast = ASTForAudioClassification(config)
@@ -81,16 +120,17 @@ def _new(shape: Shape, genres: Sequence[str], n_frames: int) -> tuple[ASTForAudi
     return ast, TorchLogMel(config.num_mel_bins, config.max_length)
 
 
-def _pretrained(name: str, genres: Sequence[str]) -> tuple[ASTForAudioClassification, TorchLogMel, bool]:
+def _pretrained(
+    name: str, genres: Sequence[str], dropout: dict[str, Any]
+) -> tuple[ASTForAudioClassification, TorchLogMel, bool]:
     folder = find_checkpoint(name)
     config = read_config(name, folder)
     id2label: dict[Any, Any] = config.id2label or {}
     known = [id2label.get(label, "") for label in range(len(id2label))]
-    for field, value in label_maps(genres).items():
+    for field, value in {**label_maps(genres), **dropout}.items():
         setattr(config, field, value)
     config.num_labels = len(genres)
     config.problem_type = "single_label_classification"
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     knows = sorted(known) == sorted(genres)
     ast = read_network(name, folder, config, new_head=not knows)
     dense: Any = ast.classifier.dense
@@ -280,16 +320,17 @@ def _logits(ast: ASTForAudioClassification, pooled: torch.Tensor) -> torch.Tenso
 
 
 def _effects(config: TrainConfig, log_mel: TorchLogMel) -> nn.Module:
-    if not config.augment:
-        return nn.Identity()
     return augmentation(
+        augment_p=config.augment_p,
         p=config.effect_p,
         time_mask=config.time_mask,
         frequency_mask=config.frequency_mask,
         noise=config.noise,
         stretch=config.time_stretch,
         shift=config.shift,
+        shift_mels=config.shift_mels,
         level=config.level,
+        contrast=config.contrast,
         equalizer=config.equalizer,
         low_pass=config.low_pass,
         per=config.effects_per,

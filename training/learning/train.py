@@ -264,7 +264,7 @@ def _trainer(
     config, genres = run.config, prepared.genres
     soft_labels = _soft_labels(config, prepared)
     labels = np.asarray(prepared.splits["train"]["label"][:])
-    ast, log_mel, knows = begin(config, genres, prepared.snippet_samples)
+    ast, log_mel, knows = begin(config, genres, prepared.snippet_samples, tell)
     check_snippets(config, ast, log_mel, prepared)
     if config.epochs == 0 and not knows:
         raise ModelError(config.model, f"was not trained on these {len(genres)} genres: there is nothing to evaluate")
@@ -347,7 +347,7 @@ def check_snippets(config: TrainConfig, ast: Any, log_mel: TorchLogMel, prepared
             raise TrainingError(
                 "",
                 f"{config.model}: takes log-mels of {wanted[0]} frames and {wanted[1]} mels, and those of the dataset"
-                f" have {found[0]} and {found[1]}",
+                f" have {found[0]} and {found[1]}: --max-length {found[0]} changes the model",
             )
         return
     wants, has = snippet_seconds(log_mel.n_frames), f"{prepared.snippet_samples / SAMPLE_RATE:g}"
