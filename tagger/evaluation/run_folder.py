@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shlex
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +99,30 @@ def told(values: Any, *keys: str) -> Any:
     for key in keys:
         values = values.get(key) if isinstance(values, dict) else None
     return values
+
+
+def epochs_of(metrics: dict[str, Any]) -> list[dict[str, float]]:
+    """What was measured after each epoch of a run, from its metrics.json: `epoch`, `loss` and scores of validate by
+    the names of `training.outcome.metrics`, and `train_loss`, the mean of what was logged meanwhile; [] where that is
+    not told.
+    """
+    history = told(metrics, "history")
+    entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+    logged = [{name: value for name, value in entry.items() if _is_number(value)} for entry in entries]
+    losses = [(entry["epoch"], entry["loss"]) for entry in logged if {"epoch", "loss"} <= set(entry)]
+    epochs: list[dict[str, float]] = []
+    for entry in logged:
+        if not {"epoch", "eval_loss"} <= set(entry):
+            continue
+        before = epochs[-1]["epoch"] if epochs else 0.0
+        meanwhile = [loss for epoch, loss in losses if before < epoch <= entry["epoch"]]
+        row = {name.removeprefix("eval_"): float(value) for name, value in entry.items()}
+        epochs.append(row | ({"train_loss": sum(meanwhile) / len(meanwhile)} if meanwhile else {}))
+    return epochs
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_split(folder: Path, split: str) -> SplitPredictions:

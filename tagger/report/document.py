@@ -35,6 +35,11 @@ class Table:
     note: str = ""  # what the reader must know to read it; what it means that there are no rows
 
 
+@dataclass(frozen=True)
+class Curves(Table):
+    """A table whose first column rises, and over which the others, numbers of one kind or None, are drawn as lines."""
+
+
 @dataclass(frozen=True, eq=False)
 class Matrix:
     """How many songs of each reference (row) were predicted to have which genre (column)."""

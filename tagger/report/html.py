@@ -25,7 +25,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tagger import __version__
-from tagger.report.document import Column, Kind, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Curves, Kind, Matrix, Report, Song, Songs, Table
 from tagger.text import printable, shortened
 
 FEW_ROWS = 12  # are looked through without a filter
@@ -79,6 +79,7 @@ def _templates() -> Environment:
     templates.filters |= {"digest": _digest, "shown": _shown, "thousands": "{:,}".format}
     templates.tests |= {
         "table": lambda content: isinstance(content, Table),
+        "curve_plot": lambda content: isinstance(content, CurvePlot),
         "heat_map": lambda content: isinstance(content, HeatMap),
         "song_list": lambda content: isinstance(content, SongList),
         "finite": lambda value: value is not None and math.isfinite(value),
@@ -113,13 +114,87 @@ def _time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _content(section: Table | Matrix | Songs, report: Report) -> Table | HeatMap | SongList | None:
+def _content(section: Table | Matrix | Songs, report: Report) -> Table | CurvePlot | HeatMap | SongList | None:
     """What a section is drawn from; None where it holds nothing."""
+    if isinstance(section, Curves):
+        return _curve_plot(section)
     if isinstance(section, Table):
         return section
     if isinstance(section, Matrix):
         return _heat_map(section, report) if section.counts.size else None
     return _song_list(section.songs, report) if section.songs else None
+
+
+# Curves
+
+CURVES_WIDTH, CURVES_HEIGHT = 520, 220  # pixels of the plot without what stands around it
+MOST_TICKS = 12
+
+
+class CurveLine(NamedTuple):
+    """A line of a plot; its name stands beside the plot."""
+
+    name: str
+    points: str  # of a polyline, in pixels from the upper left corner
+
+
+@dataclass(frozen=True)
+class CurvePlot:
+    """Lines over a first column, and the numbers themselves."""
+
+    lines: tuple[CurveLine, ...]
+    x_ticks: tuple[tuple[float, str], ...]  # pixel, text
+    y_ticks: tuple[tuple[float, str], ...]
+    x_name: str
+    width: int
+    height: int
+    table: Table
+
+
+def _curve_plot(curves: Curves) -> CurvePlot | None:
+    if not curves.rows:
+        return None
+    steps: list[float] = [float(row[0]) for row in curves.rows]  # type: ignore[arg-type]
+    values: list[list[Any]] = [list(column) for column in list(zip(*curves.rows, strict=True))[1:]]
+    highest = max((value for column in values for value in column if value is not None), default=1.0)
+    is_share = all(column.kind == "share" for column in curves.columns[1:])
+    step = 0.25 if is_share else _round_step(highest)
+    top = 1.0 if is_share else step * max(1, math.ceil(highest / step))
+    first, extent = steps[0], (steps[-1] - steps[0]) or 1.0
+
+    def place(x: float, y: float) -> str:
+        return f"{CURVES_WIDTH * (x - first) / extent:.1f},{CURVES_HEIGHT * (1 - y / top):.1f}"
+
+    lines = tuple(
+        CurveLine(
+            head.name,
+            " ".join(place(x, y) for x, y in zip(steps, column, strict=True) if y is not None and math.isfinite(y)),
+        )
+        for head, column in zip(curves.columns[1:], values, strict=True)
+    )
+    each = math.ceil(len(steps) / MOST_TICKS)
+    n_levels = round(top / step)
+    return CurvePlot(
+        lines,
+        tuple((CURVES_WIDTH * (x - first) / extent, f"{x:g}") for x in steps[::each]),
+        tuple((CURVES_HEIGHT * (1 - level / n_levels), f"{level * step:g}") for level in range(n_levels + 1)),
+        curves.columns[0].name,
+        CURVES_WIDTH,
+        CURVES_HEIGHT,
+        curves,
+    )
+
+
+def _round_step(highest: float) -> float:
+    """A step of 1, 2 or 5 times a power of ten, of which up to five reach the highest value.
+
+    >>> _round_step(2.3), _round_step(0.9), _round_step(0.0)
+    (0.5, 0.2, 1.0)
+    """
+    if highest <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(highest / 5))
+    return next(round(times * power, 12) for times in (1, 2, 5, 10) if times * power * 5 >= highest)
 
 
 # Confusions

@@ -22,12 +22,20 @@ from tagger.evaluation.metrics import (
     macro_recall,
     song_confidences,
 )
-from tagger.evaluation.run_folder import SplitPredictions, read_split, told
+from tagger.evaluation.run_folder import SplitPredictions, epochs_of, read_split, told
 from tagger.pipeline.aggregate import AGGREGATORS
 from tagger.pipeline.options import DecisionPolicy
-from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Curves, Matrix, Report, Song, Songs, Table
 from tagger.text import counted
 
+#: What is told of each epoch → its name in the log of the training.
+EPOCH_SCORES = {
+    "mean": "mean_pooling_score",
+    "weighted": "weighting_score",
+    "vote": "voting_score",
+    "max": "max_pooling_score",
+    "snippets": "accuracy",
+}
 N_RANKED = 5  # genres told of each song
 BOOTSTRAP = f"{CONFIDENCE:.0%} intervals are a percentile bootstrap over artists, {N_RESAMPLES} draws."
 
@@ -51,6 +59,7 @@ def report_run(folder: Path, split: str = "test") -> Report:
             _aggregations(predictions),
             _reliability(held),
             _coverage(predictions),
+            *_curves(predictions),
             _songs(predictions),
         ),
     )
@@ -211,6 +220,29 @@ def _coverage(predictions: SplitPredictions) -> Table:
         ),
         "What --min-confidence would leave to be written, and how much of that is right.",
     )
+
+
+def _curves(predictions: SplitPredictions) -> tuple[Curves, ...]:
+    """How the training went, as far as it is told: losses, and the accuracy on validate."""
+    epochs = epochs_of(predictions.told)
+    if not epochs:
+        return ()
+    kept = told(predictions.told, "best_epoch")
+    loss = Curves(
+        "loss",
+        "Loss by epoch",
+        (Column("epoch", "count"), Column("train", "number"), Column("validate", "number")),
+        tuple((round(each["epoch"]), each.get("train_loss"), each["loss"]) for each in epochs),
+        "Cross-entropy; that of train is a mean over the epoch, of snippets as they were altered.",
+    )
+    accuracy = Curves(
+        "epochs",
+        "Accuracy on validate by epoch",
+        (Column("epoch", "count"), *(Column(name, "share") for name in EPOCH_SCORES)),
+        tuple((round(each["epoch"]), *(each.get(name) for name in EPOCH_SCORES.values())) for each in epochs),
+        f"Kept: epoch {kept:g}, the best by mean." if isinstance(kept, int | float) else "",
+    )
+    return loss, accuracy
 
 
 def _songs(predictions: SplitPredictions) -> Songs:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,20 @@ def test_from_music_to_a_model_that_tags(
     assert genre_tag("train", "--soft-labels", "none.csv") == 2
 
 
+def test_wandb_is_told_its_project_and_host(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+
+    def train_run(*_: object, **__: object) -> None:
+        found.update({name: os.environ[name] for name in ("WANDB_PROJECT", "WANDB_BASE_URL")})
+
+    for name in ("WANDB_PROJECT", "WANDB_BASE_URL"):
+        monkeypatch.setenv(name, "before")  # which is also restored behind the test
+    monkeypatch.setattr("training.cli._dataset", lambda *_: SimpleNamespace(fingerprint="x"))
+    monkeypatch.setattr("training.learning.train.train_run", train_run)
+    assert genre_tag("train", "--wandb", "--wandb-project", "mine", "--wandb-host", "https://example.org") == 0
+    assert found == {"WANDB_PROJECT": "mine", "WANDB_BASE_URL": "https://example.org"}
+
+
 def test_what_cannot_be_written_is_one_line_that_says_how_to_go_on(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +215,9 @@ def test_the_notebooks_dataset_is_found_trained_on_reported_and_its_model_tags(
     assert genre_tag(*tag, *songs) == 0
     tagged = {record["path"]: record["new"] for record in map(json.loads, capsys.readouterr().out.splitlines())}
     assert tagged == songs  # the features of the notebook are the product's
+    assert genre_tag("report", "runs/first", "--out", "report.html") == 0
+    assert "Accuracy on validate by epoch" in (here / "report.html").read_text()
+    capsys.readouterr()
     assert genre_tag("explain", "--model", "runs/first", next(iter(songs))) == 0
     assert "Classical" in capsys.readouterr().out
     again = ("train", "--model", "runs/first", "--epochs", "0", "--out", "runs/again", "--batch-size", "8")

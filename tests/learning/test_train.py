@@ -8,7 +8,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -77,14 +77,15 @@ def test_a_run_leaves_a_checkpoint_that_tags_and_the_numbers_it_rests_on(
     prepared, told = make_prepared(), []
     outcome = train_run(begun(tmp_path / "run", checkpoint, recipe), prepared, device="cpu", tell=told.append)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "run.json", "trainer", "checkpoint", "predictions.jsonl", "metrics.json", "confusion.png", "training.png",
-        "MODEL_CARD.md",
-        "log.txt",
+        "run.json", "checkpoint", "predictions.jsonl", "metrics.json", "confusion.png", "training.png",
+        "MODEL_CARD.md", "log.txt", "evaluations",
     }  # fmt: skip
     assert sum(line.startswith("epoch ") for line in told) == 3
     log = (tmp_path / "run" / "log.txt").read_text().splitlines()
     assert [line.partition("Z ")[2] for line in log] == told
-    assert len(list((tmp_path / "run" / "trainer").glob("checkpoint-*"))) == 3
+    size = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+    pictures = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*.png"))
+    assert size - pictures < 4 * (tmp_path / "run" / "checkpoint" / "model.safetensors").stat().st_size  # of 60 kB
 
     model = GenreModel.load(str(tmp_path / "run"), "cpu", "fp32")
     assert model.head.genres == GENRES and model.head.temperature == pytest.approx(outcome.temperature)
@@ -105,6 +106,38 @@ def test_a_run_leaves_a_checkpoint_that_tags_and_the_numbers_it_rests_on(
         assert 0 <= outcome.scores["test"].scores[score] <= 1
 
 
+@contextmanager
+def untidied() -> Iterator[None]:
+    """Finished runs keep what they trained with, to be looked at."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Run, "tidy", lambda self: None)
+        yield
+
+
+def test_each_evaluation_is_kept_with_what_it_confused(tmp_path: Path, checkpoint: Path) -> None:
+    told: list[str] = []
+    train_run(begun(tmp_path / "run", checkpoint, "seed"), make_prepared(), device="cpu", tell=told.append)
+    names = [f"epoch-{epoch:02}.{kind}" for epoch in (1, 2, 3) for kind in ("json", "png")]
+    assert sorted(path.name for path in (tmp_path / "run" / "evaluations").iterdir()) == names
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    evaluated = [entry for entry in metrics["history"] if "eval_loss" in entry]
+    for epoch, entry in enumerate(evaluated, 1):
+        kept = json.loads((tmp_path / "run" / "evaluations" / f"epoch-{epoch:02}.json").read_text())
+        assert entry["epoch"] == kept["epoch"] == epoch and kept["genres"] == list(GENRES)
+        assert {f"eval_{name}": value for name, value in kept["scores"].items()}.items() <= entry.items()
+        matrix = np.array(kept["confusion"])
+        assert matrix.sum() == 9 and np.trace(matrix) / 9 == kept["scores"]["mean_pooling_score"]
+        shares = matrix / matrix.sum(axis=1, keepdims=True) > 0.1
+        assert len(kept["confused_pairs"]) == shares.sum() - np.trace(shares)
+    assert len([entry for entry in metrics["history"] if "loss" in entry]) == 3 * 5
+    scores = [entry["eval_mean_pooling_score"] for entry in evaluated]
+    assert metrics["best_epoch"] == 1 + scores.index(max(scores))
+    run = tmp_path / "run"
+    assert told[-1] == (
+        f"kept: epoch {metrics['best_epoch']:.0f} of 3, songs {max(scores):.3f} on validate: {run / 'checkpoint'}"
+    )
+
+
 def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scored = iter([0.2, 0.9, 0.4])
 
@@ -113,7 +146,8 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, checkpoint: Path, m
 
     monkeypatch.setattr("training.learning.trainer.scores", score)
     run = begun(tmp_path / "run", checkpoint, "seed")
-    train_run(run, make_prepared(), device="cpu", tell=quiet)
+    with untidied():
+        train_run(run, make_prepared(), device="cpu", tell=quiet)
     folders = sorted(run.trainer.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     kept = load_file(run.checkpoint / "model.safetensors")
     epochs = [load_file(folder / "model.safetensors") for folder in folders]
@@ -185,6 +219,7 @@ def weights_of_the_last_epoch(run: Path) -> dict[str, torch.Tensor]:
 def test_an_interrupted_training_resumes_to_the_same_result(
     tmp_path: Path, checkpoint: Path, recipe: str, is_soft: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Run, "tidy", lambda self: None)
     options = {"precision": "fp32", "epochs": 4}
     if is_soft:
         options["soft_labels"] = str(write_soft_labels(tmp_path / "soft.parquet", make_prepared()))
@@ -234,7 +269,7 @@ def test_soft_labels_teach_what_wrong_labels_do_not(tmp_path: Path, checkpoint: 
     outcome = train_run(run, prepared, device="cpu", tell=told.append)
     assert told[0] == "soft labels for 36 of 36 snippets"
     assert (outcome.scores["test"].scores["mean_pooling_score"] > 0.9) == is_soft
-    history = json.loads(sorted(run.trainer.glob("*/trainer_state.json"))[0].read_text())["log_history"]
+    history = json.loads((run.folder / "metrics.json").read_text())["history"]
     losses = [entry for entry in history if "loss" in entry]
     for entry in losses:
         expected = entry["genre_loss"] + run.config.auxiliary_weight * entry["auxiliary_loss"]
@@ -352,8 +387,7 @@ def test_out_of_memory_halves_what_is_classified_at_once_and_keeps_the_batch(
         "out of memory: 4 snippets at a time from here on, gathered to steps of 8",
         "out of memory: 2 snippets at a time from here on, gathered to steps of 8",
     ]
-    state = json.loads(next(run.trainer.glob("checkpoint-*/trainer_state.json")).read_text())
-    assert state["global_step"] == 5  # 36 rows in batches of 8
+    assert json.loads((run.folder / "metrics.json").read_text())["history"][-1]["step"] == 5  # 36 rows in batches of 8
     assert max(sizes) == 2
 
 
@@ -374,6 +408,8 @@ def test_offline_wandb_has_the_curves_and_the_confusion_matrix(tmp_path: Path, c
     for expected in (
         b"genre_classification",
         b"eval/mean_pooling_score",
+        b"eval/confusion",
+        b"eval/confused_pairs",
         b"test/mean_pooling_score",
         b"test/confusion",
     ):
@@ -449,10 +485,11 @@ def train_all(checkpoint: Path, folder: str, device_batch: int) -> None:
     for number, options in enumerate(EQUAL.values()):
         run = begun(Path(folder, str(number)), checkpoint, "seed", **CERTAIN | options)
         told = stop_before_epoch_2 if n_processes() > 1 else quiet
-        with suppress(StopError):
+        with untidied(), suppress(StopError):
             train_run(run, rarer(), device="cpu", device_batch=device_batch, tell=told)
         if n_processes() > 1:
-            train_run(run, rarer(), device="cpu", device_batch=device_batch, resume=True, tell=quiet)
+            with untidied():
+                train_run(run, rarer(), device="cpu", device_batch=device_batch, resume=True, tell=quiet)
 
 
 def stop_before_epoch_2(line: str) -> None:
@@ -474,8 +511,7 @@ def test_several_processes_learn_what_one_does(tmp_path: Path, checkpoint: Path)
 
 def losses_of(run: Path) -> list[float]:
     """Every loss that was logged."""
-    state = max((run / "trainer").glob("*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
-    history = json.loads(state.read_text())["log_history"]
+    history = json.loads((run / "metrics.json").read_text())["history"]
     return [entry[name] for entry in history for name in ("loss", "genre_loss", "auxiliary_loss") if name in entry]
 
 
@@ -511,8 +547,9 @@ def test_two_machines_train_together(tmp_path: Path, checkpoint: Path) -> None:
         f"train_two(Path({str(checkpoint)!r}), None, dict(epochs=2, soft_labels={str(soft)!r}))\n"
     )
     launch_two(code, tmp_path)
-    state = [json.loads(path.read_text()) for path in (tmp_path / "two" / "trainer").glob("*/trainer_state.json")]
-    assert max(each["global_step"] for each in state) == 2 * 5  # 36 rows in batches of 8 over both
+    assert (
+        json.loads((tmp_path / "two" / "metrics.json").read_text())["history"][-1]["step"] == 2 * 5
+    )  # 36 rows in batches of 8 over both
     assert GenreModel.load(str(tmp_path / "two"), "cpu", "fp32").head.genres == GENRES
 
 
@@ -547,7 +584,7 @@ def train_by_command(checkpoint: Path, *options: str) -> None:
     """`python -m training`, in a process whose clock is its own."""
     rank = int(os.environ["RANK"])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("training.cli._dataset", lambda data, model: make_prepared())
+        patched.setattr("training.cli._dataset", lambda *_: make_prepared())
         clock = SimpleNamespace(now=lambda: datetime(2026, 1, 1, 12, 0, rank))
         patched.setattr("training.learning.runs.datetime", clock)
         main(["train", "--model", str(checkpoint), "--device", "cpu", "--batch-size", "8", *options])
@@ -607,6 +644,7 @@ def train_with_unlike_memories(checkpoint: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         memory = {"0": 1e12, "1": 1e5}[os.environ["RANK"]]
         patched.setattr("training.learning.network.free_memory", lambda device: memory)
+        patched.setattr(Run, "tidy", lambda self: None)
         train_by_command(checkpoint, "--out", "run", "--epochs", "1")
 
 

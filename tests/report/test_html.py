@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Curves, Matrix, Report, Song, Songs, Table
 from tagger.report.html import MOST_GENRES, MOST_STARTS, N_AT_ONCE, render
 from tagger.text import printable
 from tests.support.reports import HOSTILE, STATUSES, example, genres_of, kinds, matrix_from, matrix_of, songs_of
@@ -509,3 +509,25 @@ def test_columns_are_called_what_they_are_in_this_kind_of_report() -> None:
 
     assert heads("library")[1:3] == ["In the tag", "Predicted"]
     assert heads("run")[1:3] == ["Reference", "Predicted"]
+
+
+def test_curves_are_lines_of_what_is_finite_beside_their_names() -> None:
+    rows = ((1, 0.25, None), (2, 0.5, 1.0), (3, None, 0.0))
+    heads = (Column("epoch", "count"), Column("first", "share"), Column("second", "share"))
+    report = Report("run", "Title", (), (Curves("epochs", "Epochs", heads, rows, "Note."),))
+    section = Page(render(report)).root.one("section", id="epochs")
+    svg = section.one("svg", class_="curves")
+    lines = {line.one("title").text: line.all("polyline")[0].attributes["points"] for line in svg.all("g")[1:]}
+    assert lines == {"first": "0.0,165.0 260.0,110.0", "second": "260.0,0.0 520.0,220.0"}
+    texts = [text.text for text in svg.all("text")]
+    assert texts == ["0", "0.25", "0.5", "0.75", "1", "1", "2", "3", "epoch", "first", "second"]
+    assert len(section.one("table").one("tbody").all("tr")) == 3
+    empty = Page(render(Report("run", "Title", (), (Curves("epochs", "Epochs", heads, ()),)))).root
+    assert not empty.all("svg")
+
+
+def test_curves_of_numbers_reach_a_round_number() -> None:
+    heads = (Column("epoch", "count"), Column("loss", "number"))
+    report = Report("run", "Title", (), (Curves("loss", "Loss", heads, ((1, 2.3), (2, 1.1))),))
+    svg = Page(render(report)).root.one("svg", class_="curves")
+    assert [text.text for text in svg.all("text", class_="y")] == ["0", "0.5", "1", "1.5", "2", "2.5"]

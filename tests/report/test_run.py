@@ -10,7 +10,7 @@ import pytest
 import sklearn.metrics
 
 from tagger.evaluation.predictions import read_predictions
-from tagger.report.document import Matrix, Report, Song, Songs, Table
+from tagger.report.document import Curves, Matrix, Report, Song, Songs, Table
 from tagger.report.run import report_run
 from tests.support.runs import BY_HAND, METRICS, run_by_hand, seeded, write_run
 from training.outcome.metrics import SONG_SCORES
@@ -291,3 +291,30 @@ def test_five_hundred_genres(tmp_path: Path) -> None:
 
 def test_hand_made_runs_hold_what_they_say() -> None:
     assert all(sum(shares) == pytest.approx(1) for _, shares in BY_HAND.values())
+
+
+HISTORY = [
+    {"loss": 2.0, "epoch": 0.5, "step": 1}, {"loss": 1.0, "epoch": 1.0, "step": 2},
+    {"eval_loss": 1.5, "eval_accuracy": 0.25, "eval_mean_pooling_score": 0.5, "eval_voting_score": 0.375, "epoch": 1.0},
+    {"loss": 0.5, "epoch": 1.5, "step": 3},
+    {"eval_loss": 1.25, "eval_accuracy": 0.5, "eval_mean_pooling_score": 0.75, "eval_max_pooling_score": 1, "epoch": 2},
+]  # fmt: skip
+
+
+def test_how_a_training_went_is_two_curves(tmp_path: Path) -> None:
+    run = run_by_hand(tmp_path / "run")
+    predictions = read_predictions(run / "predictions.jsonl")
+    write_run(run, predictions, METRICS | {"history": HISTORY, "best_epoch": 2.0})
+    report = report_run(run)
+    assert [section.key for section in report.sections if isinstance(section, Curves)] == ["loss", "epochs"]
+    assert table(report, "loss") == [(1, 1.5, 1.5), (2, 0.5, 1.25)]
+    assert table(report, "epochs") == [(1, 0.5, None, 0.375, None, 0.25), (2, 0.75, None, None, 1.0, 0.5)]
+    (epochs,) = (section for section in report.sections if section.key == "epochs")
+    assert epochs.note == "Kept: epoch 2, the best by mean."
+
+
+@pytest.mark.parametrize("history", [None, 1, [], [1, {}, {"eval_loss": "low", "epoch": 1}, {"eval_loss": 1}]])
+def test_a_history_that_tells_nothing_is_not_drawn(tmp_path: Path, history: object) -> None:
+    run = run_by_hand(tmp_path / "run")
+    write_run(run, read_predictions(run / "predictions.jsonl"), METRICS | {"history": history})
+    assert not [section for section in report_run(run).sections if isinstance(section, Curves)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Curves, Matrix, Report, Song, Songs, Table
 
 GENRES = (
     "Rock", "Pop", "Hip-Hop", "Electronic", "Jazz", "Classical", "Blues", "Country", "Folk, World, & Country", "Metal",
@@ -105,10 +105,17 @@ def example(n_genres: int = 20, n_songs: int = 300) -> Report:
                 "The precision of a genre that was never predicted is unknown.",
             ),
             kinds(),
+            curves(),
             Table("spellings", "Spellings", (Column("spelling"),), (), "No genre is spelt in two ways."),
             Songs("songs", "Songs", songs_of(n_songs, genres), "The surest disagreement comes first."),
         ),
     )
+
+
+def curves() -> Curves:
+    """Lines of shares, one of which begins late."""
+    rows = tuple((epoch, epoch / 5, None if epoch == 1 else 0.5) for epoch in range(1, 6))
+    return Curves("curves", "Curves", (Column("epoch", "count"), Column("<a>", "share"), Column("b", "share")), rows)
 
 
 def kinds() -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +51,12 @@ class Run:
                 file.write(json.dumps(record, indent=1).encode())
         except OSError as error:
             raise TrainingError(self.folder, f"{error.strerror or error}: give another place by --out") from error
+
+    def tidy(self) -> None:
+        """Delete what only an unfinished training needs: the weights and optimizers of three epochs, nine times what
+        is kept.
+        """
+        shutil.rmtree(self.trainer, ignore_errors=True)
 
 
 def new_folder(recipe: str, out: Path | None) -> Path:

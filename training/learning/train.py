@@ -37,8 +37,16 @@ from training.learning.network import Network, begin, device_batch
 from training.learning.pretrained import quiet_transformers
 from training.learning.processes import from_first, is_first_process, is_lost, join, least, n_processes
 from training.learning.runs import Run
-from training.learning.trainer import GenreTrainer, Watch, choose_precision, peak_memory_gb, training_arguments
+from training.learning.trainer import (
+    Evaluations,
+    GenreTrainer,
+    Watch,
+    choose_precision,
+    peak_memory_gb,
+    training_arguments,
+)
 from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature, training_values
+from training.outcome.evaluations import best_epoch
 from training.outcome.metrics import balanced_class_weights
 from training.outcome.outcome import Outcome, contents, score_split, write_outcome
 
@@ -90,6 +98,9 @@ def train_run(
     save_checkpoint(run, trainer.network.trained, log_mel, outcome, prepared)
     write_predictions(run.folder / FILE_NAME, predictions)
     write_outcome(outcome)
+    run.tidy()
+    if best := best_epoch(outcome.history):
+        tell(f"kept: epoch {best[0]:.0f} of {run.config.epochs}, songs {best[1]:.3f} on validate: {run.checkpoint}")
     if wandb:
         _tell_wandb(outcome, predictions)
     return outcome
@@ -239,6 +250,7 @@ def _trained(
         at_once = trainer.args.per_device_train_batch_size
         watch = Watch(tell, batch_size=run.config.batch_size, slow=device == "cpu")
         trainer.add_callback(watch)
+        trainer.add_callback(Evaluations(trainer, run, prepared.genres, wandb=wandb))
         if run.config.epochs == 0:
             return trainer, log_mel, watch
         try:

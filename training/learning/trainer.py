@@ -6,8 +6,9 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from tagger.audio.workers import rss_bytes, usable_cores
+from tagger.evaluation.metrics import confused_pairs, confusion, song_logits
 from tagger.models.torch_engine import computes_bf16
 from tagger.text import duration_text
 from training.errors import TrainingError
@@ -27,6 +29,7 @@ from training.learning.loader import EpochSampler, SnippetDataset, as_they_are, 
 from training.learning.muon import Muon
 from training.learning.network import Network, parameter_groups
 from training.learning.runs import Run
+from training.outcome.evaluations import write_evaluation
 from training.outcome.metrics import scores
 
 if TYPE_CHECKING:
@@ -116,6 +119,14 @@ def choose_precision(config: TrainConfig, device: str) -> str:
     return "fp16" if device.startswith("cuda") else "fp32"
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How the songs of validate were classified."""
+
+    confusion: np.ndarray  # (n_genres, n_genres) songs, row = reference, by the mean of logits
+    scores: dict[str, float]  # as training.outcome.metrics.scores names them
+
+
 class GenreTrainer(Trainer):
     """transformers' Trainer with rows drawn per epoch, and a learning rate for each depth."""
 
@@ -133,9 +144,14 @@ class GenreTrainer(Trainer):
         self.labels = np.asarray(prepared.splits["train"]["label"][:])
         songs = np.asarray(prepared.splits["validate"]["song"][:])
 
+        self.evaluation: Evaluation | None = None  # the last
+
         def compute_metrics(answer: Any) -> dict[str, float]:
             labels, rows = answer.label_ids
-            return scores(answer.predictions, labels, songs[rows], prepared.genres)
+            found = scores(answer.predictions, labels, songs[rows], prepared.genres)
+            of_songs = song_logits(answer.predictions, labels, songs[rows])
+            self.evaluation = Evaluation(confusion(of_songs.labels, of_songs.predicted(), len(prepared.genres)), found)
+            return found
 
         super().__init__(
             model=network,
@@ -216,6 +232,34 @@ class Order(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Go to the epoch that begins."""
         self.sampler.set_epoch(round(state.epoch or 0))
+
+
+class Evaluations(TrainerCallback):
+    """Keeps what each evaluation showed in the folder of the run, and in Weights & Biases where that is asked for."""
+
+    def __init__(self, trainer: GenreTrainer, run: Run, genres: Sequence[str], *, wandb: bool) -> None:
+        self.trainer, self.run, self.genres, self.wandb = trainer, run, genres, wandb
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the evaluation that is done; raises OutputError."""
+        found = self.trainer.evaluation
+        if not state.is_world_process_zero or found is None:
+            return
+        picture = write_evaluation(self.run.folder, state.epoch, self.genres, found.confusion, found.scores)
+        if self.wandb:
+            import wandb
+
+            pairs = [
+                [pair.reference, pair.predicted, pair.share] for pair in confused_pairs(found.confusion, self.genres)
+            ]
+            table = wandb.Table(columns=["True Class", "Predicted Class", "Confusion Value"], data=pairs)
+            wandb.log(
+                {
+                    "eval/confusion": wandb.Image(str(picture)),
+                    "eval/confused_pairs": table,
+                    "train/global_step": state.global_step,
+                }
+            )
 
 
 class Watch(TrainerCallback):

@@ -34,6 +34,7 @@ from tagger.report.document import Matrix
 from tagger.report.plots import confusion_figure, png
 from training.outcome.calibrate import MinConfidence, training_values
 from training.outcome.card import model_card
+from training.outcome.evaluations import best_epoch
 from training.outcome.metrics import SONG_SCORES, scores_of_songs, snippet_scores
 
 N_SMOOTH = 40  # a running mean is drawn over so many pieces of a training
@@ -197,6 +198,8 @@ def metrics(outcome: Outcome) -> dict[str, Any]:
         "n_parameters": outcome.n_parameters,
         "command": outcome.argv,
         "options": outcome.options,
+        "best_epoch": best[0] if (best := best_epoch(outcome.history)) else None,
+        "history": list(outcome.history),
         "timing_seconds": outcome.timing_seconds,
         "environment": outcome.environment,
     }
