@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tagger.cli.settings import USAGE, Fraction, command_line, source_of
+from tagger.cli.settings import USAGE, Fraction, command_line, read_config, source_of
 from tagger.errors import OutputError, RunError
 from tagger.extras import hide_if_broken, need
 from tagger.terminal.signals import exit_code
@@ -21,6 +21,7 @@ from training.learning.config import DEFAULT_RECIPE, NEW_MODELS, OPTION_NAMES, R
 
 if TYPE_CHECKING:
     from training.dataset.data import Prepared
+    from training.grid import Cell
     from training.learning.config import TrainConfig
     from training.learning.runs import Run
     from training.outcome.outcome import Outcome
@@ -115,12 +116,19 @@ DATASET = Path("dataset")
 @click.option("--head-lr-factor", type=click.FloatRange(min=0, min_open=True), metavar="X", help="For the classifier.")
 @click.option("--ema", type=Fraction(), help="Decay of the running mean of the weights, which is what is kept; 0: off.")
 @click.option("--log-steps", type=click.IntRange(min=1), metavar="N", help="Steps from one logged loss to the next.")
+@click.option(
+    "--grid",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A study: a run for every combination of the values in this TOML file (`mixup = [0, 0.5]`, `seed = [1, 2]`),"
+    " in a folder of --out (runs/FILE where none is given), and a report on them. Stopped, the same command goes on.",
+)
 @click.option("--show-config", is_flag=True, help="Print what is in force and where it comes from, and do nothing.")
 @click.pass_context
 def train(
     ctx: click.Context, /, data: Path | None, strict_splits: bool, recipe: str, out: Path | None, resume: bool,
     device: str, device_batch: int | None, wandb: bool, wandb_project: str | None, wandb_host: str | None,
-    show_config: bool, **options: Any,
+    grid: Path | None, show_config: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Fine-tune a model on labelled music, and say how good it is.
 
@@ -140,6 +148,7 @@ def train(
         need("--wandb", "train", "wandb")
     elif wandb_project or wandb_host:
         raise click.UsageError("--wandb-project and --wandb-host say where to log: add --wandb.")
+    from tagger.evaluation.run_folder import RUNS
     from tagger.terminal.screen import tell
     from training.learning.processes import from_first, is_first_process, join
     from training.learning.runs import Run, new_folder, resumed
@@ -157,6 +166,13 @@ def train(
         if is_first_process():
             tell(line)
 
+    hide_if_broken("torchaudio")  # transformers imports it wherever it is installed; training uses nothing of it
+    how = {"device": device, "device_batch": device_batch or 0, "wandb": wandb, "tell": tell_once}
+    if grid is not None:
+        if resume:
+            raise click.UsageError("--grid goes on where it was by itself: leave --resume out.")
+        _train_grid(ctx, grid, given, out or RUNS / grid.stem, data, strict_splits, how)
+        return
     prepared = _dataset(data, config.model, strict_splits, tell_once)
 
     def begin() -> Run:
@@ -166,15 +182,73 @@ def train(
 
     join(device)
     run = from_first(begin)  # its folder is named by the clock, and must not be there
-    hide_if_broken("torchaudio")  # transformers imports it wherever it is installed; training uses nothing of it
-    from training.learning.train import train_run
-
-    with _told_how_to_go_on(run, tell_once):
-        outcome = train_run(
-            run, prepared, device=device, device_batch=device_batch or 0, wandb=wandb, resume=resume, tell=tell_once
-        )
+    outcome = _train(run, prepared, how, resume=resume)
     if outcome is not None:
         click.echo(_summary(outcome))
+
+
+def _train(run: Run, prepared: Prepared, how: dict[str, Any], *, resume: bool, go_on: str = "") -> Outcome | None:
+    """Train; whatever ends it inside, its user is told how to go on from there, by the command `go_on`."""
+    from training.learning.train import train_run
+
+    go_on = go_on or f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
+    try:
+        return train_run(run, prepared, **how, resume=resume)
+    except (OutputError, RunError) as error:
+        raise type(error)(error.path, f"{error.reason}: what was learned is kept, {go_on} writes the rest") from error
+    except KeyboardInterrupt as error:
+        how["tell"](f"Interrupted. To go on from the last whole epoch: {go_on}")
+        raise click.exceptions.Exit(exit_code()) from error
+
+
+def _train_grid(
+    ctx: click.Context, file: Path, given: dict[str, Any], folder: Path, data: Path | None, strict: bool,
+    how: dict[str, Any],
+) -> None:  # fmt: skip
+    """Train the runs of a grid that are not there yet, and report on all of them."""
+    from tagger.report.comparison import study_runs
+    from tagger.report.text import print_report
+    from training.learning.processes import from_first, is_first_process, join
+    from training.learning.runs import run_of_grid
+
+    found = _cells(ctx, file, given)
+    configs = [_configured(cell.recipe, cell.options) for cell in found]
+    prepared = _dataset(data, configs[0].model, strict, how["tell"])
+    join(how["device"])
+    where = ["--data", str(data)] if data else []
+    for number, (cell, config) in enumerate(zip(found, configs, strict=True), 1):
+        place = folder / cell.name
+        argv = ["genre-tag", "train", *where, *cell.arguments(), "--out", str(place)]
+        run = from_first(partial(run_of_grid, place, config, prepared.fingerprint, argv))
+        how["tell"](f"Run {number} of {len(found)}: {cell.name}{', finished' if run.is_finished else ''}")
+        if not run.is_finished:
+            _train(run, prepared, how, resume=True, go_on="the same command")
+    if is_first_process():
+        split = "test" if "test" in prepared.splits else "validate"
+        print_report(study_runs([folder / cell.name for cell in found], split))
+        how["tell"](f"Again, and in HTML: genre-tag report {shlex.quote(str(folder))} --out study.html")
+
+
+def _cells(ctx: click.Context, file: Path, given: dict[str, Any]) -> list[Cell]:
+    """The combinations of a grid, with the options that are given beside it; raises UsageError and SettingsError."""
+    from training.grid import cells
+
+    params = {param.name: param for param in ctx.command.params if param.name in ("recipe", *OPTION_NAMES)}
+    names = {param.opts[0].removeprefix("--"): name for name, param in params.items() if name}
+    typed = {name: value for name, value in given.items() if value is not None}
+    if source_of(ctx, "recipe") != "default":
+        typed["recipe"] = ctx.params["recipe"]
+    values: dict[str, Any] = {}
+    for option, value in read_config(file, names).items():
+        name = names[option]
+        if name in typed:
+            raise click.UsageError(f"--{option} is given, and {file} has {option}: leave one of them out.")
+        convert = partial(params[name].type.convert, param=params[name], ctx=ctx)
+        values[name] = [convert(str(each)) for each in value] if isinstance(value, list) else convert(str(value))
+    try:
+        return cells(typed | values)
+    except ValueError as error:
+        raise click.UsageError(f"{file}: {error}.") from error
 
 
 def _with_recipes(command: click.Command) -> None:
@@ -223,19 +297,6 @@ def _configured(recipe: str, given: dict[str, Any]) -> TrainConfig:
         return configure(recipe, **given)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from error
-
-
-@contextmanager
-def _told_how_to_go_on(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
-    """Whatever ends the training inside, its user is told how to go on from there."""
-    go_on = f"genre-tag train --resume --out {shlex.quote(str(run.folder))}"
-    try:
-        yield
-    except (OutputError, RunError) as error:
-        raise type(error)(error.path, f"{error.reason}: what was learned is kept, {go_on} writes the rest") from error
-    except KeyboardInterrupt as error:
-        tell(f"Interrupted. To go on from the last whole epoch: {go_on}")
-        raise click.exceptions.Exit(exit_code()) from error
 
 
 def _dataset(data: Path | None, model: str, strict: bool, tell: Callable[[str], None]) -> Prepared:

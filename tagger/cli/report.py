@@ -45,7 +45,13 @@ SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
     show_default=True,
     help="Of a run: the songs that nothing was chosen by, or those by which the epoch was chosen.",
 )
-@click.option("--compare", type=click.Path(path_type=Path), metavar="RUN", help="Of a run: is it better than this one?")
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="RUN",
+    help="Of a run: is it better than this one? Given several times: as if all were named.",
+)
 @click.option(
     "--format",
     "form",
@@ -62,14 +68,16 @@ SUFFIXES = {".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
 )
 @click.pass_context
 def report(
-    ctx: click.Context, /, paths: tuple[str, ...], split: str, compare: Path | None, form: str | None, out: Path | None,
-    png: Path | None, playlists: Path | None, **settings: Any,
+    ctx: click.Context, /, paths: tuple[str, ...], split: str, compare: tuple[Path, ...], form: str | None,
+    out: Path | None, png: Path | None, playlists: Path | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Show what a training run confuses with what, or how the genres of a library agree with what is predicted.
 
     \b
     genre-tag report                       the newest run in ./runs
     genre-tag report RUN --compare RUN2    whether a run is better than another
+    genre-tag report RUN RUN2 RUN3 ...     a study: what differs, and each beside the first
+    genre-tag report FOLDER_OF_RUNS        the same of all that are in there
     genre-tag report ~/Music               the genres that the songs there have
 
     The options from --model on are for libraries and as in genre-tag tag. No file of music is changed.
@@ -77,20 +85,16 @@ def report(
     \b
     Exit codes: 0 fine, 1 new failures, 2 wrong usage, 3 nothing could be done.
     """
-    from tagger.evaluation.run_folder import is_run
-
     form = _check_targets(form, out, png)
-    runs = [path for path in paths if is_run(Path(path))]
-    if runs and len(paths) > 1:
-        raise click.UsageError(f"{runs[0]}: a run is reported on alone; beside another it is by --compare.")
+    runs = _runs(paths)
     if runs or not paths:
         given = [name for name in settings if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
         names = ["playlists"] * bool(playlists) + given
         if names:
             raise click.UsageError(f"{_option(ctx, names[0])} is for a library: name a folder of music.")
-        if compare and png:
-            raise click.UsageError("--png and --compare contradict each other: there is no one confusion to draw.")
-        found, code = _report_on_run(Path(paths[0]) if paths else None, split, compare), 0
+        if png and (compare or len(runs) > 1):
+            raise click.UsageError("--png is for one run: of several there is no one confusion to draw.")
+        found, code = _report_on_runs(runs, compare, split), 0
     else:
         for name in ("split", "compare"):
             if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
@@ -132,13 +136,27 @@ def _check_targets(form: str | None, out: Path | None, png: Path | None) -> str:
     return form
 
 
-def _report_on_run(folder: Path | None, split: str, other: Path | None) -> Report:
+def _runs(paths: Sequence[str]) -> list[Path]:
+    """The runs at these paths, those in a folder of runs among them; [] where there are none. Raises UsageError."""
+    from tagger.evaluation.run_folder import is_run, runs_in
+
+    found = [(path, [Path(path)] if is_run(Path(path)) else runs_in(Path(path))) for path in paths]
+    others = [path for path, runs in found if not runs]
+    if others and len(others) < len(paths):
+        raise click.UsageError(f"{others[0]}: no run, and beside runs nothing else is reported on.")
+    return [run for _, runs in found for run in runs]
+
+
+def _report_on_runs(runs: Sequence[Path], compare: Sequence[Path], split: str) -> Report:
+    """The report on a run, the newest if none is named; on two of which --compare names the second; or on a study."""
     from tagger.evaluation.run_folder import newest_run
-    from tagger.report.comparison import compare_runs
+    from tagger.report.comparison import compare_runs, study_runs
     from tagger.report.run import report_run
 
-    folder = folder or newest_run()
-    return compare_runs(folder, other, split) if other else report_run(folder, split)
+    first, *others = runs or [newest_run()]
+    if not others and len(compare) < 2:
+        return compare_runs(first, compare[0], split) if compare else report_run(first, split)
+    return study_runs([first, *others, *compare], split)
 
 
 def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:

@@ -32,9 +32,14 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _MARKS)
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The finished runs in a folder, by name; [] where there are none."""
+    return sorted(path.parent for path in folder.glob(f"*/{FINISHED}") if (path.parent / FILE_NAME).is_file())
+
+
 def newest_run(folder: Path = RUNS) -> Path:
     """The run in `folder` that was finished last; raises RunError when there is none."""
-    finished = [path.parent for path in folder.glob(f"*/{FINISHED}") if (path.parent / FILE_NAME).is_file()]
+    finished = runs_in(folder)
     if finished:
         return max(finished, key=lambda run: ((run / FINISHED).stat().st_mtime, run.name))
     if any(map(is_run, folder.glob("*"))):

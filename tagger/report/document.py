@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any, Literal
@@ -104,7 +105,7 @@ class Songs:
 class Report:
     """Everything that is told, in the order it is told."""
 
-    kind: Literal["run", "comparison", "library"]
+    kind: Literal["run", "comparison", "study", "library"]
     title: str
     facts: tuple[tuple[str, str], ...]  # name, value: what was looked at, and the one-line results
     sections: tuple[Table | Matrix | Songs, ...]
@@ -124,10 +125,13 @@ def report_json(report: Report) -> str:
 
 def report_csv(report: Report) -> str:
     """The songs of a report as CSV, a row each whatever the number of sections it is in; several genres joined by "; ".
+    Of a study the runs, a row each with all that is told of it.
 
     `best` is the best genre, predicted or not, and `confidence` how sure that is. What is dangerous in a spreadsheet
     is altered: see `tagger.pipeline.records.csv_line`.
     """
+    if report.kind == "study":
+        return _runs_csv([section for section in report.sections if isinstance(section, Table)])
     sections_of: dict[str, list[str]] = {}
     songs: dict[str, Song] = {}
     for section in report.sections:
@@ -148,6 +152,20 @@ def report_csv(report: Report) -> str:
         for song in songs.values()
     )
     return "".join(map(csv_line, (CSV_FIELDS, *rows)))
+
+
+def _runs_csv(tables: Sequence[Table]) -> str:
+    """Tables that tell of the same things, by their first column, side by side: columns behind the first's are named by
+    their table as well.
+    """
+    same = [table for table in tables if table.columns[0] == tables[0].columns[0]]
+    head: list[object] = [tables[0].columns[0].name]
+    rows: dict[object, list[object]] = {row[0]: [row[0]] for row in tables[0].rows}
+    for table in same:
+        head += [column.name if table is same[0] else f"{table.key} {column.name}" for column in table.columns[1:]]
+        for row in table.rows:
+            rows[row[0]] += ["" if value is None else value for value in row[1:]]
+    return "".join(csv_line(row) for row in (head, *rows.values()))
 
 
 def as_values(report: Report) -> dict[str, Any]:

@@ -55,6 +55,20 @@ def test_two_runs_are_compared(genre_tag: Callable[..., Run], here: Path) -> Non
     assert "100 songs in both" in genre_tag("report", "--compare", "runs/b", "--split", "validate").out
 
 
+def test_several_runs_are_a_study_however_they_are_named(genre_tag: Callable[..., Run], here: Path) -> None:
+    write_run(Path("runs/c"), seeded(GENRES, lead=2, seed=3))
+    named = genre_tag("report", "runs/a", "runs/b", "runs/c")
+    assert (named.code, named.err) == (0, "") and named.out.startswith("A study of 3 runs\n")
+    assert genre_tag("report", "runs/a", "--compare", "runs/b", "--compare", "runs/c").out == named.out
+    assert genre_tag("report", "runs").out == named.out  # by their names
+    assert genre_tag("report", "--compare", "runs/a", "--compare", "runs/b").out.startswith("A study of 3 runs\n")
+    rows = list(csv.DictReader(io.StringIO(genre_tag("report", "runs", "--format", "csv").out)))
+    assert [row["run"] for row in rows] == ["runs/a", "runs/b", "runs/c"]
+    assert [row["mean is"] for row in rows] == ["", "worse", "worse"]
+    kinds = [genre_tag("report", "runs", "--format", form).out for form in ("json", "html")]
+    assert json.loads(kinds[0])["kind"] == "study" and "runs/c" in kinds[1]
+
+
 @pytest.mark.parametrize("how", ["--format", "--out"])
 def test_forms(genre_tag: Callable[..., Run], here: Path, how: str) -> None:
     def made(form: str) -> str:
@@ -103,14 +117,17 @@ def test_the_confusion_is_drawn(genre_tag: Callable[..., Run], here: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        ("runs/a runs/b", 2, "runs/a: a run is reported on alone; beside another it is by --compare."),
         ("runs/a --compare runs/a", 3, "runs/a: is the very run it is to be compared with"),
         ("--compare nothing", 3, "nothing: no run folder: no predictions.jsonl in there"),
         ("nothing --compare runs/a", 2, "nothing: --compare is for a run, and that is no run folder."),
         ("music --split test", 2, "music: --split is for a run, and that is no run folder."),
         ("runs/a --model audioset", 2, "--model is for a library: name a folder of music."),
         ("--playlists lists", 2, "--playlists is for a library: name a folder of music."),
-        ("--compare runs/b --png a.png", 2, "--png and --compare contradict each other: there is no one confusion to"),
+        ("--compare runs/b --png a.png", 2, "--png is for one run: of several there is no one confusion to draw."),
+        ("runs/a runs/a", 3, "runs/a: a run is named twice"),
+        ("runs --compare runs/a", 3, "runs/a: a run is named twice"),
+        ("runs/a music", 2, "music: no run, and beside runs nothing else is reported on."),
+        ("runs --png a.png", 2, "--png is for one run: of several there is no one confusion to draw."),
         ("--png a.jpg", 2, "--png a.jpg: name a file that ends in .png, no other is written over."),
         ("--out a.png", 2, "--out a.png: a picture is drawn by --png a.png."),
         ("--out song.mp3", 2, "song.mp3: that is the name of a music file or a playlist; records would replace it"),

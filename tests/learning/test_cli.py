@@ -19,6 +19,8 @@ from tests.support.prepared import write_notebook
 from tests.support.screens import Terminal
 from tests.support.songs import make_song
 from training.cli import train
+from training.learning.runs import Run
+from training.learning.train import train_run
 
 GENRES = ("Drone", "Hiss", "Whistle")
 
@@ -101,7 +103,7 @@ def test_from_music_to_a_model_that_tags(
     assert genre_tag("train", "--data", songs / "songs.csv", *options, "--out", "runs/first") == 0
     out, err = capsys.readouterr()
     assert (here / "dataset" / "genres.json").exists()
-    assert err.count("epoch ") == 2 and "songs (groups that share no artist)" in out
+    assert err.count("\nepoch ") == 2 and "kept: epoch " in err and "songs (groups that share no artist)" in out
     assert "test: 3 songs, accuracy by mean pooling" in out
     assert "Use it: genre-tag --model runs/first ~/Music" in out
 
@@ -254,3 +256,81 @@ def test_what_the_notebooks_dataset_is_no_good_for_is_one_line(here: Path, capsy
     assert genre_tag("train", *small) == 3
     error = capsys.readouterr().err
     assert "no genres.json beside it" in error and len(error.splitlines()) == 1
+
+
+GRID = """
+model = "new-micro"
+epochs = 2
+batch-size = 9
+hidden_dropout = [0.0, 0.1]
+seed = [1, 2]
+"""
+
+
+def test_a_grid_is_trained_reported_and_goes_on_where_it_was(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    write_notebook(here, {"train": 2, "validate": 2, "test": 2})
+    (here / "study.toml").write_text(GRID)
+    names = [f"hidden_dropout={dropout},seed={seed}" for dropout in ("0", "0.1") for seed in (1, 2)]
+    real = train_run
+
+    def interrupted(run: Run, *arguments: object, tell: Callable[[str], None], **how: object) -> object:
+        def stopping(line: str) -> None:
+            tell(line)
+            if run.folder.name == names[1] and line.startswith("epoch 2/"):
+                raise KeyboardInterrupt
+
+        return real(run, *arguments, tell=stopping, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.learning.train.train_run", interrupted)
+        assert genre_tag("train", "--grid", "study.toml", "--device", "cpu") == 130
+    error = capsys.readouterr().err
+    assert error.endswith("Interrupted. To go on from the last whole epoch: the same command\n")
+    assert sorted(path.name for path in (here / "runs" / "study").iterdir()) == names[:2]
+    first = (here / "runs/study" / names[0] / "metrics.json").stat().st_mtime_ns
+
+    assert genre_tag("train", "--grid", "study.toml", "--device", "cpu") == 0
+    out, error = capsys.readouterr()
+    assert [line for line in error.splitlines() if line.startswith("Run ")] == [
+        f"Run 1 of 4: {names[0]}, finished", *(f"Run {number} of 4: {names[number - 1]}" for number in (2, 3, 4))
+    ]  # fmt: skip
+    assert error.count("epoch 1/2") == 2 and error.count("epoch 2/2") == 3  # the second run had its first epoch
+    assert (here / "runs/study" / names[0] / "metrics.json").stat().st_mtime_ns == first
+    assert out.startswith("A study of 4 runs\n") and "Settings, means over their seeds" in out
+    assert genre_tag("report", "runs/study") == 0
+    assert capsys.readouterr().out == out
+    metrics = json.loads((here / "runs/study" / names[3] / "metrics.json").read_text())
+    assert (metrics["options"]["hidden_dropout"], metrics["options"]["seed"]) == (0.1, 2)
+    expected = "genre-tag train --recipe seed --model new-micro --epochs 2 --batch-size 9 --hidden-dropout 0.1 --seed 2"
+    assert shlex.join(metrics["command"]) == f"{expected} --out runs/study/{names[3]}"
+
+    (here / "study.toml").write_text(GRID.replace("epochs = 2", "epochs = 1"))
+    assert genre_tag("train", "--grid", "study.toml", "--device", "cpu") == 3
+    assert f"{names[0]}: was begun with --epochs 2: leave --epochs out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("grid", "options", "reason"),
+    [
+        ("lr = 0.1", (), "study.toml: there is nothing to compare"),
+        ("lr = [0.1, -1]", (), "-1.0 is not in the range x>0"),
+        ("epochs = [1.5, 2]", (), "'1.5' is not a valid integer range"),
+        ("mixup = [0, 50]", (), "did you mean 0.5"),
+        ("mixing = [0, 1]", (), "unknown setting 'mixing'"),
+        ("lr = [", (), "not valid TOML"),
+        ("seed = [1, 2]", ("--seed", "3"), "--seed is given, and study.toml has seed: leave one of them out"),
+        ("class_weights = [true, false]\nsampler = 'sqrt'", (), "twice"),
+        ("seed = [1, 2]", ("--resume",), "--grid goes on where it was by itself: leave --resume out"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], grid: str, options: tuple[str, ...], reason: str
+) -> None:
+    (here / "study.toml").write_text(grid)
+    assert genre_tag("train", "--grid", "study.toml", *options) == 2
+    error = capsys.readouterr().err.strip()
+    assert reason in error and len(error.splitlines()) == 1
+    assert not (here / "runs").exists()

@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 
 from training.cli import train
+from training.grid import cells
 from training.learning.config import (
     FROM_RANDOM_WEIGHTS,
     NEW_MODELS,
@@ -77,3 +78,29 @@ def test_help_says_what_each_recipe_sets() -> None:
         values = [getattr(config, name) for config in RECIPES.values()]
         if values[0] != values[1]:
             assert help.endswith("]") and "seed: " in help and "v2: " in help, name
+
+
+def test_a_grid_is_every_combination_the_last_list_running_fastest() -> None:
+    found = cells({"epochs": 2, "mixup": [0.0, 0.5], "model": ["a/b", "new-mini"], "seed": 3})
+    assert [cell.name for cell in found] == [
+        "mixup=0,model=a_b", "mixup=0,model=new-mini", "mixup=0.5,model=a_b", "mixup=0.5,model=new-mini",
+    ]  # fmt: skip
+    assert found[2].options == {"epochs": 2, "mixup": 0.5, "model": "a/b", "seed": 3} and found[2].recipe == "seed"
+    flags = cells({"class_weights": [False, True], "recipe": "v2"})
+    assert [cell.arguments() for cell in flags] == [["--recipe", "v2"], ["--recipe", "v2", "--class-weights"]]
+    assert [cell.recipe for cell in cells({"recipe": ["seed", "v2"]})] == ["seed", "v2"]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"lr": 0.1}, "nothing to compare"),
+        ({"lr": [0.1]}, "nothing to compare"),
+        ({"lr": []}, "lr has no values"),
+        ({"seed": [1, 2, 1]}, "seed has a value twice"),
+        ({"model": ["a/b", "a\\b"]}, "too alike"),
+    ],
+)
+def test_a_grid_that_compares_nothing_is_refused(values: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        cells(values)

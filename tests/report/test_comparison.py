@@ -1,5 +1,7 @@
 """Two runs side by side: the same songs, a paired interval, and a verdict that it bears out."""
 
+import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +10,10 @@ import pytest
 
 from tagger.errors import RunError
 from tagger.evaluation.predictions import Predictions
-from tagger.report.comparison import compare_runs
-from tagger.report.document import Report, Songs, Table
-from tests.support.runs import run_by_hand, seeded, write_run
+from tagger.pipeline.aggregate import AGGREGATORS
+from tagger.report.comparison import MEASURES, compare_runs, study_runs
+from tagger.report.document import Curves, Report, Songs, Table, report_csv
+from tests.support.runs import METRICS, run_by_hand, seeded, write_run
 
 GENRES = ("Blues", "Jazz", "Rock")
 VERDICTS = ["mean", "weighted", "vote", "max", "macro recall"]
@@ -156,3 +159,83 @@ def test_runs_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
     c = write_run(tmp_path / "c", said(("b1", "Rock", "Blues")))
     with pytest.raises(RunError, match="share 1 song, all under other genres"):
         compare_runs(a, c)
+
+
+# Studies
+
+
+def grid(root: Path) -> list[Path]:
+    """Two settings of two seeds each, and one that differs in nothing but its setting: by hand, 4 songs."""
+    songs = [("1", "Rock"), ("2", "Rock"), ("3", "Jazz"), ("4", "Jazz")]
+    wrong = {(0.0, 1): ("2", "4"), (0.0, 2): ("4",), (0.1, 1): (), (0.1, 2): ("1",)}
+    folders = []
+    for (dropout, seed), missed in wrong.items():
+        predicted = [(song, genre, "Blues" if song in missed else genre) for song, genre in songs]
+        history = [
+            {"eval_loss": 1.0, "eval_mean_pooling_score": 0.5 + dropout, "eval_accuracy": 0.25, "epoch": 1.0},
+            {"eval_loss": 0.5, "eval_mean_pooling_score": 0.75, "eval_accuracy": 0.5, "epoch": 2.0},
+        ]
+        metrics = METRICS | {
+            "options": {"hidden_dropout": dropout, "seed": seed, "epochs": 2}, "history": history, "best_epoch": 2.0,
+        }  # fmt: skip
+        folders.append(write_run(root / f"{dropout}-{seed}", said(*predicted), metrics))
+    return folders
+
+
+def test_a_study_by_hand(tmp_path: Path) -> None:
+    folders = grid(tmp_path)
+    report = study_runs(folders)
+    assert report.kind == "study" and dict(report.facts)["differs"] == "hidden_dropout, seed"
+    assert table(report, "runs").rows == (
+        ("1", str(folders[0]), "0", "1", 2, 4), ("2", str(folders[1]), "0", "2", 2, 4),
+        ("3", str(folders[2]), "0.1", "1", 2, 4), ("4", str(folders[3]), "0.1", "2", 2, 4),
+    )  # fmt: skip
+    for measure in MEASURES:  # of one snippet a song all are the same
+        rows = table(report, measure).rows
+        assert [row[1] for row in rows] == [0.5, 0.75, 1.0, 0.75]
+        assert [row[4] for row in rows] == [None, 0.25, 0.5, 0.25]
+        assert rows[0][5:] == (None, None, None) and rows[1][7] == "no difference shown"
+    assert table(report, "settings").rows == (("0", 2, *(0.625,) * 5), ("0.1", 2, *(0.875,) * 5))
+    differences = table(report, "differences").rows
+    assert differences[0] == ("0", None, None, None, None) and differences[1][:2] == ("0.1", 0.25)
+    curves = {section.key: section.rows for section in report.sections if isinstance(section, Curves)}
+    assert curves["epochs"] == ((1, 0.5, 0.5, 0.6, 0.6), (2, 0.75, 0.75, 0.75, 0.75))
+    assert curves["loss"] == ((1, 1.0, 1.0, 1.0, 1.0), (2, 0.5, 0.5, 0.5, 0.5))
+    assert curves["measures"] == ((1, pytest.approx(0.55), None, None, None, 0.25), (2, 0.75, None, None, None, 0.5))
+
+
+def test_a_study_pairs_each_run_with_the_first_as_a_comparison_does(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / str(seed), seeded(GENRES, 300, lead=lead, seed=seed)) for seed, lead in ((1, 1), (2, 3))
+    ]
+    study, both = study_runs(runs), compare_runs(runs[1], runs[0])
+    for name in AGGREGATORS:
+        (*_, difference, low, high, verdict) = table(study, name).rows[1]
+        (expected,) = (row for row in table(both, "comparison").rows if row[0] == name)
+        assert (difference, low, high, verdict) == expected[3:] and verdict == "better"
+
+
+def test_snippets_are_scored_as_the_share_of_a_song(tmp_path: Path) -> None:
+    runs = [run_by_hand(tmp_path / name) for name in ("a", "b")]
+    report = study_runs(runs)
+    # Of the 8 songs b2 and r1 are wrong in all their snippets, b3 in two of three.
+    assert table(report, "snippets").rows[0][1] == pytest.approx((5 + 1 / 3) / 8)
+    assert table(report, "mean").rows[0][1] == 6 / 8
+    assert not [section for section in report.sections if section.key in ("settings", "differences")]
+
+
+def test_a_study_has_its_runs_in_its_csv(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(report_csv(study_runs(grid(tmp_path))))))
+    assert [(row["#"], row["hidden_dropout"], row["seed"], row["mean right"], row["vote - first"]) for row in rows] == [
+        ("1", "0", "1", "0.5", ""), ("2", "0", "2", "0.75", "0.25"), ("3", "0.1", "1", "1.0", "0.5"),
+        ("4", "0.1", "2", "0.75", "0.25"),
+    ]  # fmt: skip
+
+
+def test_runs_that_cannot_be_studied_say_why(tmp_path: Path) -> None:
+    runs = grid(tmp_path)
+    with pytest.raises(RunError, match="a run is named twice"):
+        study_runs([runs[0], runs[0]])
+    other = write_run(tmp_path / "other", said(("9", "Rock", "Rock")))
+    with pytest.raises(RunError, match=r"other: its test split and that of .*0\.0-1 share no songs"):
+        study_runs([*runs, other])

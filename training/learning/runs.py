@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from tagger.atomic import replacing
 from tagger.evaluation.run_folder import FINISHED, RECORD, RUNS
 from training.errors import TrainingError
-from training.learning.config import TrainConfig
+from training.learning.config import OPTION_NAMES, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Run:
     def checkpoint(self) -> Path:
         """Folder of the network that came out, as `GenreModel.load` takes it."""
         return self.folder / "checkpoint"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all that comes out is there."""
+        return (self.folder / FINISHED).exists()
 
     @property
     def log(self) -> Path:
@@ -83,6 +88,19 @@ def resumed(out: Path | None, given: Mapping[str, Any], fingerprint: str) -> Run
         out = open_runs[-1]
     if (out / FINISHED).exists():
         raise TrainingError(out, "this run is finished")
+    return _begun(out, given, fingerprint)
+
+
+def run_of_grid(out: Path, config: TrainConfig, fingerprint: str, argv: Sequence[str]) -> Run:
+    """The run at `out`, be it finished, begun or new; raises TrainingError where it is one of other options or data."""
+    if not (out / RECORD).exists():
+        return Run(new_folder(config.recipe, out), config, fingerprint, tuple(argv))
+    given = {name: getattr(config, name) for name in ("recipe", *OPTION_NAMES)}
+    return _begun(out, given, fingerprint)
+
+
+def _begun(out: Path, given: Mapping[str, Any], fingerprint: str) -> Run:
+    """The run that was begun at `out`, with these options and on this data, or TrainingError."""
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
         config = TrainConfig(**record["options"])
