@@ -406,7 +406,7 @@ def _tag_on_ray(
     from tagger.cluster.engine import tag_songs
     from tagger.cluster.results import Results
     from tagger.cluster.stages import Plan, load_model_here
-    from tagger.pipeline.cache import cache_path
+    from tagger.pipeline.cache import PredictionCache, cache_path
     from tagger.tags.journal import new_run
 
     model = options.predict.model
@@ -416,7 +416,8 @@ def _tag_on_ray(
     plan = Plan(description, load, options, run, root, tuple(command_line()), debug.is_on())
     results = stack.enter_context(Results(settings["results"] or cache_path().with_name("results"), plan.method))
     screen.tell(f"Results: {results.folder}")
-    return tag_songs(songs, plan, results, settings["ray_address"])
+    cache = stack.enter_context(PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")))
+    return tag_songs(songs, plan, results, cache, settings["ray_address"])
 
 
 def limited(found: Iterable[Found], limit: int | None) -> list[Found]:

@@ -32,9 +32,10 @@ from tagger.audio.workers import ENDING, Failure, usable_cores
 from tagger.cluster.manifest import name_of
 from tagger.cluster.results import Results
 from tagger.cluster.stages import Answer, CachedResult, Plan, Predictor, Stop, WorkItem, decode_part, finish
+from tagger.debug import suppress
 from tagger.errors import ClusterError
 from tagger.models.description import ACCELERATOR_BATCH
-from tagger.pipeline.cache import see
+from tagger.pipeline.cache import PredictionCache, see
 from tagger.pipeline.options import TagOptions
 from tagger.pipeline.predict import Prediction
 from tagger.pipeline.run import SongResult
@@ -57,9 +58,11 @@ AGAIN = "run the same command again, it goes on from here"
 
 
 def tag_songs(
-    songs: Iterable[Found], plan: Plan, results: Results, address: str | None = None
+    songs: Iterable[Found], plan: Plan, results: Results, cache: PredictionCache, address: str | None = None
 ) -> Generator[SongResult, None, None]:
     """The status of each of `songs`, as soon as it is known; kept in `results`, which answer the next run.
+
+    What is predicted of files is put into `cache` as well, with its embeddings: for all that does without a cluster.
 
     Songs that are known come first, then all others as nodes are done with them. Without an `address` a cluster is
     started on this machine, for this run alone, and only if there is a song to look at. Raises ClusterError,
@@ -87,6 +90,7 @@ def tag_songs(
                 answers = [answer for answer in part if waiting.pop(answer.name, None) is not None]
                 for answer in answers:  # of the whole part, in which all is written, before the caller may stop
                     results.keep(answer)
+                    _remember(cache, answer, plan)
                 yield from (answer.result for answer in answers)
         except ray.exceptions.RayError as error:
             raise ClusterError(address or "ray", f"cannot go on ({first_sentence(error)}): {AGAIN}") from error
@@ -108,6 +112,17 @@ def _answers(row: Answer, plan: Plan) -> bool:
     except OSError:
         logger.debug("%s cannot be looked at", result.path, exc_info=True)
         return False
+
+
+def _remember(cache: PredictionCache, answer: Answer, plan: Plan) -> None:
+    """Put a prediction where runs without a cluster look for it; not of a file that is not as the node saw it."""
+    path, prediction = answer.result.path, answer.result.prediction
+    if isinstance(path, str) or prediction is None or answer.identity is None or answer.result.cached:
+        return
+    with suppress(OSError):
+        seen = replace(cache.look(path), known_identity=answer.identity)
+        if seen.stamp == answer.stamp:
+            cache.remember(seen, replace(plan.method, precision=answer.precision), prediction)
 
 
 def _as_it_is_now(result: SongResult, options: TagOptions) -> SongResult:

@@ -113,8 +113,9 @@ def check(songs: list[Found], expected: dict[str, tuple], folder: Path, lose: pa
     load = partial(load_model_here, description.fingerprint, PredictOptions(device="cpu"))
     plan = Plan(description, load, make_options(min_confidence=0.3, device="cpu"))
     got = []
-    with Results(folder, plan.method) as results:
-        for each in tag_songs(songs, plan, results):
+    cached = PredictionCache(cache_path(folder), sys.exit)
+    with Results(folder, plan.method) as results, cached:
+        for each in tag_songs(songs, plan, results, cached):
             got.append((str(each.path), (each.status, each.new)))
             if lose is not None and len(got) == len(songs) // 4:
                 lose()

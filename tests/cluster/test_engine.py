@@ -130,10 +130,15 @@ def plan_of(load: Callable[[], object] = FakeModel, **options: object) -> Plan:
 
 def run(songs: list[Found], plan: Plan, folder: Path) -> dict[str, SongResult]:
     """What becomes of the songs, by their names; each once."""
-    with Results(folder, plan.method) as results:
-        answers = list(tag_songs(songs, plan, results))
+    with Results(folder, plan.method) as results, cached_in(folder) as cache:
+        answers = list(tag_songs(songs, plan, results, cache))
     assert len({str(answer.path) for answer in answers}) == len(answers) == len(songs)
     return {str(each.path) if isinstance(each.path, str) else each.path.name: each for each in answers}
+
+
+def cached_in(folder: Path) -> PredictionCache:
+    """The cache of the process that starts the runs with results in that folder."""
+    return PredictionCache(cache_path(folder.with_name("state")), pytest.fail)
 
 
 def rows(folder: Path) -> list[dict]:
@@ -212,6 +217,24 @@ def test_a_rerun_classifies_only_what_is_not_done(music: Path, tmp_path: Path) -
         for name, each in both.items()  # type: ignore[type-var]
     }
     assert sorted(row["path"] for row in rows(results)) == sorted(str(found.path) for found in songs)
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("writes", [False, True])
+def test_what_a_cluster_predicted_is_known_without_it(music: Path, tmp_path: Path, writes: bool) -> None:
+    """With its embeddings, which learning needs; also of songs that the run itself has changed."""
+    songs, plan = list(find_songs([str(music)])), plan_of()
+    plan = replace(plan, run=new_run(), root=str(music)) if writes else plan
+    there = run(songs, plan, tmp_path / "results")
+    assert any(each.written for each in there.values()) == writes
+    with cached_in(tmp_path / "results") as cache:
+        options = make_options(with_embeddings=True)
+        here = {each.path.name: each for each in tag_here(songs, plan.description, no_model, options, cache)}  # type: ignore[arg-type, union-attr]
+    assert here.keys() == there.keys() and all(each.cached for each in here.values())
+    for name, each in here.items():
+        assert each.prediction is not None and each.prediction.embeddings is not None
+        assert each.prediction.embeddings.shape == (len(each.prediction.logits), 2)
+        assert each.decision == there[name].decision
 
 
 @pytest.mark.usefixtures("one_process")
@@ -358,7 +381,11 @@ def test_killed_workers_lose_no_song_and_a_file_that_kills_its_decoder_fails_alo
     songs[3] = replace(songs[3], path=Poison(songs[3].path))
     plan = plan_of()
     answers = []
-    with Results(tmp_path / "results", plan.method) as results, closing(tag_songs(songs, plan, results)) as stream:
+    with (
+        Results(tmp_path / "results", plan.method) as results,
+        cached_in(tmp_path / "results") as cached,
+        closing(tag_songs(songs, plan, results, cached)) as stream,
+    ):
         answers.append(next(stream))
         killed = kill_workers()
         answers += stream
@@ -454,8 +481,8 @@ def test_a_song_that_another_run_has_tagged_meanwhile_is_done(
 def test_who_stops_within_a_part_loses_no_row_of_what_is_written(music: Path, tmp_path: Path) -> None:
     """As a closed pipe does, and Ctrl-C: songs come back in parts of five here."""
     plan = replace(plan_of(), run=new_run(), root=str(music))
-    with Results(tmp_path / "results", plan.method) as results:
-        answers = tag_songs(list(find_songs([str(music)])), plan, results)
+    with Results(tmp_path / "results", plan.method) as results, cached_in(tmp_path / "results") as cached:
+        answers = tag_songs(list(find_songs([str(music)])), plan, results, cached)
         next(answers)
         answers.close()
     kept = rows(tmp_path / "results")
@@ -478,8 +505,12 @@ def test_a_journal_that_fails_within_a_part_loses_no_row_of_what_is_written(
 
     monkeypatch.setattr(Journal, "append", fail)
     plan, told = replace(plan_of(), run=new_run(), root=str(music)), []
-    with Results(tmp_path / "results", plan.method) as results, pytest.raises(JournalError, match="full"):
-        for result in tag_songs(list(find_songs([str(music)])), plan, results):
+    with (
+        Results(tmp_path / "results", plan.method) as results,
+        cached_in(tmp_path / "results") as cached,
+        pytest.raises(JournalError, match="full"),
+    ):
+        for result in tag_songs(list(find_songs([str(music)])), plan, results, cached):
             told.append(str(result.path))
     kept = [row["path"] for row in rows(tmp_path / "results")]
     assert sorted(told) == sorted(kept) == sorted(str(path) for path in music.iterdir() if tags.read_genres(path))
