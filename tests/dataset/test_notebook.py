@@ -1,7 +1,9 @@
 """The dataset of the notebook: made by its own lines, learned from as it is, refused in one line where it is bad."""
 
+import ast
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from itertools import groupby
@@ -158,6 +160,12 @@ def test_it_is_written_once_and_never_over_anybody_elses(exported: Path, dataset
     assert not list(folder.glob("*.part"))
 
 
+def test_a_dataset_that_is_made_again_leaves_no_log_mels_of_the_old_one(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported.parent, tmp_path / "dataset"))
+    make_dataset(exported.parents[1] / "music", folder, force=True, snippet_seconds=1.0, names={"jazz": "Swing"})
+    assert not (folder / exported.name).exists() and "Swing" in load_prepared(folder).genres
+
+
 def test_a_disk_that_is_too_small_for_the_log_mels_is_told(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,3 +283,23 @@ def test_a_damaged_folder_is_one_line(dataset: Path, tmp_path: Path) -> None:
     DatasetDict.load_from_disk(str(dataset))["train"].save_to_disk(folder)
     with pytest.raises(DatasetError, match="one Dataset, without splits"):
         load_notebook(folder)
+
+
+MANUAL = Path(__file__).parents[2] / "docs" / "notebook.md"
+
+
+def test_every_cell_has_a_row_in_the_manual_and_every_row_a_test() -> None:
+    text = MANUAL.read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    head, *rows = rows
+    assert head == ["cell", "the notebook", "genre-tag", "", "test"] and all(len(row) == 5 for row in rows)
+    cells = re.findall(r"^# (In \[\d+\])$", CELLS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(cells) <= {row[0] for row in rows}
+    assert all(re.match("equal|different", row[3]) for row in rows)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text)
+    assert len(named) == len(rows) + 2
+    for file, test in named:
+        tree = ast.parse((MANUAL.parents[1] / file).read_text(encoding="utf-8"))
+        assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, test

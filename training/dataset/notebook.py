@@ -56,8 +56,8 @@ class NotebookFeatures:
 
     def __getitem__(self, row: int) -> np.ndarray:
         """The log-mel of a row, float32 (n_frames, n_mels)."""
-        values, _ = _values(self._rows[[row]][INPUT])
-        return values.reshape(self.shape[1:])
+        values, _ = _flat(self._rows[[row]][INPUT])
+        return values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(self.shape[1:])
 
 
 def find_notebook(folder: Path) -> Path | None:
@@ -170,18 +170,20 @@ def _genres(folder: Path, splits: datasets.DatasetDict) -> tuple[str, ...]:
     return tuple(genres)
 
 
-def _values(column: pa.ChunkedArray) -> tuple[np.ndarray, set[tuple[int, ...]]]:
-    """The numbers of a column of log-mels, (n_numbers,) float32, and the shapes of its rows: () for what is no list."""
+def _flat(column: pa.ChunkedArray) -> tuple[pa.Array, set[tuple[int, ...]]]:
+    """The numbers of a column of log-mels, one after the other, and the shapes of its rows: () for what is no list of
+    numbers. Only where lists begin is looked at, not what is in them.
+    """
     array = column.combine_chunks()
     if isinstance(array, pa.ExtensionArray):  # datasets.Array2D
         array = array.storage
     sizes: list[list[int]] = []
-    while hasattr(array, "value_lengths") and pa.types.is_nested(array.type) and not array.null_count:
+    while pa.types.is_nested(array.type) and hasattr(array, "value_lengths") and not array.null_count:
         sizes.append(array.value_lengths().unique().to_pylist())
         array = array.flatten()
     if not pa.types.is_floating(array.type) or array.null_count:
-        return np.empty(0, np.float32), {()}
-    return array.to_numpy(zero_copy_only=False).astype(np.float32, copy=False), set(product(*sizes))
+        return array, {()}
+    return array, set(product(*sizes))
 
 
 def _shape(folder: Path, splits: datasets.DatasetDict) -> tuple[int, int]:
@@ -190,7 +192,7 @@ def _shape(folder: Path, splits: datasets.DatasetDict) -> tuple[int, int]:
     shapes: set[tuple[int, ...]] = set()
     for split, rows in splits.items():
         for batch in rows.select_columns([INPUT]).with_format("arrow").iter(BATCH):
-            shapes |= _values(batch[INPUT])[1]
+            shapes |= _flat(batch[INPUT])[1]
             if len(shapes) > 1:
                 several = " and ".join(map(str, sorted(shapes)[:2]))
                 raise DatasetError(folder, f"{wanted}, and split {split} has {several}")
@@ -250,7 +252,7 @@ def _table(
             "first": first,
             "song_first": 0,
             "song_samples": counts[path] * snippet_samples,
-            "label": label,
+            "label": int(label),
         }
         for name, value in row.items():
             table[name].append(value)
@@ -322,6 +324,12 @@ def _log_mels(prepared: Prepared, split: str, file: Path) -> datasets.Dataset:
         converted, batched=True, batch_size=BATCH, remove_columns=rows.column_names, features=features,
         cache_file_name=str(file), new_fingerprint=f"{prepared.fingerprint[:32]}-{split}",
     )  # fmt: skip
+
+
+def drop_notebook(folder: Path) -> None:
+    """Delete what `write_notebook` made in `folder`: its labels are those of the dataset before. Others stay."""
+    if _mark(folder / NAME):
+        shutil.rmtree(folder / NAME, ignore_errors=True)
 
 
 def _mark(folder: Path) -> dict[str, str]:

@@ -25,6 +25,7 @@ from tagger.evaluation.provenance import Provenance
 from training.dataset import cache
 from training.dataset.data import RECORD, VERSION, Record, fingerprint, read_record, save_dataset, write_record
 from training.dataset.duplicates import find_duplicates
+from training.dataset.notebook import drop_notebook
 from training.dataset.options import PrepareOptions
 from training.dataset.songs import Labelled, LabelledSong, LeftOut, Watch, find_labelled, identify_songs, unwatched
 from training.dataset.splits import (
@@ -385,6 +386,7 @@ def _save(
     n_samples: Counter[str] = Counter()
     for entry in entries:
         n_samples[entry.labelled.genre] += decoded.places[entry.song].n_samples
+    drop_notebook(folder)
     (folder / RECORD).unlink(missing_ok=True)  # from here on it is no dataset, until it is a new one
     splits = save_dataset(folder, genres, rows)
     digest = fingerprint(genres, splits, snippet_samples(options))
