@@ -531,3 +531,9 @@ def test_curves_of_numbers_reach_a_round_number() -> None:
     report = Report("run", "Title", (), (Curves("loss", "Loss", heads, ((1, 2.3), (2, 1.1))),))
     svg = Page(render(report)).root.one("svg", class_="curves")
     assert [text.text for text in svg.all("text", class_="y")] == ["0", "0.5", "1", "1.5", "2", "2.5"]
+
+
+def test_a_text_that_is_not_there_is_a_dash() -> None:
+    table = Table("runs", "Runs", (Column("run"), Column("is")), (("1", None), ("2", "better")))
+    page = Page(render(Report("study", "Title", (), (table,)))).root
+    assert [cell.text for cell in page.one("tbody").all("td")] == ["–", "better"]
