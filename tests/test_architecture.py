@@ -19,6 +19,7 @@ LEVELS = (
     ("tagger/debug.py",),
     ("tagger/atomic.py",),
     ("tagger/extras.py",),
+    ("tagger/tags/layout",),
     ("tagger/audio", "tagger/tags"),
     ("tagger/models",),
     ("tagger/pipeline",),

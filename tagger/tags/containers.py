@@ -11,8 +11,12 @@ from typing import BinaryIO
 from mutagen import MutagenError
 
 from tagger.errors import JournalError, TagError
-from tagger.tags import layout
-from tagger.tags.layout import Layout, at
+from tagger.tags.layout.asf import ASF_HEADER, in_asf
+from tagger.tags.layout.chunks import chunks, in_chunks, in_dsf
+from tagger.tags.layout.head_and_tail import head_and_tail, id3v2_size
+from tagger.tags.layout.mp4 import in_mp4, mp4_boxes
+from tagger.tags.layout.ogg import in_ogg
+from tagger.tags.layout.place import Layout, at
 
 _OGG = ("OggVorbis", "OggOpus", "OggFLAC", "OggSpeex")
 SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -29,7 +33,7 @@ _SIGNATURES = (
     (8, b"AIFF", "AIFF"), (8, b"AIFC", "AIFF"), (0, b"DSD ", "DSF"), (0, b"FRM8", "DSDIFF"), (0, b"wvpk", "WavPack"),
     (0, b"MPCK", "Musepack"), (0, b"MP+", "Musepack"),
     (0, b"MAC ", "MonkeysAudio"), (0, b"tBaK", "TAK"), (0, b"TTA", "TrueAudio"),
-    (0, layout.ASF_HEADER[:8], "ASF"), (0, b"\x1aE\xdf\xa3", "Matroska"),
+    (0, ASF_HEADER[:8], "ASF"), (0, b"\x1aE\xdf\xa3", "Matroska"),
     (0, b"caff", "CAF"), (0, b".snd", "AU"),
 )  # fmt: skip
 _OGG_KINDS = {b"\x01vorbis": "OggVorbis", b"OpusHead": "OggOpus", b"\x7fFLAC": "OggFLAC", b"Speex   ": "OggSpeex"}
@@ -38,12 +42,12 @@ HEAD_AND_TAIL = {
     "TAK": "ape",
 }  # fmt: skip
 _LAYOUTS: dict[str, Callable[[BinaryIO], Layout]] = {
-    **{kind: partial(layout.head_and_tail, leading=tag) for kind, tag in HEAD_AND_TAIL.items()},
-    **dict.fromkeys(("WAVE", "AIFF", "DSDIFF"), layout.in_chunks),
-    **dict.fromkeys(_OGG, layout.in_ogg),
-    "DSF": layout.in_dsf,
-    "MP4": layout.in_mp4,
-    "ASF": layout.in_asf,
+    **{kind: partial(head_and_tail, leading=tag) for kind, tag in HEAD_AND_TAIL.items()},
+    **dict.fromkeys(("WAVE", "AIFF", "DSDIFF"), in_chunks),
+    **dict.fromkeys(_OGG, in_ogg),
+    "DSF": in_dsf,
+    "MP4": in_mp4,
+    "ASF": in_asf,
 }
 
 
@@ -106,17 +110,17 @@ def audio_span(file: BinaryIO) -> slice:
     """Where the coded audio lies in a file of head tags | audio | tail tags, whatever is in it."""
     _, kind = _content(file)
     try:
-        return layout.head_and_tail(file, HEAD_AND_TAIL.get(kind or "MP3", "ape")).audio
+        return head_and_tail(file, HEAD_AND_TAIL.get(kind or "MP3", "ape")).audio
     except ValueError:
         if kind:
             raise
-        return layout.head_and_tail(file, "ape").audio  # whatever it is, its tags are found
+        return head_and_tail(file, "ape").audio  # whatever it is, its tags are found
 
 
 def _content(file: BinaryIO) -> tuple[int, str]:
     """Where the content begins behind ID3v2 tags, and what it is; "" for what has no signature."""
     start = 0
-    while step := layout.id3v2_size(at(file, start, 10)):
+    while step := id3v2_size(at(file, start, 10)):
         start += step
     head = at(file, start, 64)
     if head[:4] == b"OggS":
@@ -141,7 +145,7 @@ def _ogg_content(file: BinaryIO, position: int) -> str:
 
 
 def _check_mp4(file: BinaryIO) -> None:
-    boxes = [box for box in layout.mp4_boxes(file, 0, file.seek(0, 2)) if box.path.startswith("moov/trak")]
+    boxes = [box for box in mp4_boxes(file, 0, file.seek(0, 2)) if box.path.startswith("moov/trak")]
     handlers = {at(file, box.payload + 8, 4) for box in boxes if box.path == "moov/trak/mdia/hdlr"}
     codecs = {at(file, box.payload + 12, 4) for box in boxes if box.path.endswith("stbl/stsd")}
     if found := codecs & {b"drms", b"enca"}:
@@ -153,7 +157,7 @@ def _check_mp4(file: BinaryIO) -> None:
 
 
 def _check_wave(file: BinaryIO) -> None:
-    formats = [chunk for chunk in layout.chunks(file) if chunk.name == b"fmt "]
+    formats = [chunk for chunk in chunks(file) if chunk.name == b"fmt "]
     payload = at(file, formats[0].start, 26) if formats else b""
     codec = int.from_bytes(payload[:2], "little")
     if codec == 0xFFFE:  # WAVE_FORMAT_EXTENSIBLE: the codec is the head of the sub-format GUID

@@ -17,9 +17,9 @@ import mutagen
 from mutagen.id3 import TCON
 
 from tagger.errors import TagError
-from tagger.tags import layout, splice
+from tagger.tags import splice
 from tagger.tags.containers import layout_of, naming
-from tagger.tags.layout import Place
+from tagger.tags.layout.place import Place, put
 from tagger.tags.policies import Existing, Multi
 from tagger.tags.splice import KINDS, Cut
 
@@ -146,7 +146,7 @@ class Song:
                 if found or not tag.place.is_new:
                     kind = KINDS[tag.place.kind]
                     edits.append((tag.place, splice.with_genre(kind, tag.cut, found, more)))
-        return layout.put(data, self.layout, edits)
+        return put(data, self.layout, edits)
 
     def _promoted(self) -> list[bytes]:
         """Pieces that say what ID3v1 says (or DSDIFF's own fields), so that a new tag hides nothing."""

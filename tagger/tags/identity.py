@@ -21,7 +21,10 @@ from os import PathLike
 from typing import BinaryIO
 
 from tagger.tags.containers import audio_span
-from tagger.tags.layout import ASF_HEADER, AUDIO_CHUNKS, CHUNK_FILES, DSF_HEADER, OGG_PAGE, at, chunks
+from tagger.tags.layout.asf import ASF_HEADER
+from tagger.tags.layout.chunks import AUDIO_CHUNKS, CHUNK_FILES, DSF_HEADER, chunks
+from tagger.tags.layout.ogg import OGG_PAGE
+from tagger.tags.layout.place import at
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from mutagen.oggflac import OggFLAC
 from mutagen.oggvorbis import OggVorbis
 
 from tagger.errors import TagError
-from tagger.tags import layout as layout_module
 from tagger.tags import splice
 from tagger.tags.genre import retag
 from tagger.tags.journal import delta
+from tagger.tags.layout import ogg, place
 from tagger.tags.splice import Cut, Kind
 from tagger.tags.verify import dissect, verify, verify_genres
 from tests.support import tag_files as files
@@ -150,7 +150,7 @@ def test_a_faulty_writer_is_noticed(fault: str, kind: str, name: str, monkeypatc
 
 
 def test_positions_that_are_not_moved_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout_module, "_moved", lambda data, layout, changes: iter(()))
+    monkeypatch.setattr(place, "_moved", lambda data, layout, changes: iter(()))
     for name in ("faststart.m4a", "zeros in udta in front.m4a"):
         old = (ODD.get(name) or FILES[name])()
         with pytest.raises(TagError, match="stco"):
@@ -158,22 +158,22 @@ def test_positions_that_are_not_moved_are_noticed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_pages_that_are_not_numbered_again_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout_module, "_renumbered", lambda data, last, step: iter(()))
+    monkeypatch.setattr(ogg, "_renumbered", lambda data, last, step: iter(()))
     old = build("full.ogg")
     with pytest.raises(TagError, match="pages"):
         verify(old, retag(old, ".ogg", ["Techno " * 30_000 + "end"]), ".ogg")
 
 
 def test_a_wrong_checksum_of_ogg_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout_module.Page, "check", lambda page, checksum: page)  # what the writer sees by itself
-    monkeypatch.setattr(layout_module, "ogg_checksum", lambda page: 7)
+    monkeypatch.setattr(ogg.Page, "check", lambda page, checksum: page)  # what the writer sees by itself
+    monkeypatch.setattr(ogg, "ogg_checksum", lambda page: 7)
     with pytest.raises(TagError, match="checksum"):
         verify(build("full.ogg"), retag(build("full.ogg"), ".ogg", GENRES), ".ogg")
 
 
 @pytest.mark.parametrize("name", ["full.dsf", "full.wma", "id3.wav", "full.aif"])
 def test_sizes_that_are_not_counted_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout_module, "_by_number", lambda counts: {})
+    monkeypatch.setattr(place, "_by_number", lambda counts: {})
     old, suffix = build(name), Path(name).suffix
     with pytest.raises((TagError, ValueError)):
         verify(old, retag(old, suffix, LARGE), suffix)
