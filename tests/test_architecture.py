@@ -19,7 +19,7 @@ LEVELS = (
     ("tagger/debug.py",),
     ("tagger/atomic.py",),
     ("tagger/extras.py",),
-    ("tagger/tags/layout",),
+    ("tagger/tags/layout", "tagger/tags/pieces"),
     ("tagger/audio", "tagger/tags"),
     ("tagger/models",),
     ("tagger/pipeline",),

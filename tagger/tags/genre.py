@@ -20,8 +20,12 @@ from tagger.errors import TagError
 from tagger.tags import splice
 from tagger.tags.containers import layout_of, naming
 from tagger.tags.layout.place import Place, put
+from tagger.tags.pieces import id3
+from tagger.tags.pieces.ape import ape_item
+from tagger.tags.pieces.kind import Cut
+from tagger.tags.pieces.vorbis import vorbis_comment
 from tagger.tags.policies import Existing, Multi
-from tagger.tags.splice import KINDS, Cut
+from tagger.tags.splice import KINDS
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +71,7 @@ class _Tag:
     def is_filled(self) -> bool:
         """Whether it holds anything else."""
         if self.place.kind == "id3v1":
-            return any(splice.id3v1_fields(self.cut.head))
+            return any(id3.id3v1_fields(self.cut.head))
         return bool(splice.others(KINDS[self.place.kind], self.cut))
 
     def texts(self) -> list[tuple[str, str]]:
@@ -124,7 +128,7 @@ class Song:
         """Genre names from stored values: "(17)Hard Rock" is Rock and Hard Rock, "17" is Rock (ID3v2.3 §4.2.1)."""
         if self._has_one_value(place):
             values = [part for value in values for part in value.split(";") if part.strip()]
-        return tuple(splice.id3_text("TCON", [clean(value) for value in values]).genres)
+        return tuple(id3.id3_text("TCON", [clean(value) for value in values]).genres)
 
     def spelled(self, place: str, genres: Sequence[str], multi: Multi) -> tuple[str, ...]:
         """The values to store in that place for these genres."""
@@ -158,17 +162,17 @@ class Song:
             raise TagError("", "its ID3v1 tag is in an unknown charset: a better tag beside it would hide or garble it")
         texts = dict(source.texts())
         if kind == "id3" and source.place.kind == "id3v1":
-            tags = splice.id3_tags(BytesIO(source.place.tag))
+            tags = id3.id3_tags(BytesIO(source.place.tag))
             tags.delall("TCON")
             for comment in tags.getall("COMM"):
                 comment.desc = ""  # mutagen's name for it would keep players from showing it
-            return [splice.id3_frames(tags)]
+            return [id3.id3_frames(tags)]
         if kind == "id3":
-            tags = splice.id3_tags()
-            tags.setall("TIT2", [splice.id3_text("TIT2", texts["title"])] if "title" in texts else [])
-            tags.setall("TPE1", [splice.id3_text("TPE1", texts["artist"])] if "artist" in texts else [])
-            return [splice.id3_frames(tags)]
-        make = splice.ape_item if kind == "ape" else splice.vorbis_comment
+            tags = id3.id3_tags()
+            tags.setall("TIT2", [id3.id3_text("TIT2", texts["title"])] if "title" in texts else [])
+            tags.setall("TPE1", [id3.id3_text("TPE1", texts["artist"])] if "artist" in texts else [])
+            return [id3.id3_frames(tags)]
+        make = ape_item if kind == "ape" else vorbis_comment
         track = texts.pop("track", "")
         found = [(key, texts[name]) for name, key in _PROMOTED[kind].items() if texts.get(name)]
         found += [(b"Track" if kind == "ape" else b"TRACKNUMBER", track)] if track else []

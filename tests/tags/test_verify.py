@@ -17,7 +17,7 @@ from tagger.tags import splice
 from tagger.tags.genre import retag
 from tagger.tags.journal import delta
 from tagger.tags.layout import ogg, place
-from tagger.tags.splice import Cut, Kind
+from tagger.tags.pieces.kind import Cut, Kind
 from tagger.tags.verify import dissect, verify, verify_genres
 from tests.support import tag_files as files
 from tests.support.tag_files import FILES, build
