@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tagger.cli.settings import CountOr, command_line, option
-from tagger.errors import GenreTagError, JournalError
+from tagger.errors import GenreTagError, JournalError, OutputError
 from tagger.pipeline.options import PredictOptions, TagOptions
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from tagger.pipeline.run import SongResult
     from training.probe.outcome import Outcome
     from training.probe.songs import Gathering
+
+
+logger = logging.getLogger(__name__)
 
 
 @click.command(short_help="Learn the genres of a library from the songs in it that are tagged.")
@@ -57,7 +61,8 @@ def learn(paths: tuple[str, ...], vocabulary: str, model: str, out: Path | None,
     genre-tag learn ~/Music           a new last layer for the model, kept if it is better
     genre-tag --model mine ~/Music    tag with the newest that was learned from this library
 
-    What genre-tag wrote itself and nobody changed since does not count. Songs that are cached are not classified again.
+    What genre-tag wrote itself and nobody changed since does not count; what you decided in a review outweighs tags.
+    Songs that are cached are not classified again.
     It is judged on songs of artists that it does not know, beside the model it began from, and kept only where it is
     better beyond chance. No file of music is changed.
 
@@ -66,6 +71,7 @@ def learn(paths: tuple[str, ...], vocabulary: str, model: str, out: Path | None,
     """
     from tagger.evaluation.learned import new_folder, note_learned
     from tagger.models.checkpoint import read_last_layer
+    from tagger.text import counted
     from training.probe.base import Base
     from training.probe.checkpoint import last_layer, write_checkpoint
     from training.probe.folds import learn as fit
@@ -79,6 +85,8 @@ def learn(paths: tuple[str, ...], vocabulary: str, model: str, out: Path | None,
     learned = fit(tagged, base)
     outcome = Outcome.of(tagged, base, learned, description, list(gathering.told()))
     _show(outcome)
+    if gathering.n_decided:
+        click.echo(f"Decided on in a review: {counted(gathering.n_decided, 'song')}.")
     if not outcome.is_kept:
         return
     folder, library = out or new_folder(), [os.path.abspath(path) for path in paths]
@@ -153,10 +161,22 @@ def _gather(paths: Sequence[str], vocabulary: str, description: Description, set
             PredictionCache(cache_path(), tell) as cache,
             closing(tag_songs(songs, description, load, TagOptions(predict), cache)) as results,
         ):
-            return gather(shown(results), provenance, vocabulary, _heap(paths))
+            return gather(shown(results), provenance, vocabulary, _heap(paths), _decided(tell))
     except KeyboardInterrupt:
         click.echo("Interrupted. What was predicted is cached; the same command goes on from here.", err=True)
         raise
+
+
+def _decided(tell: Callable[[str], None]) -> dict[bytes, tuple[str, ...]]:
+    """The genres that a person decided on in reviews, by the identity of songs."""
+    from tagger.review.decisions import labels
+
+    try:
+        return labels()
+    except OutputError as error:
+        logger.debug("%s", error, exc_info=True)
+        tell(f"{error}: what was decided in reviews is not learned from")
+        return {}
 
 
 def _heap(paths: Sequence[str]) -> Path:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from tagger.cli.main import main
 from tagger.evaluation.learned import learned_models
 from tagger.pipeline import cache as cache_module
+from tagger.review.decisions import Decided, Decisions, decisions_path
+from tagger.review.plan import read_plan, write_plan
 from tagger.tags import genre as tags
 from tests.support.checkpoints import make_checkpoint
 from tests.support.songs import make_song
@@ -145,6 +148,36 @@ def test_what_the_program_wrote_itself_is_not_learned_from(
     assert code == 0 and tags.read_genres(library / "Jazz artist 0" / "0.flac")
     code, told = genre_tag("learn", library, "--model", model)
     assert code == 3 and "45 of a genre that genre-tag wrote" in told and len(told.strip().splitlines()) == 1
+
+
+def test_what_was_decided_in_a_review_is_learned_from(
+    genre_tag: Callable[..., tuple[int, str]], recordings: Path, model: Path, tmp_path: Path
+) -> None:
+    """Songs that nobody tagged, but for what was decided on them; those of Polka by a plan that was edited."""
+    library = Path(shutil.copytree(recordings, tmp_path / "library"))
+    genre_tag(library, "--model", model, "--plan", tmp_path / "plan.jsonl", "-j", "1")
+    plan = read_plan(tmp_path / "plan.jsonl")
+    assert len(plan.rows) == 45
+    kind = {row.path: Path(row.path).parent.name.split()[0] for row in plan.rows}
+    polka = [replace(row, decision=("Polka",)) for row in plan.rows if kind[row.path] == "Polka"]
+    write_plan(tmp_path / "polka.jsonl", polka)
+    assert genre_tag("apply", tmp_path / "polka.jsonl", "--write-tags")[0] == 0
+    with Decisions(decisions_path()) as decisions:
+        others = [row for row in plan.rows if kind[row.path] != "Polka"]
+        decisions.keep(Decided(row.identity, (kind[row.path],), row.proposed) for row in others)
+    code, told = genre_tag("learn", library, "--model", model, "--genres", "own", "-j", "1")
+    assert code == 0 and "45 songs of 3 genres and 15 artists." in told
+    assert "Decided on in a review: 45 songs." in told and "Use it: genre-tag --model mine" in told
+
+
+def test_decisions_that_cannot_be_read_are_done_without(
+    genre_tag: Callable[..., tuple[int, str]], library: Path, model: Path
+) -> None:
+    decisions_path().parent.mkdir(parents=True)
+    decisions_path().write_bytes(b"no database" * 100)
+    code, told = genre_tag("learn", library, "--model", model, "--genres", "own", "-j", "1")
+    assert code == 0 and "30 songs of 3 genres" in told
+    assert f"{decisions_path()}: file is not a database: what was decided in reviews is not learned from" in told
 
 
 def test_where_nothing_is_better_nothing_is_kept(

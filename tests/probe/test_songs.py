@@ -1,6 +1,8 @@
 """Which songs are learned from, and what is said where there are too few."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +144,16 @@ def test_too_little_to_learn_from_is_said_in_a_line(
     with pytest.raises(TrainingError) as caught:
         gathering.tagged()
     assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_person_decided_outweighs_the_tag_and_who_wrote_it(song: Maker) -> None:
+    results = [replace(each, identity=bytes([n]) * 32) for n, each in enumerate(song.many("Rock") + song.many("Jazz"))]
+    untagged = [replace(song(artist=f"Rock artist {n}"), identity=bytes([100 + n]) * 32) for n in range(3)]
+    decided = {results[0].identity: ("Jazz",), **{each.identity: ("Rock", "Pop") for each in untagged}}
+    ours = Provenance.of([Written(str(results[1].path), (), ("Rock",))])
+    decided[results[1].identity] = ("Rock",)  # was accepted: what the program wrote then is the person's
+    decided[results[2].identity] = ("Qwerty",)
+    gathering = gather([*results, *untagged], ours, "canonical", LIBRARY, decided)
+    assert Counter(each.genre for each in gathering.songs) == {"Rock": 13, "Jazz": 13}
+    assert gathering.n_decided == 5
+    assert gathering.left_out == {"of a genre that is not known: see --genres own": 1}

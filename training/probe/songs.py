@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from training.errors import TrainingError
 
 FEWEST_SONGS, FEWEST_ARTISTS = 10, 3  # of a genre: with less it is not learned, for nobody could say how well
 FEWEST_GENRES = 2
+NOTHING_DECIDED: Mapping[bytes, tuple[str, ...]] = {}
 MOST_NAMED = 8  # genres that are left out
 
 
@@ -62,6 +63,9 @@ class Gathering:
     """Songs as they come from the model, and how many are left out for what."""
 
     vocabulary: str
+    #: What a person decided in a review, by the identity of the song: it outweighs the tag.
+    decided: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
+    n_decided: int = 0  # songs that are learned as that
     songs: list[LabelledSong] = field(default_factory=list)
     rows: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -74,7 +78,8 @@ class Gathering:
         if prediction is None or prediction.embeddings is None:
             self.left_out["could not be classified"] += 1
             return
-        genres = provenance.persons(path, result.old)
+        decided = self.decided.get(result.identity or b"", ())
+        genres = decided or provenance.persons(path, result.old)
         if not genres:
             self.left_out["of a genre that genre-tag wrote" if result.old else "without a genre"] += 1
             return
@@ -83,7 +88,9 @@ class Gathering:
             self.left_out["of a genre that is not known: see --genres own"] += 1
             return
         rows = prediction.embeddings.mean(axis=0), prediction.logits.mean(axis=0)
+        n_before = len(self.songs)
         self._add(path, name, rows, prediction.duration_seconds, heap)
+        self.n_decided += bool(decided) and len(self.songs) > n_before
 
     def _add(self, path: Path, genre: str, rows: tuple[np.ndarray, np.ndarray], seconds: float, heap: Path) -> None:
         copy = self._known.setdefault(rows[0].tobytes(), len(self.songs))
@@ -162,9 +169,15 @@ class Gathering:
                 yield f"{count} {why}"
 
 
-def gather(results: Iterable[SongResult], provenance: Provenance, vocabulary: str, heap: Path) -> Gathering:
+def gather(
+    results: Iterable[SongResult],
+    provenance: Provenance,
+    vocabulary: str,
+    heap: Path,
+    decided: Mapping[bytes, tuple[str, ...]] = NOTHING_DECIDED,
+) -> Gathering:
     """The songs of a run `with_embeddings` whose genre a person gave; `vocabulary` is one of `VOCABULARIES`."""
-    gathering = Gathering(vocabulary)
+    gathering = Gathering(vocabulary, decided)
     for result in results:
         gathering.add(result, provenance, heap)
     return gathering
