@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 EXTRAS = {
     "train": ("accelerate", "datasets", "evaluate", "matplotlib", "pyarrow", "sklearn", "torch", "transformers"),
     "ray": ("fsspec", "pyarrow", "ray"),
+    "review": ("starlette", "uvicorn"),
 }
 
 

@@ -16,6 +16,7 @@ from tests.test_architecture import MODULES, TORCH, half_of, is_in, name_of
 
 ROOT = Path(extras.__file__).parents[1]
 PLOTS = "tagger/report/plots.py"
+PAGE = ("tagger/review/guard.py", "tagger/review/server.py")
 COMMANDS = [
     (("train",), "genre-tag train", "train", "transformers"),
     (("train",), "genre-tag train", "train", "accelerate"),
@@ -24,6 +25,8 @@ COMMANDS = [
     (("report", "--png", "confusion.png"), "--png", "train", "matplotlib"),
     (("report", "music", "--png", "confusion.png"), "--png", "train", "matplotlib"),
     (("explain", "song.mp3", "--png", "song.png"), "--png", "train", "matplotlib"),
+    (("review", "music"), "genre-tag review", "review", "starlette"),
+    (("review", "music"), "genre-tag review", "review", "uvicorn"),
     (("tag", "music", "--engine", "ray"), "--engine ray", "ray", "ray"),
     (("music", "--engine", "ray"), "--engine ray", "ray", "fsspec"),
 ]
@@ -45,20 +48,20 @@ def test_a_command_says_what_to_install(
 def test_help_needs_no_extra(
     genre_tag: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, command: str  # noqa: F811
 ) -> None:  # fmt: skip
-    for library in {*EXTRAS["train"], *EXTRAS["ray"], "wandb", "torchaudio"}:
+    for library in {*EXTRAS["train"], *EXTRAS["ray"], *EXTRAS["review"], "wandb", "torchaudio"}:
         monkeypatch.setitem(sys.modules, library, None)
     assert genre_tag(command, "--help").code == 0
 
 
 def test_only_what_an_extra_is_for_imports_its_libraries() -> None:
     """One interpreter without them imports all the rest: the text of `explain`, for one, needs no plots."""
-    libraries = {*EXTRAS["train"], *EXTRAS["ray"], "wandb", "torchaudio"}
+    libraries = {*EXTRAS["train"], *EXTRAS["ray"], *EXTRAS["review"], "wandb", "torchaudio"}
     rest = [
         name_of(path)
         for path in MODULES
         if half_of(path) == "tagger"
         and path.name != "__main__.py"
-        and not is_in(path, ("tagger/cluster", PLOTS, *TORCH))
+        and not is_in(path, ("tagger/cluster", *PAGE, PLOTS, *TORCH))
     ]
     hidden = f"import sys; sys.modules |= dict.fromkeys({sorted(libraries)})"
     code = f"{hidden}; from importlib import import_module; [import_module(name) for name in {rest}]"

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 COMMANDS = {
     "tag": "tagger.cli.tag:tag",
     "apply": "tagger.cli.apply:apply",
+    "review": "tagger.cli.review:review",
     "prepare": "training.cli_prepare:prepare",
     "train": "training.cli:train",
     "learn": "training.cli_learn:learn",
@@ -38,7 +39,7 @@ COMMANDS = {
     "config": "tagger.cli.tag:config",
 }
 #: Those that the settings file of `tag` holds for.
-CONFIGURED = ("tag", "apply", "config", "explain", "report", "learn")
+CONFIGURED = ("tag", "apply", "review", "config", "explain", "report", "learn")
 
 
 class _NobodyReadsError(Exception):

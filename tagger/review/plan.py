@@ -24,6 +24,7 @@ from tagger.atomic import replacing
 from tagger.errors import OutputError
 from tagger.pipeline.run import SongResult
 from tagger.tags.genre import check_genres, clean
+from tagger.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +117,16 @@ def planning(path: Path) -> Iterator[Callable[[SongResult], None]]:
 
 def write_plan(path: Path, rows: Iterable[Row]) -> None:
     """Write a plan, as JSON lines if that is what the name ends in, else as CSV. Raises OutputError."""
-    text = "".join(_json_lines(rows) if path.suffix.lower() == ".jsonl" else _csv_lines(rows))
     try:
         with replacing(path) as file:
-            file.write(text.encode())
+            file.write(plan_text(path, rows).encode())
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
+
+
+def plan_text(path: Path, rows: Iterable[Row]) -> str:
+    """What is in a plan of that name."""
+    return "".join(_json_lines(rows) if path.suffix.lower() == ".jsonl" else _csv_lines(rows))
 
 
 def _json_lines(rows: Iterable[Row]) -> Iterator[str]:
@@ -136,10 +141,14 @@ def _csv_lines(rows: Iterable[Row]) -> Iterator[str]:
     for row in rows:
         decision = join_genres(row.decision) if isinstance(row.decision, tuple) else row.decision
         yield _csv_line([
-            row.path, join_genres(row.old), join_genres(row.proposed), _rounded(row.confidence), row.second,
-            _rounded(row.second_confidence), decision, row.identity.hex(),
+            row.path, join_genres(row.old), join_genres(row.proposed), _decimal(row.confidence), row.second,
+            _decimal(row.second_confidence), decision, row.identity.hex(),
             " ".join(f"{start:.3f}" for start in row.starts_seconds),
         ])  # fmt: skip
+
+
+def _decimal(confidence: float | None) -> str:
+    return "" if confidence is None else f"{confidence:.4f}"
 
 
 def _rounded(confidence: float | None) -> float | None:
@@ -329,8 +338,8 @@ def checked_genres(genres: Sequence[str]) -> tuple[str, ...]:
     for genre in kept:
         if len(genre) > LONGEST_GENRE:
             raise ValueError(f"a genre of {len(genre)} characters")
-        if any("\ud800" <= character <= "\udfff" for character in genre):
-            raise ValueError(f"not a genre: {genre!r}")
+        if printable(genre) != genre:
+            raise ValueError(f"a genre with characters that cannot be seen: {printable(genre)}")
     return kept
 
 

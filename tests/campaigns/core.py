@@ -32,6 +32,7 @@ NEED_MORE = {
     ("report", "music", "--png", "confusion.png"): "train",
     ("explain", "music/Waves.wav", "--png", "waves.png"): "train",
     ("music", "--engine", "ray"): "ray",
+    ("review", "music"): "review",
 }
 
 

@@ -1,0 +1,140 @@
+"""`genre-tag review`."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tagger.cli.settings import command_line
+from tagger.cli.tag import asked_for, limited, options_of_tag, tag_options
+from tagger.errors import GenreTagError
+from tagger.extras import need
+
+if TYPE_CHECKING:
+    from tagger.review.plan import Row
+    from tagger.tags.policies import WriteOptions
+
+#: Options of `tag` that have a say in what is proposed and how it is written.
+OPTIONS = (
+    "model", "snippets", "aggregate", "max-genres", "min-confidence", "map", "by-album", "exclude", "limit", "device",
+    "precision", "batch-size", "threads", "jobs", "time-limit", "preserve-mtime", "hardlinks", "id3v23-multi",
+    "separator",
+)  # fmt: skip
+PLAN_SUFFIXES = (".csv", ".jsonl")
+
+
+@options_of_tag(*OPTIONS)
+@click.command(short_help="Look, listen, correct in the browser, then write.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH... | PLAN")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Port of the page; 0: one that is free.",
+)
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def review(paths: tuple[str, ...], port: int, no_browser: bool, **settings: Any) -> None:
+    """Show the songs at PATH, or of a PLAN, on a page of this machine: listen, accept, reject, correct, write, undo.
+
+    The page is for this user of this machine alone, at an address that is made anew each time. Decisions are kept as
+    they are made: the same command goes on from there. Nothing is written before the page is told to.
+
+    Songs at PATH are classified first, by the options from --model on, as in genre-tag tag.
+
+    \b
+    Exit codes: 0 closed by the page, 2 wrong usage, 3 nothing could be done, 130 ended by Ctrl-C.
+    """
+    need("genre-tag review", "review")
+    from tagger.review.decisions import Decisions, decisions_path
+    from tagger.review.server import Server
+    from tagger.review.session import Review
+    from tagger.text import counted
+
+    rows, options = _rows(paths, settings)
+    if not rows:
+        raise GenreTagError("", f"no song to review in {', '.join(paths)}")
+    with (
+        Decisions(decisions_path()) as decisions,
+        closing(Review(rows, options, decisions, command_line(), ", ".join(paths))) as session,
+    ):
+        server = Server(session, port)
+        try:
+            click.echo(server.address)
+            sys.stdout.flush()
+            click.echo(f"{counted(len(rows), 'song')} to review there. Ctrl-C ends it; decisions are kept.", err=True)
+            if not no_browser and _has_screen():
+                webbrowser.open(server.address_for_once())
+            server.run()
+        finally:
+            click.echo("Closed. The same command goes on from here.", err=True)
+
+
+def _has_screen() -> bool:
+    """Whether a browser that is opened can be seen: not by one that would take over the terminal."""
+    try:
+        return type(webbrowser.get()) is not webbrowser.GenericBrowser
+    except webbrowser.Error:
+        return False
+
+
+def _rows(paths: Sequence[str], settings: dict[str, Any]) -> tuple[list[Row], WriteOptions]:
+    """The songs of a plan, or those at the paths, and how they are to be written."""
+    if any(Path(path).suffix.lower() in PLAN_SUFFIXES for path in paths):
+        if len(paths) > 1:
+            raise click.UsageError("a plan is reviewed alone.")
+        return _planned(Path(paths[0])), tag_options(settings, {}).write
+    return _classified(paths, settings)
+
+
+def _planned(path: Path) -> list[Row]:
+    from tagger.review.plan import read_plan
+    from tagger.text import printable
+
+    plan = read_plan(path)
+    for line in plan.broken:
+        click.echo(printable(f"genre-tag: {path}: {line}"), err=True)
+    return plan.rows
+
+
+def _classified(paths: Sequence[str], settings: dict[str, Any]) -> tuple[list[Row], WriteOptions]:
+    """The songs at the paths that could be classified, none of them decided on."""
+    from dataclasses import replace
+
+    from tagger.audio.library import find_songs
+    from tagger.pipeline.cache import PredictionCache, cache_path
+    from tagger.pipeline.run import load_model, tag_songs
+    from tagger.review.plan import UNDECIDED, row_of
+    from tagger.terminal.screen import Screen
+
+    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
+    songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+    if songs and all(found.problem and found.failed for found in songs):
+        raise click.UsageError(f"{songs[0].path}: {songs[0].problem}")
+    screen = Screen(songs, rows=False, progress=True, verbose=False, write_tags=False)
+    rows = []
+    try:
+        description, options = asked_for(settings, paths)
+        with (
+            screen,
+            PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")) as cache,
+            closing(
+                tag_songs(songs, description, partial(load_model, description, options.predict), options, cache)
+            ) as results,
+        ):
+            for result in results:
+                screen.show(result)
+                if (row := row_of(result)) is not None:
+                    rows.append(replace(row, decision=UNDECIDED))
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What was predicted is cached; the same command goes on from here.", err=True)
+        raise
+    return rows, options.write
