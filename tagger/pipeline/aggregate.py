@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -127,6 +129,31 @@ def lead(song: np.ndarray) -> np.ndarray:
 SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sigmoid": sigmoid, "margin": lead}
 
 
+class NamedGenre(NamedTuple):
+    """Genres of a model that the user gives one name."""
+
+    name: str
+    is_kept: bool  # whether it may be written
+    labels: tuple[int, ...]
+    threshold: float  # the strictest of theirs
+
+
+@lru_cache(maxsize=8)
+def named_genres(
+    genres: tuple[str, ...], names: tuple[tuple[str, str], ...], thresholds: tuple[float, ...]
+) -> tuple[NamedGenre, ...]:
+    """The genres of a model under the user's names, in the order of their first labels; the same for all songs."""
+    name_of = dict(names)
+    groups: dict[tuple[str, bool], list[int]] = {}
+    for label, genre in enumerate(genres):
+        groups.setdefault((name_of.get(genre) or genre, name_of.get(genre) != ""), []).append(label)
+    thresholds = thresholds or (0.5,) * len(genres)
+    return tuple(
+        NamedGenre(name, is_kept, tuple(labels), max(thresholds[label] for label in labels))
+        for (name, is_kept), labels in groups.items()
+    )
+
+
 def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DEFAULT_POLICY) -> Decision:
     """Genres of a song, best first, from the logits of its snippets, (n_snippets, n_outputs).
 
@@ -142,20 +169,16 @@ def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DEFAULT
         if music < max(head.gate.min_music, speech):
             return unsure(f"not music (music {music:.2f}, speech {speech:.2f})")
 
-    groups: dict[tuple[str, bool], list[int]] = {}  # (name, may be written) -> its genres
-    for index, genre in enumerate(head.genres):
-        groups.setdefault((policy.names.get(genre) or genre, policy.names.get(genre) != ""), []).append(index)
-    sure = confidences(
-        song_scores(logits, head, policy.aggregate), list(groups.values()), head, policy.aggregate
-    ).tolist()
-    ranked = sorted(zip(groups.items(), sure, strict=True), key=lambda item: -item[1])
-    thresholds = head.thresholds or (0.5,) * len(head.genres)
-    strictest = (max(thresholds[index] for index in members) for (_, members), _ in ranked)
-    needed = tuple(least if policy.min_confidence is None else policy.min_confidence for least in strictest)
+    named = named_genres(head.genres, tuple(policy.names.items()), head.thresholds)
+    groups = [each.labels for each in named]
+    sure = confidences(song_scores(logits, head, policy.aggregate), groups, head, policy.aggregate).tolist()
+    ranked = sorted(zip(named, sure, strict=True), key=lambda item: -item[1])
+    least = policy.min_confidence
+    needed = tuple(each.threshold if least is None else least for each, _ in ranked)
 
     genres: list[str] = []
     reason = ""
-    for (((name, is_kept), _), value), least in list(zip(ranked, needed, strict=True))[: policy.max_genres]:
+    for ((name, is_kept, _, _), value), least in list(zip(ranked, needed, strict=True))[: policy.max_genres]:
         if not is_kept:
             reason = f"{name} {value:.2f}, dropped by the map"
         elif value < least:
@@ -164,5 +187,5 @@ def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DEFAULT
         if reason:
             break
         genres.append(name)
-    ranking = tuple((name, value) for ((name, _), _), value in ranked)
+    ranking = tuple((each.name, value) for each, value in ranked)
     return Decision(tuple(genres), ranking, "" if genres else reason, needed)

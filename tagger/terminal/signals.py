@@ -15,6 +15,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 AGAIN_SECONDS = 0.05
 
 _ended_by: list[int] = []  # the signal that this process was asked to end by, if it was
+_held: list[int] | None = None  # what of ENDING has come while it is held back; None: it is not
 _other_hook: Callable[[Any], object] = sys.unraisablehook
 
 
@@ -24,9 +25,15 @@ def install_handlers() -> None:
     _ended_by.clear()
     for number in ENDING:
         if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
-            signal.signal(number, interrupt)
+            signal.signal(number, _take)
     if sys.unraisablehook is not _raise_again:
         _other_hook, sys.unraisablehook = sys.unraisablehook, _raise_again
+
+
+def _take(number: int, _: object) -> None:
+    if _held is None:
+        interrupt(number)
+    _held.append(number)
 
 
 def interrupt(number: int = signal.SIGINT, _: object = None) -> NoReturn:
@@ -60,14 +67,16 @@ def _raise_again(lost: Any) -> None:
 
 @contextmanager
 def finish_first() -> Iterator[None]:
-    """Hold ENDING back until the block is done, so that a song that is done is told everywhere or nowhere."""
+    """Hold ENDING back until the block is done, so that a song that is done is told everywhere or nowhere.
+
+    Nothing is held back that `install_handlers` has not taken.
+    """
+    global _held
     asked: list[int] = []
-    held = [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    previous = [signal.signal(number, lambda number, _: asked.append(number)) for number in held]
+    _held = asked
     try:
         yield
     finally:
-        for number, handler in zip(held, previous, strict=True):
-            signal.signal(number, handler)
+        _held = None
     if asked:
         interrupt(asked[0])
