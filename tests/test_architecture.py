@@ -40,7 +40,7 @@ HOMES: dict[str, set[str]] = {
     "av": {"tagger/audio", "tagger/tags/verify.py"},
     "torch": {*TORCH, "tagger/doctor/torch_probe.py", "training"},
     "openvino": {"tagger/models/openvino_engine.py"},
-    "torchaudio": {"training/starter", "training/teachers"},
+    "torchaudio": {"training/starter", "training/teachers", "training/matching"},
     "transformers": {"training/learning"},
     "safetensors": {"tagger/models", "training/probe", "training/starter"},
     "huggingface_hub": {"tagger/models", "tagger/doctor"},
@@ -51,6 +51,7 @@ HOMES: dict[str, set[str]] = {
         "training/cli_learn.py",
         "training/cli_prepare.py",
         "training/starter",
+        "training/matching",
     },
     "rich": {
         "tagger/terminal",

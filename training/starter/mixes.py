@@ -26,6 +26,7 @@ from training.starter.corpus import NO_MUSIC
 from training.starter.sounds import save_sounds
 
 SECONDS = 40  # of a mix
+N_SAMPLES = SECONDS * SAMPLE_RATE
 SPEEDS = [step / 20 for step in range(16, 26)]  # tape speeds: tempo and pitch together, 0.8 to 1.25
 LEVEL = 0.1  # root mean square of each voice before it is mixed
 
@@ -40,26 +41,25 @@ class Sources:
     #: How often each song of `music` is taken; genres by the root of the number of their songs.
     chances: np.ndarray
 
-    def music_voice(self, rng: np.random.Generator) -> np.ndarray:
+    def music_voice(self, rng: np.random.Generator, n_samples: int = N_SAMPLES) -> np.ndarray:
         """Some of a song, float32 (n_samples,)."""
-        return self._voice(self.music[int(rng.choice(len(self.music), p=self.chances))], rng)
+        return self._voice(self.music[int(rng.choice(len(self.music), p=self.chances))], rng, n_samples)
 
-    def speech_voice(self, rng: np.random.Generator) -> np.ndarray:
+    def speech_voice(self, rng: np.random.Generator, n_samples: int = N_SAMPLES) -> np.ndarray:
         """People who speak one after the other, with pauses, float32 (n_samples,)."""
-        voice, first = np.zeros(SECONDS * SAMPLE_RATE, np.float32), 0
+        voice, first = np.zeros(n_samples, np.float32), 0
         while first < len(voice):
-            speaker = self._voice(self.speech[int(rng.integers(len(self.speech)))], rng)
+            speaker = self._voice(self.speech[int(rng.integers(len(self.speech)))], rng, n_samples)
             said = speaker[: int(rng.uniform(2, 15) * SAMPLE_RATE)][: len(voice) - first]
             voice[first : first + len(said)] = said
             first += len(said) + int(rng.uniform(0, 3) * SAMPLE_RATE)
         return voice
 
-    def _voice(self, song: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+    def _voice(self, song: tuple[int, int, int], rng: np.random.Generator, n_wanted: int) -> np.ndarray:
         from torchaudio.functional import resample
 
         shard, first, n_samples = song
         speed = rng.choice(SPEEDS)
-        n_wanted = SECONDS * SAMPLE_RATE
         n_read = min(n_samples, int(n_wanted * speed) + 1)
         start = first + int(rng.integers(n_samples - n_read + 1))
         samples = self.waveforms.read(shard, start, n_read).astype(np.float32) / FULL_SCALE
@@ -96,11 +96,11 @@ def mix(sources: Sources, rng: np.random.Generator) -> np.ndarray:
 
     samples = sources.music_voice(rng)
     if rng.random() < 0.5:
-        samples = samples + sources.music_voice(rng) * _amplitude(rng.uniform(-15, 0))
+        samples = samples + sources.music_voice(rng) * amplitude(rng.uniform(-15, 0))
     if rng.random() < 0.3:
-        samples = samples + sources.speech_voice(rng) * _amplitude(rng.uniform(-6, 6))
+        samples = samples + sources.speech_voice(rng) * amplitude(rng.uniform(-6, 6))
     if rng.random() < 0.4:  # as if mastered to be loud
-        drive = _amplitude(rng.uniform(6, 24))
+        drive = amplitude(rng.uniform(6, 24))
         samples = np.tanh(samples * drive) / drive
     sound = torch.from_numpy(samples.astype(np.float32))
     if rng.random() < 0.3:
@@ -111,7 +111,8 @@ def mix(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     return sound.numpy() * np.float32(loudest / max(float(sound.abs().max()), 1e-6))
 
 
-def _amplitude(decibels: float) -> float:
+def amplitude(decibels: float) -> float:
+    """What samples are multiplied by to be so many decibels louder."""
     return float(10 ** (decibels / 20))
 
 

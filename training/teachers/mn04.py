@@ -34,17 +34,21 @@ class Mn04:
         self._window = torch.hann_window(FRAME, periodic=False)
         self._banks = _mel_banks()
 
-    @torch.inference_mode()
     def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
         """What it answers; half of what it takes, from 8 kHz on, is not there."""
+        return self.answer(waveforms)[0]
+
+    @torch.inference_mode()
+    def answer(self, waveforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (batch, 527) and the embeddings (batch, 384) before its last two layers."""
         from torchaudio.functional import resample
 
         x = self._convolved(self._log_mel(resample(waveforms, SAMPLE_RATE, OWN_RATE))[:, None], "features.0", 2)
         x = F.hardswish(x)
         for number in range(1, N_BLOCKS + 1):
             x = self._block(x, number)
-        x = F.hardswish(self._convolved(x, f"features.{N_BLOCKS + 1}")).mean((2, 3))
-        return self._linear(F.hardswish(self._linear(x, "classifier.2")), "classifier.5")
+        embeddings = F.hardswish(self._convolved(x, f"features.{N_BLOCKS + 1}")).mean((2, 3))
+        return self._linear(F.hardswish(self._linear(embeddings, "classifier.2")), "classifier.5"), embeddings
 
     def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
         """(batch, n_samples) at `OWN_RATE` to (batch, N_MELS, n_frames)."""
