@@ -87,11 +87,12 @@ def test_the_least_confidence_holds_in_each_kind_of_source() -> None:
     some = answers(free=0.0)
     evidence = Evidence(some, HEAD)
     heads = dict.fromkeys(evidence.sources.tolist(), evidence.head)
-    easy = evidence.least_confidence(heads)
+    every = np.ones(len(some), bool)
+    easy = evidence.least_confidence(*evidence.named(heads), every)
     for each in some[1:90:6]:  # half of the Jazz of Debian sounds of Rock
         each.logits[:, [1, 3]] = each.logits[:, [3, 1]]
     evidence = Evidence(some, HEAD)
-    hard = evidence.least_confidence(heads)
+    hard = evidence.least_confidence(*evidence.named(heads), every)
     assert easy < hard
     for value, is_enough in ((easy, False), (hard, True)):
         decisions = evidence.decisions(heads, value)
@@ -103,6 +104,21 @@ def test_the_least_confidence_holds_in_each_kind_of_source() -> None:
         ]
         share = np.mean([each.genres == (genre,) for each, genre in zip(games, truth, strict=True)])
         assert (share >= audioset.PRECISION) == is_enough
+
+
+def test_no_song_chooses_the_threshold_it_is_judged_by() -> None:
+    some = answers(free=0.0)
+    odd = [replace(each, song=song(each.song.genre, "github:odd")) for each in some[:30]]
+    evidence = Evidence([*odd, *some[30:]], HEAD)
+    named, confidences = evidence.named(dict.fromkeys(evidence.sources.tolist(), evidence.head))
+    is_odd = evidence.sources == "github:odd"
+    confidences[is_odd], named[is_odd] = 0.99, (evidence.labels[is_odd] + 1) % 3  # surer than all, and wrong
+    every = np.ones(len(named), bool)
+    least, without = (evidence.least_confidence(named, confidences, rows) for rows in (every, ~is_odd))
+    assert without < least
+    is_written = evidence.written_without_source(named, confidences)
+    assert is_written[is_odd].all()  # the others did not know
+    assert is_written[~is_odd].tolist() != (confidences[~is_odd] >= without).tolist()  # and they did
 
 
 def test_what_is_written_holds_as_if_genres_were_alike() -> None:

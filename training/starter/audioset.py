@@ -138,22 +138,35 @@ class Evidence:
             for each, source in zip(self.answers, self.sources, strict=True)
         ]
 
-    def least_confidence(self, heads: dict[str, GenreHead]) -> float:
-        """The least confidence, in steps of .01, from which on what is written is right often enough: of all songs,
-        as if each genre were as frequent, and in each kind of source of which enough is written. 1 where none is.
-        """
+    def named(self, heads: dict[str, GenreHead]) -> tuple[np.ndarray, np.ndarray]:
+        """The label that each song would get, -1 for none, and how sure its source's head is; both (n_songs,)."""
         decisions = self.decisions(heads, 0.0)
-        named = np.array([self.head.genres.index(each.genres[0]) if each.genres else -1 for each in decisions])
-        confidences = np.array([each.confidence if each.genres else -1.0 for each in decisions])
+        labels = np.array([self.head.genres.index(each.genres[0]) if each.genres else -1 for each in decisions])
+        return labels, np.array([each.confidence if each.genres else -1.0 for each in decisions])
+
+    def least_confidence(self, named: np.ndarray, confidences: np.ndarray, rows: np.ndarray) -> float:
+        """The least confidence, in steps of .01, from which on what is written is right often enough, by some of the
+        songs, bool (n_songs,): of all of them, as if each genre were as frequent, and in each kind of source of which
+        enough is written. 1 where none is.
+        """
         for value in np.arange(51, 100) / 100:
-            is_written = confidences >= value
-            if is_written.any() and self.precision(named, is_written) >= PRECISION:
+            is_written = (confidences >= value) & rows
+            if is_written.any() and self.precision(named, is_written, rows) >= PRECISION:
                 return float(value)
         return 1.0
 
-    def precision(self, named: np.ndarray, is_written: np.ndarray) -> float:
-        """The worst of the shares that are right: of all, with genres alike, and of each kind of source."""
-        is_right, weights = is_written & (named == self.labels), genre_weights(self.labels)
+    def written_without_source(self, named: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+        """What is written, bool (n_songs,), where each song's threshold is chosen without its source."""
+        is_written = np.zeros(len(named), bool)
+        for source in np.unique(self.sources):
+            held_out = self.sources == source
+            least = self.least_confidence(named, confidences, ~held_out)
+            is_written[held_out] = confidences[held_out] >= least
+        return is_written
+
+    def precision(self, named: np.ndarray, is_written: np.ndarray, rows: np.ndarray) -> float:
+        """The worst share that is right: of all, as if genres were as frequent in `rows`, of each kind of source."""
+        is_right, weights = is_written & (named == self.labels), genre_weights(np.where(rows, self.labels, -1))
         shares = [is_right.sum() / is_written.sum(), weights[is_right].sum() / weights[is_written].sum()]
         for name in np.unique(self.kinds):
             of_kind = is_written & (self.kinds == name)
@@ -182,15 +195,18 @@ def report(evidence: Evidence, heads: dict[str, GenreHead], min_confidence: floa
     ]
     low, high = paired_interval(after, before, evidence.sources[is_music], seed=0)
     lines.append(f"more often right by {after.mean() - before.mean():.3f} ({low:.3f} to {high:.3f})")
-    decisions = evidence.decisions(heads, min_confidence)
-    is_written = np.array([bool(each.genres) for each in decisions])
-    named = np.array([each.genres[0] if each.genres else "" for each in decisions])
-    is_right = named == np.array([each.song.genre for each in evidence.answers])
-    for name in (*np.unique(evidence.kinds), None):
-        some = is_music & (evidence.kinds == name if name else True)
-        told = f"{is_written[some].sum()} of {some.sum()} written, {(is_right & some).sum()} rightly"
-        lines.append(f"from {min_confidence:.2f} on, {name or 'all'}: {told}")
-    lines.append(f"of {(~is_music).sum()} that are no music {is_written[~is_music].sum()} written")
+    named, confidences = evidence.named(heads)
+    without = evidence.written_without_source(named, confidences)
+    for threshold, is_written in (
+        (f"from {min_confidence:.2f} on", confidences >= min_confidence),
+        ("from where on is chosen without the source", without),
+    ):
+        is_right = is_written & (named == evidence.labels)
+        for name in (*np.unique(evidence.kinds), None):
+            some = is_music & (evidence.kinds == name if name else True)
+            told = f"{is_written[some].sum()} of {some.sum()} written, {is_right[some].sum()} rightly"
+            lines.append(f"{threshold}, {name or 'all'}: {told}")
+        lines.append(f"{threshold}: of {(~is_music).sum()} that are no music {is_written[~is_music].sum()} written")
     return lines
 
 
@@ -217,10 +233,10 @@ def fit_table(answers: Sequence[Answered], table: Path) -> list[str]:
     min_music = evidence.least_music()
     evidence.head = replace(evidence.head, gate=replace(evidence.head.gate, min_music=min_music))
     heads = evidence.heads_without_source()
-    min_confidence = evidence.least_confidence(heads)
-    decisions = evidence.decisions(heads, min_confidence)
-    n_written = sum(bool(each.genres) for each in decisions)
-    n_right = sum(each.genres == (answer.song.genre,) for each, answer in zip(decisions, answers, strict=True))
+    named, confidences = evidence.named(heads)
+    min_confidence = evidence.least_confidence(named, confidences, np.ones(len(answers), bool))
+    is_written = confidences >= min_confidence
+    n_written, n_right = is_written.sum(), (is_written & (named == evidence.labels)).sum()
     bias = evidence.bias(np.ones(len(answers), bool))
     fitted = {
         "bias": dict(zip(evidence.head.genres, np.round(bias, 2).tolist(), strict=True)),
