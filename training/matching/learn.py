@@ -25,7 +25,7 @@ from training.learning.muon import Muon
 from training.learning.network import Network, begin, parameter_groups
 from training.learning.pretrained import quiet_transformers
 from training.matching.pool import Shard, unpacked
-from training.matching.rule import Rule, balanced
+from training.matching.rule import Rule, targets
 from training.starter import NothingDoneError
 from training.starter.labels import GENRES
 
@@ -65,7 +65,7 @@ class Examples:
         chances = np.where(is_music, np.minimum(seldom, MOST_OFTEN), 1.0)
         return cls(
             torch.from_numpy(log_mels),
-            torch.from_numpy(balanced(probabilities, is_music).astype(np.float32)),
+            torch.from_numpy(targets(probabilities, is_music).astype(np.float32)),
             torch.from_numpy(_standardised(np.hstack([mn04, embeddings, fcn]))),
             chances / chances.sum(),
         )

@@ -17,6 +17,9 @@ from training.starter.labels import GENRES
 from training.teachers.musicnn import TAGS
 
 FILE = Path(__file__).with_name("rule.json")
+#: The power of the genres' frequencies that targets are divided by, and that by which these are then raised. With 0,
+#: .25, .5, .75 and 1 the teachers are right for .57, .57, .57, .53 and .52 of 322 recordings that people labelled.
+BALANCE, SURENESS = 0.35, 2.0
 LEAST = -12.0  # logit of a genre that FCN-MSD has no tag for, and of any other at least
 
 
@@ -62,13 +65,16 @@ def fcn_scores(logits: np.ndarray) -> np.ndarray:
     return np.maximum(np.stack(columns, axis=1), LEAST)
 
 
-def balanced(probabilities: np.ndarray, is_music: np.ndarray) -> np.ndarray:
-    """Targets (n_snippets, n_genres) as if every genre were as frequent; what is no music is every genre alike.
+def targets(probabilities: np.ndarray, is_music: np.ndarray) -> np.ndarray:
+    """What the student is to answer, (n_snippets, n_genres), each row of sum 1: surer than the teachers, and less often
+    of a genre that is frequent among the snippets.
 
-    Free music is mostly electronic, and a student that is unsure falls back on what was frequent.
+    Free music is mostly electronic, and a student that is unsure falls back on what was frequent. The two teachers of
+    which the mean was taken are seldom sure together, and a student of few parameters learns of many halves little.
+    What is no music is every genre alike.
     """
     shares = probabilities[is_music].mean(axis=0)
-    targets = probabilities / shares
-    targets /= targets.sum(axis=1, keepdims=True)
-    targets[~is_music] = 1 / probabilities.shape[1]
-    return targets
+    found: np.ndarray = (probabilities / shares**BALANCE) ** SURENESS
+    found /= found.sum(axis=1, keepdims=True)
+    found[~is_music] = 1 / probabilities.shape[1]
+    return found
