@@ -78,8 +78,6 @@ TEACHERS ?= teachers
 SYNTHESISED ?= 40
 MIXES ?= 4400
 EPOCHS ?= 5
-SHARDS ?= 60
-STEPS ?= 2000
 LABEL = $(BIN)/python -m training.starter.labels --teachers $(TEACHERS) --out $(STARTER)/labels
 PREPARE = $(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --force \
 	--snippet-seconds 5 --snippets 12 --drop-small
@@ -102,11 +100,7 @@ starter: $(VENV)/installed
 	$(LEARN) --model new-mini --lr 0.001 --epochs $(EPOCHS) --warmup-epochs 0.2 --patchout 0.75 --out $(STARTER)/run
 	$(LEARN) --model $(STARTER)/run --lr 0.0003 --epochs 1 --warmup-epochs 0.2 --patchout 0 --ema 0.99 \
 		--out $(STARTER)/whole
-	$(BIN)/python -m training.matching.pool $(STARTER)/dataset $(STARTER)/recordings/songs.csv --teachers $(TEACHERS) \
-		--out $(STARTER)/pool --shards $(SHARDS)
-	$(BIN)/python -m training.matching.learn $(STARTER)/pool --model $(STARTER)/whole --steps $(STEPS) \
-		--out $(STARTER)/matched
-	$(BIN)/python -m training.starter.release $(STARTER)/matched $(STARTER)/recordings/songs.csv --out $(STARTER)/model
+	$(BIN)/python -m training.starter.release $(STARTER)/whole $(STARTER)/recordings/songs.csv --out $(STARTER)/model
 
 clean:
 	rm -rf $(VENV) .venv-fresh samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -31,14 +31,13 @@ SOURCES = (
 LIMIT = 4  # recordings of each
 N_SYNTHESISED = 2  # of each genre
 N_MIXES = 24
-N_SHARDS, N_STEPS = 2, 20
 
 
 def make(folder: Path, teachers: Path) -> float:
     """Seconds that `make starter` took for the slice; ends the campaign where it fails."""
     corpus = " ".join(f"--source debian:{name}" for name in SOURCES.split()) + f" --limit {LIMIT}"
     settings = {"STARTER": folder, "TEACHERS": teachers.absolute(), "OPTIONS": corpus}
-    settings |= {"SYNTHESISED": N_SYNTHESISED, "MIXES": N_MIXES, "EPOCHS": 1, "SHARDS": N_SHARDS, "STEPS": N_STEPS}
+    settings |= {"SYNTHESISED": N_SYNTHESISED, "MIXES": N_MIXES, "EPOCHS": 1}
     words = ["make", "starter", *(f"{name}={value}" for name, value in settings.items())]
     began = time.perf_counter()
     if subprocess.run(words, check=False).returncode:
