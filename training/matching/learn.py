@@ -87,7 +87,7 @@ class Student:
 
     def __init__(self, model: str, n_answers: int, lr: float) -> None:
         """Raises ModelError."""
-        config = TrainConfig(model=model, optimizer="muon", lr=lr, weight_decay=0.02, ema=0.99, augment=False)
+        config = TrainConfig(model=model, optimizer="muon", lr=lr, weight_decay=0.02, ema=0.99, augment_p=0.0)
         ast, log_mel, _ = begin(config, list(GENRES))
         ast.set_attn_implementation("eager")  # the backward pass of the fused one takes twice as long on CPUs
         self.patchout = Patchout(ast, n_time=0, n_frequency=0)

@@ -1,6 +1,8 @@
 """How the answers of both teachers become genres: a bias for each genre and a sharpness for each teacher.
 
-The raters of AudioSet and the taggers of the Million Song Dataset used some words far more freely than others.
+The raters of AudioSet and the taggers of the Million Song Dataset used some words far more freely than others. The
+numbers make the labels of 501 recordings likeliest, a source counting as the root of its recordings, with a normal
+prior on the biases (of deviation 1 for mn04, 1.8 for FCN-MSD).
 """
 
 from __future__ import annotations
@@ -34,10 +36,9 @@ class Rule:
 
     @classmethod
     def read(cls, path: Path = FILE) -> Rule:
-        """The rule that was fitted on 501 recordings that people labelled (rule.json)."""
+        """The rule that is here."""
         table = json.loads(path.read_text(encoding="utf-8"))
-        biases = (np.array([table[teacher]["bias"][genre] for genre in GENRES]) for teacher in ("mn04", "fcn"))
-        mn04, fcn = biases
+        mn04, fcn = (np.array([table[teacher]["bias"][genre] for genre in GENRES]) for teacher in ("mn04", "fcn"))
         return cls(mn04, table["mn04"]["sharpness"], fcn, table["fcn"]["sharpness"])
 
     def genres(self, mn04: np.ndarray, fcn: np.ndarray) -> np.ndarray:
