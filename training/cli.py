@@ -144,23 +144,16 @@ def train(
     Exit codes: 0 fine, 2 wrong usage, 3 nothing could be done, 130 interrupted.
     """
     need("genre-tag train", "train")
-    if wandb:
-        need("--wandb", "train", "wandb")
-    elif wandb_project or wandb_host:
-        raise click.UsageError("--wandb-project and --wandb-host say where to log: add --wandb.")
+    _say_where_to_log(wandb, wandb_project, wandb_host)
     from tagger.evaluation.run_folder import RUNS
     from tagger.terminal.screen import tell
-    from training.learning.processes import from_first, is_first_process, join
-    from training.learning.runs import Run, new_folder, resumed
+    from training.learning.processes import is_first_process
 
     given = {name: options[name] for name in OPTION_NAMES}
     config = _configured(recipe, given)
     if show_config:
         _show_config(ctx, config, given)
         return
-    for variable, value in (("WANDB_PROJECT", wandb_project), ("WANDB_BASE_URL", wandb_host)):
-        if value is not None:
-            os.environ[variable] = value
 
     def tell_once(line: str) -> None:
         if is_first_process():
@@ -168,19 +161,38 @@ def train(
 
     hide_if_broken("torchaudio")  # transformers imports it wherever it is installed; training uses nothing of it
     how = {"device": device, "device_batch": device_batch or 0, "wandb": wandb, "tell": tell_once}
-    if grid is not None:
-        if resume:
-            raise click.UsageError("--grid goes on where it was by itself: leave --resume out.")
+    if grid is None:
+        _train_one(config, given, out, resume, _dataset(data, config.model, strict_splits, tell_once), how)
+    elif resume:
+        raise click.UsageError("--grid goes on where it was by itself: leave --resume out.")
+    else:
         _train_grid(ctx, grid, given, out or RUNS / grid.stem, data, strict_splits, how)
-        return
-    prepared = _dataset(data, config.model, strict_splits, tell_once)
+
+
+def _say_where_to_log(wandb: bool, project: str | None, host: str | None) -> None:
+    """Give Weights & Biases, if it is wanted, its project and server, the way that it reads them."""
+    if wandb:
+        need("--wandb", "train", "wandb")
+    elif project or host:
+        raise click.UsageError("--wandb-project and --wandb-host say where to log: add --wandb.")
+    for variable, value in (("WANDB_PROJECT", project), ("WANDB_BASE_URL", host)):
+        if value is not None:
+            os.environ[variable] = value
+
+
+def _train_one(
+    config: TrainConfig, given: dict[str, Any], out: Path | None, resume: bool, prepared: Prepared, how: dict[str, Any]
+) -> None:
+    """Begin a run, or go on with one, and say what came out."""
+    from training.learning.processes import from_first, join
+    from training.learning.runs import Run, new_folder, resumed
 
     def begin() -> Run:
         if resume:
             return resumed(out, given, prepared.fingerprint)
-        return Run(new_folder(recipe, out), config, prepared.fingerprint, tuple(command_line()))
+        return Run(new_folder(config.recipe, out), config, prepared.fingerprint, tuple(command_line()))
 
-    join(device)
+    join(how["device"])
     run = from_first(begin)  # its folder is named by the clock, and must not be there
     outcome = _train(run, prepared, how, resume=resume)
     if outcome is not None:
