@@ -137,6 +137,11 @@ def test_the_readme_shows_how_to_start() -> None:
     assert shown[:2] == ["make tag", "make test"] and len(shown) >= 6
 
 
+def test_the_first_training_in_the_readme_is_one_for_a_cpu() -> None:
+    trainings = re.findall(r"^(?:\$ )?genre-tag train (.*)$", MANUAL[0].read_text(encoding="utf-8"), re.MULTILINE)
+    assert "--model starter" in trainings[0]
+
+
 def test_make_test_runs_the_tests(tmp_path: Path) -> None:
     printed, _ = run("make test", make_home(tmp_path / "home"))
     assert "-m pytest" in printed

@@ -235,8 +235,15 @@ def _value(value: object) -> str:
 
 
 def _runs(study: _Study) -> Table:
+    parents = {run.folder.parent for run in study.runs}
     rows = [
-        (number, str(run.folder), *values, _whole(told(run.told, "best_epoch")), len(run.songs.songs))
+        (
+            number,
+            run.folder.name if len(parents) == 1 else str(run.folder),
+            *values,
+            _whole(told(run.told, "best_epoch")),
+            len(run.songs.songs),
+        )
         for number, run, values in zip(study.numbers, study.runs, study.values, strict=True)
     ]
     columns = (

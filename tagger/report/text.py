@@ -14,10 +14,11 @@ from rich.style import Style
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Curves, Matrix, Report, Song, Songs, Table
 from tagger.text import genres_text, printable, shown
 
 MOST_ROWS = 60  # of a table
+CURVE_CELLS = 7  # of a column of a share, and of what is between it and the next
 LONGEST_TEXT = 100  # cells of a text in a table
 _NOTHING = "–"
 
@@ -68,6 +69,14 @@ def _print_table(table: Table, console: Console) -> None:
     console.print(rich)
     if len(table.rows) > MOST_ROWS:
         console.print(f"… and {len(table.rows) - MOST_ROWS} more: all are in --format html and json")
+
+
+@print_section.register
+def _print_curves(curves: Curves, console: Console) -> None:
+    if CURVE_CELLS * len(curves.columns) <= console.width:
+        _print_table(curves, console)
+    elif curves.rows:
+        console.print(f"{len(curves.columns) - 1} lines: they are drawn in --format html, and in json as numbers")
 
 
 def cell_text(column: Column, value: object) -> str:

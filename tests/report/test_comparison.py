@@ -187,8 +187,8 @@ def test_a_study_by_hand(tmp_path: Path) -> None:
     report = study_runs(folders)
     assert report.kind == "study" and dict(report.facts)["differs"] == "hidden_dropout, seed"
     assert table(report, "runs").rows == (
-        ("1", str(folders[0]), "0", "1", 2, 4), ("2", str(folders[1]), "0", "2", 2, 4),
-        ("3", str(folders[2]), "0.1", "1", 2, 4), ("4", str(folders[3]), "0.1", "2", 2, 4),
+        ("1", folders[0].name, "0", "1", 2, 4), ("2", folders[1].name, "0", "2", 2, 4),
+        ("3", folders[2].name, "0.1", "1", 2, 4), ("4", folders[3].name, "0.1", "2", 2, 4),
     )  # fmt: skip
     for measure in MEASURES:  # of one snippet a song all are the same
         rows = table(report, measure).rows

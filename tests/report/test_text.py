@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from tagger.report.document import Column, Matrix, Report, Song, Songs, Table
+from tagger.report.document import Column, Curves, Matrix, Report, Song, Songs, Table
 from tagger.report.run import report_run
 from tagger.report.text import cell_text, confusion_text, print_report, print_section, song_text
 from tagger.text import shown
@@ -349,3 +349,10 @@ def test_the_more_the_hotter() -> None:
         ["#000000 on #ff5f00", "bold #000000 on #5f87af", "#000000 on #d78700"],
         ["#000000 on #ff5f00"],
     ]
+
+
+def test_lines_that_do_not_fit_are_left_to_the_page() -> None:
+    for n_lines, expected in ((3, "    1  0.500  0.500  0.500"), (12, "12 lines: they are drawn in --format html")):
+        heads = (Column("epoch", "count"), *(Column(str(line), "share") for line in range(n_lines)))
+        curves = Curves("epochs", "Epochs", heads, ((1, *[0.5] * n_lines),))
+        assert expected in text(Report("study", "Title", (), (curves,)))
