@@ -90,7 +90,7 @@ class Review:
             root, written = _common(albums), set(self._rewritten)
             return {
                 "title": printable(self.title),
-                "albums": [printable(os.path.relpath(folder, root)) for folder in albums],
+                "albums": [printable(_below(root, folder)) for folder in albums],
                 "songs": [
                     [
                         albums[folder], printable(os.path.relpath(row.path, folder)), _shown(row.old),
@@ -241,6 +241,11 @@ class Review:
         with self._lock:
             self.rows[number] = replace(self.rows[number], old=genres)
             self._rewritten.append(number)
+
+
+def _below(root: str, folder: str) -> str:
+    """The name of a folder in that one; of that one itself, its own."""
+    return os.path.relpath(folder, root) if folder != root else os.path.basename(folder) or folder
 
 
 def _common(folders: Iterable[str]) -> str:

@@ -48,6 +48,22 @@ def test_songs_stand_by_album_as_people_count(decisions: Decisions) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["/m/a/1.mp3"], ["a"]),
+        (["/m/1.mp3", "/m/a/1.mp3"], ["m", "a"]),
+        (["/1.mp3", "/a/1.mp3"], ["/", "a"]),
+    ],
+)
+def test_a_folder_that_holds_all_others_has_its_own_name(
+    decisions: Decisions, paths: list[str], expected: list[str]
+) -> None:
+    """It stood there as a dot."""
+    rows = [Row(path, bytes(31) + bytes([number])) for number, path in enumerate(paths)]
+    assert review_of(rows, decisions).songs()["albums"] == expected
+
+
 def test_a_plan_comes_with_decisions_that_those_of_the_page_outweigh(decisions: Decisions) -> None:
     rows = [replace(row, decision=ACCEPT) for row in many_rows(3)]
     decisions.keep([Decided(rows[1].identity, REJECT, rows[1].proposed)])
