@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -50,7 +50,8 @@ TOLERANCE = 2e-3  # between logits that two programs compute in float32
 LAUNCHER = """import resource, subprocess, sys, time
 start = time.perf_counter()
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss)
 sys.exit(code)"""
 IMPORT = "import os, openvino; os._exit(0)"  # at once: the end of the interpreter is no part of a start
 LOAD_MODEL = "import os; from tagger.models.genre_model import GenreModel; GenreModel.load(); os._exit(0)"
@@ -130,8 +131,16 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(n_before)
 
 
-def process_cost(n_turns: int, *command: object) -> tuple[float, float]:
-    """Median seconds of a new `python COMMAND...` at its defaults, and peak MB of the largest of its processes."""
+class Cost(NamedTuple):
+    """What a process and those that it started took."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float  # of the largest of them
+
+
+def process_cost(n_turns: int, *command: object) -> Cost:
+    """The median cost of a new `python COMMAND...` at its defaults."""
     words = [sys.executable, "-c", LAUNCHER, sys.executable, *map(str, command)]
     runs = []
     for _ in range(n_turns):
@@ -139,8 +148,8 @@ def process_cost(n_turns: int, *command: object) -> tuple[float, float]:
         if done.returncode:
             sys.exit(f"{' '.join(words[4:])} failed:\n{done.stderr}")
         runs.append([float(word) for word in done.stdout.split()])
-    seconds, peak = np.median(runs, axis=0).tolist()
-    return seconds, rss_bytes(int(peak)) / 1e6
+    seconds, cpu_seconds, peak = np.median(runs, axis=0).tolist()
+    return Cost(seconds, cpu_seconds, rss_bytes(int(peak)) / 1e6)
 
 
 def default_settings() -> dict[str, str]:
@@ -471,19 +480,19 @@ def command_costs(songs: Sequence[Path], n_workers: int, size: Size) -> Iterator
     """The command as users start it: its speed, its start and its memory."""
     folder = songs[0].parent
     command = ("-m", "tagger", folder, "--json", os.devnull)
-    run_seconds, run_mb = process_cost(min(3, size.n_turns), *command, "--reanalyze")
+    run_seconds, _, run_mb = process_cost(min(3, size.n_turns), *command, "--reanalyze")
     yield Figure("genre-tag FOLDER", len(songs) / run_seconds, "songs/s")
-    again_seconds, _ = process_cost(size.n_turns, *command)
+    again_seconds = process_cost(size.n_turns, *command).seconds
     yield Figure("the same again", again_seconds, "s", "the first time", run_seconds)
-    help_seconds, _ = process_cost(size.n_turns, "-m", "tagger", "--help")
-    python_seconds, _ = process_cost(size.n_turns, "-c", "pass")
+    help_seconds = process_cost(size.n_turns, "-m", "tagger", "--help").seconds
+    python_seconds = process_cost(size.n_turns, "-c", "pass").seconds
     yield Figure("genre-tag --help", help_seconds, "s", "python alone", python_seconds)
-    load_seconds, _ = process_cost(size.n_turns, "-c", LOAD_MODEL)
-    import_seconds, _ = process_cost(size.n_turns, "-c", IMPORT)
+    load_seconds = process_cost(size.n_turns, "-c", LOAD_MODEL).seconds
+    import_seconds = process_cost(size.n_turns, "-c", IMPORT).seconds
     yield Figure("start to loaded model", load_seconds, "s", "import openvino", import_seconds)
-    one_seconds, _ = process_cost(size.n_turns, "-m", "tagger", songs[0], "--json", os.devnull, "--reanalyze")
+    one_seconds = process_cost(size.n_turns, "-m", "tagger", songs[0], "--json", os.devnull, "--reanalyze").seconds
     yield Figure("genre-tag SONG", one_seconds, "s", "start to loaded model", load_seconds)
-    _, decoder_mb = process_cost(1, "-c", DECODE_ALL, *songs)
+    decoder_mb = process_cost(1, "-c", DECODE_ALL, *songs).peak_mb
     yield Figure("peak memory, main process", run_mb, "MB")
     yield Figure("peak memory, with decoders", run_mb + n_workers * decoder_mb, "MB")
 
@@ -491,7 +500,7 @@ def command_costs(songs: Sequence[Path], n_workers: int, size: Size) -> Iterator
 def full_size_memory(song: Path, full: Description) -> Figure:
     """What the command holds in memory with a full-size AST, of which a song shows all."""
     words = ("-m", "tagger", song, "--model", full.folder, "--json", os.devnull, "--reanalyze")
-    return Figure("full size peak memory, main process", process_cost(1, *words)[1], "MB")
+    return Figure("full size peak memory, main process", process_cost(1, *words).peak_mb, "MB")
 
 
 def machine_facts(model: GenreModel) -> dict[str, object]:
