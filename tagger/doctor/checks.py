@@ -64,6 +64,6 @@ def requirements(extra: str = "") -> dict[str, str]:
 
 def reinstall(*libraries: str) -> str:
     """The command that fixes these libraries, by the names they are imported by."""
-    needed = requirements("dev") | requirements("ray") | requirements("train") | requirements()
+    needed = requirements("dev") | requirements("review") | requirements("ray") | requirements("train") | requirements()
     names = (DISTRIBUTIONS.get(name, name) for name in libraries)
     return "pip install --force-reinstall " + " ".join(f"'{needed.get(n, n).partition(';')[0].strip()}'" for n in names)

@@ -32,7 +32,7 @@ from tagger.extras import EXTRAS, hide_if_broken, install, missing
 logger = logging.getLogger(__name__)
 
 #: Extra -> the module that its commands are made of.
-USERS = {"train": "training.learning.train", "ray": "tagger.cluster.engine"}
+USERS = {"train": "training.learning.train", "ray": "tagger.cluster.engine", "review": "tagger.review.server"}
 #: First and last torch, and the torchaudio that fits them, as tried on Linux with what PyPI has.
 TORCHAUDIOS = (((2, 11), (2, 12), "2.11.0"), ((2, 13), (2, 15), "2.11.1"))
 LIMIT_SECONDS = 180.0  # torch may come from a slow disk

@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from tagger.review.decisions import decisions_path
 from tagger.tags import genre as tags
 from tests.cli.test_tag import Run, genre_tag, music, tones  # noqa: F401
 from tests.review.rows import many_rows, plan_of, row_for
+from tests.review.serving import Served, login
 
 GenreTag = Callable[..., Run]
 
@@ -139,3 +142,31 @@ def test_it_ends_when_it_is_asked_to(tmp_path: Path, number: signal.Signals, cod
     assert process.returncode == code
     assert told.strip().splitlines()[-1] == "Closed. The same command goes on from here."
     assert "Traceback" not in told and not os.path.exists(tmp_path / "core")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_end_in_the_midst_of_writing_can_be_undone(
+    genre_tag: GenreTag, music: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Each song is as it was, or is written and has its record."""
+    for copy in range(60):
+        (music / f"{copy}.mp3").write_bytes((music / "rock.mp3").read_bytes())
+    before = {path: path.read_bytes() for path in sorted(music.glob("*.mp3"))}
+    plan = plan_of(tmp_path / "plan.jsonl", [row_for(path, decision=("Pop",)) for path in before])
+    command = [sys.executable, "-m", "tagger", "review", str(plan), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    server: Any = SimpleNamespace(address=process.stdout.readline().strip())
+    served = Served(None, server)  # type: ignore[arg-type]
+    served.cookie = login(served)
+    assert served.post("/write").status == 200
+    while tags.read_genres(next(iter(before))) != ("Pop",):
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == code
+    written = [path for path in before if path.read_bytes() != before[path]]
+    assert 0 < len(written) < len(before)
+    assert all(tags.read_genres(path) == ("Pop",) for path in written)
+    assert genre_tag("undo", "last").code == 0
+    assert {path: path.read_bytes() for path in before} == before

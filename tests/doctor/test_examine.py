@@ -250,6 +250,10 @@ def test_a_library_that_ends_the_process_is_named(monkeypatch: pytest.MonkeyPatc
 # ---- the extras
 
 
+def test_every_extra_is_looked_at() -> None:
+    assert machine.USERS.keys() == EXTRAS.keys()
+
+
 def test_an_extra_that_is_not_installed_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     says = "not installed (no datasets); pip install 'genre-tag[train]' brings it"

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import random
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +177,25 @@ def test_what_is_no_plan_is_said_to_be_none(tmp_path: Path, data: bytes, said: s
 def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No such file"):
         read_plan(tmp_path / "plan.csv")
+
+
+SOFFICE = shutil.which("soffice")
+
+
+@pytest.mark.skipif(SOFFICE is None, reason="LibreOffice is not installed: apt-get install libreoffice-calc")
+@pytest.mark.parametrize("saving", ["44,34,76,1", "59,34,76,1", "59,34,76,1,,0,true", "9,34,65535,1"])
+def test_what_libreoffice_saves_is_read(tmp_path: Path, saving: str) -> None:
+    """Separator, quote, character set: commas, semicolons, all cells in quotes, UTF-16 with tabs."""
+    names = [name.replace("/", "_").replace("\0", "") for name in HOSTILE]
+    rows = [*ROWS, *(replace(ROW, path=f"/music/{name}.mp3", old=("=1+1",)) for name in names)]
+    write_plan(tmp_path / "plan.csv", rows)
+    command = [
+        str(SOFFICE), "--headless", f"-env:UserInstallation={(tmp_path / 'profile').as_uri()}",
+        "--infilter=CSV:44,34,76,1", "--convert-to", f"csv:Text - txt - csv (StarCalc):{saving}",
+        "--outdir", str(tmp_path / "saved"), str(tmp_path / "plan.csv"),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert rows_of(tmp_path / "saved" / "plan.csv") == rows
 
 
 # Broken rows
