@@ -16,6 +16,7 @@ from tagger.cli.settings import command_line
 from tagger.cli.tag import asked_for, limited, options_of_tag, tag_options
 from tagger.errors import GenreTagError
 from tagger.extras import need
+from tagger.terminal.signals import finish_first
 
 if TYPE_CHECKING:
     from tagger.review.plan import Row
@@ -67,13 +68,19 @@ def review(paths: tuple[str, ...], port: int, no_browser: bool, **settings: Any)
         closing(Review(rows, options, decisions, command_line(), ", ".join(paths))) as session,
     ):
         server = Server(session, port)
+
+        def end() -> None:
+            session.stop()
+            server.end()
+
         try:
             click.echo(server.address)
             sys.stdout.flush()
             click.echo(f"{counted(len(rows), 'song')} to review there. Ctrl-C ends it; decisions are kept.", err=True)
             if not no_browser and _has_screen():
                 webbrowser.open(server.address_for_once())
-            server.run()
+            with finish_first(end):
+                server.run()
         finally:
             click.echo("Closed. The same command goes on from here.", err=True)
 

@@ -6,7 +6,8 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
@@ -212,6 +213,13 @@ def _page_html(title: str) -> str:
     return page.render(title=title, version=__version__)
 
 
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to who runs the server: some are not known here, and would break off what it is doing."""
+        yield
+
+
 class Server:
     """A review on this machine: `Server(review, port=0)` has its address, `run` answers until it is closed or ended."""
 
@@ -227,7 +235,7 @@ class Server:
             raise OutputError(f"{HOST}:{port}", error.strerror or str(error)) from error
         site = Site(review, self._socket.getsockname()[1])
         self.address, self.address_for_once = site.guard.address, site.guard.address_for_once
-        self._server = uvicorn.Server(
+        self._server = _Uvicorn(
             uvicorn.Config(
                 site.guard,
                 access_log=False,
@@ -246,6 +254,6 @@ class Server:
         self._server.should_exit = True
 
     def run(self) -> None:
-        """Answer until the page closes the review. Raises KeyboardInterrupt where the process is asked to end."""
+        """Answer until the page closes the review, or `end` is called."""
         with self._socket:
             self._server.run(sockets=[self._socket])

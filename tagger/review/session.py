@@ -173,9 +173,13 @@ class Review:
         n_songs = sum(each.n_writes - each.n_undone for each in found)
         self._begin(Job("undo", n_songs, run=run), self._undo)
 
+    def stop(self) -> None:
+        """Begin no other song."""
+        self._is_stopping = True
+
     def close(self) -> None:
         """End after the song that is being written."""
-        self._is_stopping = True
+        self.stop()
         if self._thread is not None:
             self._thread.join()
 

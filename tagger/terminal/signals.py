@@ -16,6 +16,7 @@ AGAIN_SECONDS = 0.05
 
 _ended_by: list[int] = []  # the signal that this process was asked to end by, if it was
 _held: list[int] | None = None  # what of ENDING has come while it is held back; None: it is not
+_when_held: Callable[[], object] | None = None  # to be called when it comes
 _other_hook: Callable[[Any], object] = sys.unraisablehook
 
 
@@ -34,6 +35,8 @@ def _take(number: int, _: object) -> None:
     if _held is None:
         interrupt(number)
     _held.append(number)
+    if _when_held is not None:
+        _when_held()
 
 
 def interrupt(number: int = signal.SIGINT, _: object = None) -> NoReturn:
@@ -66,17 +69,18 @@ def _raise_again(lost: Any) -> None:
 
 
 @contextmanager
-def finish_first() -> Iterator[None]:
+def finish_first(when_asked: Callable[[], object] | None = None) -> Iterator[None]:
     """Hold ENDING back until the block is done, so that a song that is done is told everywhere or nowhere.
 
-    Nothing is held back that `install_handlers` has not taken.
+    `when_asked` is called at once, to have the block come to its end. Nothing is held back that `install_handlers` has
+    not taken.
     """
-    global _held
+    global _held, _when_held
     asked: list[int] = []
-    _held = asked
+    _held, _when_held = asked, when_asked
     try:
         yield
     finally:
-        _held = None
+        _held = _when_held = None
     if asked:
         interrupt(asked[0])
