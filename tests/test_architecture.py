@@ -246,7 +246,7 @@ ANSWERED = {
     "tagger/audio/codecs.py:_has": "whether FFmpeg has a decoder",
     "tagger/audio/workers.py:give": "raised again where the parts are taken",
     "tagger/audio/decode.py:seek": "what FFmpeg expects of a senseless seek",
-    "tagger/audio/decode.py:_frames": "a damaged frame, of which a song may have thousands",
+    "tagger/audio/decode.py:intact_frames": "a damaged frame, of which a song may have thousands",
     "tagger/audio/decode.py:_mixed": "the filter wants more frames",
     "tagger/cli/main.py:_drop_what_cannot_be_printed": "nothing can be printed any more",
     "tagger/cli/settings.py:convert": "what was typed is no number",

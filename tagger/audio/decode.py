@@ -166,7 +166,7 @@ def decode_wanted(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Sni
 
 def decode_parts(wanted: Wanted, snippet_samples: int = SNIPPET_SAMPLES) -> Iterator[Snippets]:
     """The same, of a whole song in parts of `PART_SECONDS`, so that it takes little memory however long it is."""
-    with _opened(wanted.path) as file:
+    with opened(wanted.path) as file:
         if wanted.n_snippets is None:
             yield from _whole_song(wanted.path, file, snippet_samples)
         else:
@@ -177,8 +177,8 @@ def _whole_song(path: Path, file: FileIO, snippet_samples: int, channel: int | N
     """Snippet after snippet of all of a song, the mean of its channels or one of them, in parts."""
     part: Snippets | None = None  # held back until it is known whether more follows
     powers: list[float] = []
-    with _open(path, file) as container:
-        blocks = _resample(_frames(container), channel)
+    with open_container(path, file) as container:
+        blocks = _resample(intact_frames(container), channel)
         n_together = max(1, PART_SECONDS * SAMPLE_RATE // snippet_samples)
         for waveforms, firsts, n_samples in _consecutive(blocks, snippet_samples, n_together):
             _refuse_no_numbers(path, waveforms)
@@ -197,8 +197,8 @@ def _whole_song(path: Path, file: FileIO, snippet_samples: int, channel: int | N
         yield replace(part, samples=part.samples[:0], starts_seconds=(), unsure="shorter than 1 s")
         return
     if channel is None and np.median(powers) < QUIET_RMS**2 and duration_seconds <= LOOKED_THROUGH_SECONDS:
-        with _open(path, file) as container:
-            channel = _channel_that_sounds(_powers(_frames(container), snippet_samples))
+        with open_container(path, file) as container:
+            channel = _channel_that_sounds(_powers(intact_frames(container), snippet_samples))
         if channel is not None:
             yield from _whole_song(path, file, snippet_samples, channel)
             return
@@ -278,8 +278,8 @@ def _look_through(
     Twice through all of the song, which few songs need: once for the power of what lies between the starts of
     consecutive snippets, by channel, and once for the snippets.
     """
-    with _open(wanted.path, file) as container:
-        powers = _powers(_frames(container), snippet_samples)
+    with open_container(wanted.path, file) as container:
+        powers = _powers(intact_frames(container), snippet_samples)
     sounding = np.flatnonzero(powers.max(axis=1) >= SILENCE_RMS**2) if len(powers) else ()
     if not len(sounding):
         return None
@@ -288,8 +288,8 @@ def _look_through(
     firsts = sorted({int(min(i * snippet_samples, max(0, n_samples - snippet_samples))) for i in chosen})
     known = {round(start * SAMPLE_RATE) for start in wanted.without}
     firsts = [first for first in firsts if first not in known] or firsts
-    with _open(wanted.path, file) as container:
-        blocks = _resample(_frames(container), _channel_that_sounds(powers))
+    with open_container(wanted.path, file) as container:
+        blocks = _resample(intact_frames(container), _channel_that_sounds(powers))
         return _cut(blocks, firsts, snippet_samples)[0], firsts
 
 
@@ -328,8 +328,8 @@ def decode_song(path: str | Path) -> np.ndarray:
     230 MB per hour of music, and as much again while it is put together.
     """
     path = Path(path)
-    with _opened(path) as file, _open(path, file) as container:
-        blocks = list(_resample(_frames(container)))
+    with opened(path) as file, open_container(path, file) as container:
+        blocks = list(_resample(intact_frames(container)))
     if not blocks:
         raise AudioError(path, "cannot be decoded: no frame of it is intact")
     waveform = np.concatenate(blocks)
@@ -348,7 +348,7 @@ class _File(FileIO):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[FileIO]:
+def opened(path: Path) -> Iterator[FileIO]:
     """The file of a song; whatever goes wrong with it inside the block is an AudioError."""
     try:
         _refuse_odd_files(path)
@@ -385,7 +385,7 @@ def _refuse_odd_files(path: Path) -> None:
 def _decode_windows(wanted: Wanted, file: FileIO, snippet_samples: int) -> tuple[np.ndarray, Sequence[int], int]:
     """Snippets (n_snippets, snippet_samples), the samples they begin at, and the length of the song in samples."""
     path = wanted.path
-    with _open(path, file) as container:
+    with open_container(path, file) as container:
         if wanted.n_snippets is not None and _seeks_exactly(container):
             decoded = _decode_by_seeking(container, wanted, snippet_samples)
             if decoded is not None:
@@ -394,8 +394,8 @@ def _decode_windows(wanted: Wanted, file: FileIO, snippet_samples: int) -> tuple
     n_samples = round(declared_seconds * SAMPLE_RATE) if declared_seconds < LONGEST_SECONDS else 0
     for _ in range(2):  # the second time only if the song turned out to be longer or shorter than declared
         firsts = _firsts(n_samples, wanted, snippet_samples)
-        with _open(path, file) as container:
-            blocks = _resample(_frames(container))
+        with open_container(path, file) as container:
+            blocks = _resample(intact_frames(container))
             waveforms, n_decoded = _cut(blocks, firsts, snippet_samples)
             n_decoded += sum(map(len, blocks))
         if n_decoded == 0:
@@ -406,7 +406,7 @@ def _decode_windows(wanted: Wanted, file: FileIO, snippet_samples: int) -> tuple
     return waveforms, firsts, n_decoded
 
 
-def _open(path: Path, file: FileIO) -> InputContainer:
+def open_container(path: Path, file: FileIO) -> InputContainer:
     """An open container with audio in it."""
     file.seek(0)
     container = av.open(file, "r", metadata_errors="replace", buffer_size=READ_BYTES, container_options=DEMUXER)
@@ -487,7 +487,7 @@ def _window(container: InputContainer, first: int, length: int) -> np.ndarray | 
     frames: list[av.AudioFrame] = []
     origins: list[int] = []  # where in the song the first sample of `frames` is, as each frame has it
     n_samples = 0
-    for frame in _frames(container):
+    for frame in intact_frames(container):
         if frame.pts is None:
             return None
         rate = frame.sample_rate
@@ -520,7 +520,7 @@ def _lead_seconds(stream: av.AudioStream) -> float:
     return next((lead for name, lead in LEADS_SECONDS.items() if codec.startswith(name)), LEAD_SECONDS)
 
 
-def _frames(container: InputContainer) -> Iterator[av.AudioFrame]:
+def intact_frames(container: InputContainer) -> Iterator[av.AudioFrame]:
     """All frames from here on that can be decoded; after a damaged place the container is asked to find its way."""
     stream = container.streams.audio[0]
     for _ in range(N_DAMAGES):

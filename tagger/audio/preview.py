@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from tagger.audio.decode import intact_frames, open_container, opened
 from tagger.audio.workers import Failure, decode_ahead
 from tagger.errors import AudioError
 
@@ -31,7 +32,7 @@ TIME_LIMIT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What is to be heard of a song."""
+    """What is to be played of a song."""
 
     path: Path
     start_seconds: float
@@ -73,25 +74,20 @@ def cut_wav(excerpt: Excerpt) -> bytes:
 
 def _decode(path: Path, start_seconds: float) -> np.ndarray:
     """Samples (n_samples, 2) int16 from there on; none where the song is not as long."""
-    try:
-        with av.open(str(path), "r", metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise AudioError(path, "no audio in it")
-            if start_seconds > LEAD_SECONDS:
-                container.seek(int((start_seconds - LEAD_SECONDS) * av.time_base))
-            resampler = av.AudioResampler("s16", "stereo", RATE)
-            parts: list[np.ndarray] = []
-            n_wanted = int(SECONDS * RATE)
-            n_dropped = None  # samples before the start, of which the first frame tells how many there are
-            for frame in container.decode(audio=0):
-                if n_dropped is None:
-                    n_dropped = max(0, int((start_seconds - (frame.time or 0.0)) * RATE))
-                parts += [part.to_ndarray().reshape(-1, N_CHANNELS) for part in resampler.resample(frame)]
-                if sum(map(len, parts)) >= n_dropped + n_wanted:
-                    break
-    except av.FFmpegError as error:
-        raise AudioError(path, f"cannot be decoded: {error.strerror}") from error
-    except OSError as error:
-        raise AudioError(path, f"cannot be read: {error.strerror}") from error
+    n_wanted, n_decoded = int(SECONDS * RATE), 0
+    n_dropped: int | None = None  # samples before the start, of which the first frame tells how many there are
+    parts: list[np.ndarray] = []
+    with opened(path) as file, open_container(path, file) as container:
+        if start_seconds > LEAD_SECONDS:
+            container.seek(int((start_seconds - LEAD_SECONDS) * av.time_base))
+        resampler = av.AudioResampler("s16", "stereo", RATE)
+        for frame in intact_frames(container):
+            if n_dropped is None:
+                n_dropped = max(0, int((start_seconds - (frame.time or 0.0)) * RATE))
+            for part in resampler.resample(frame):
+                parts.append(part.to_ndarray().reshape(-1, N_CHANNELS))
+                n_decoded += len(parts[-1])
+            if n_decoded >= n_dropped + n_wanted:
+                break
     samples: np.ndarray = np.concatenate(parts) if parts else np.empty((0, N_CHANNELS), np.int16)
     return samples[n_dropped or 0 :][:n_wanted]

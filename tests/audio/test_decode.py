@@ -133,7 +133,7 @@ def test_a_decoder_has_its_run_up(tmp_path, kind):
     """Windows that begin where the least of it is left: a little more than EDGE_SECONDS into a second."""
     path = make_song(tmp_path / name_of(kind), **{"channels": 1, "seconds": 28, "signal": "noise", **KINDS[kind]})
     song = whole_song(path)
-    with audio._File(path) as file, audio._open(path, file) as container:
+    with audio._File(path) as file, audio.open_container(path, file) as container:
         for second in range(3, 23, 2):
             first = second * SAMPLE_RATE + round(audio.EDGE_SECONDS * SAMPLE_RATE) + 1
             window = audio._window(container, first, 8_000)
@@ -192,14 +192,14 @@ def test_a_frame_with_a_late_timestamp_moves_nothing(tmp_path, roads, monkeypatc
     """As libvorbis does it: the last frame of a page may claim 448 samples too many, and a seek may land on it."""
     path = make_song(tmp_path / "song.ogg", seconds=40)
     expected = decode(path, 3, 32_000)
-    frames = audio._frames
+    frames = audio.intact_frames
 
     def late(container):
         for index, frame in enumerate(frames(container)):
             frame.pts += 448 if index % 7 == 0 else 0
             yield frame
 
-    monkeypatch.setattr(audio, "_frames", late)
+    monkeypatch.setattr(audio, "intact_frames", late)
     assert np.array_equal(decode(path, 3, 32_000).waveforms, expected.waveforms)
     assert roads == [True, True]
 
@@ -427,7 +427,9 @@ def test_a_tone_keeps_pitch_phase_and_level(tmp_path, rate):
 def test_what_16_khz_cannot_hold_is_removed_and_the_rest_kept(tmp_path, rate, frequency, gain):
     path = make_song(tmp_path / "song.wav", rate=rate, signal=tone(frequency, 12, rate)[None], codec="pcm_f32le")
     # The first snippet is at the resampler's cold start; a tone that is gone leaves a click there, and silence after.
-    waveform = audio._cut(audio._resample(audio._frames(audio._open(path, audio._File(path)))), [16_000], 160_000)[0][0]
+    waveform = audio._cut(
+        audio._resample(audio.intact_frames(audio.open_container(path, audio._File(path)))), [16_000], 160_000
+    )[0][0]
     assert rms(waveform) == pytest.approx(gain * 0.5 / 2**0.5, abs=0.01 if gain else 2e-4)
 
 

@@ -12,7 +12,7 @@ from tagger.errors import AudioError
 from tests.support.songs import make_song
 
 
-def heard(data: bytes) -> np.ndarray:
+def played(data: bytes) -> np.ndarray:
     """(n_samples, 2) int16"""
     with wave.open(io.BytesIO(data)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, RATE)
@@ -35,7 +35,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("suffix", [".wv", ".wma", ".mp3", ".aiff"])
 @pytest.mark.parametrize("start", [0.0, 0.5, 20.0, 41.25])
 def test_the_stretch_that_is_asked_for(steps: dict[str, Path], suffix: str, start: float) -> None:
-    samples = heard(cut_wav(Excerpt(steps[suffix], start)))
+    samples = played(cut_wav(Excerpt(steps[suffix], start)))
     assert len(samples) == pytest.approx(min(SECONDS, 60 - start) * RATE, abs=0.1 * RATE)
     for second in (1.3, 10.3):  # how high it is says where it is
         at = int(second * RATE)
@@ -44,20 +44,29 @@ def test_the_stretch_that_is_asked_for(steps: dict[str, Path], suffix: str, star
 
 
 def test_from_behind_the_end_it_is_the_beginning(steps: dict[str, Path]) -> None:
-    assert len(heard(cut_wav(Excerpt(steps[".wv"], 1000.0)))) == SECONDS * RATE
+    assert len(played(cut_wav(Excerpt(steps[".wv"], 1000.0)))) == SECONDS * RATE
 
 
 def test_it_is_decoded_in_a_process_of_its_own(steps: dict[str, Path]) -> None:
     assert excerpt_wav(steps[".wv"], 20.0) == cut_wav(Excerpt(steps[".wv"], 20.0))
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 4000])
-def test_what_cannot_be_decoded_has_a_reason(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(("data", "reason"), [(b"", "empty file"), (b"x" * 4000, "cannot be decoded")])
+def test_what_cannot_be_decoded_has_a_reason(tmp_path: Path, data: bytes, reason: str) -> None:
     (tmp_path / "a.wma").write_bytes(data)
-    with pytest.raises(AudioError, match="cannot be decoded"):
+    with pytest.raises(AudioError, match=reason):
         excerpt_wav(tmp_path / "a.wma", 0.0)
 
 
 def test_a_song_that_is_gone_has_a_reason(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="No such file"):
+    with pytest.raises(AudioError, match="no such file"):
         excerpt_wav(tmp_path / "a.wma", 0.0)
+
+
+def test_a_playlist_in_disguise_plays_no_other_file(tmp_path: Path) -> None:
+    """Nor does it reach the network: files are opened as they are to be classified."""
+    make_song(tmp_path / "other.wav", 12)
+    path = tmp_path / "song.wv"
+    path.write_text("ffconcat version 1.0\nfile other.wav\n")
+    with pytest.raises(AudioError):
+        cut_wav(Excerpt(path, 0.0))
