@@ -94,6 +94,14 @@ def find_songs(
             yield found
 
 
+def common_folder(folders: Iterable[str]) -> str:
+    """The folder that all of these are in; the current one where there is none: of no folders, or several drives."""
+    try:
+        return os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    except ValueError:
+        return os.getcwd()
+
+
 def noticing(found: Iterable[Found], path: str, on_empty: Callable[[str], None] | None) -> Iterator[Found]:
     """What was found at a path; `on_empty` is told of it when that is nothing."""
     is_empty = True

@@ -53,19 +53,25 @@ def apply(
     """
     if write_tags and dry_run:
         raise click.UsageError("--write-tags and --dry-run contradict each other.", ctx)
-    from tagger.review.plan import read_plan
-    from tagger.text import printable
-
-    found = read_plan(plan)
-    for line in found.broken:
-        click.echo(printable(f"genre-tag: {plan}: {line}"), err=True)
+    found = plan_in(plan)
     options = tag_options(settings, {}).write
     ctx.exit(_apply(found, options, write_tags, show, quiet))
 
 
+def plan_in(path: Path) -> Plan:
+    """The plan in a file; rows that cannot be used are told on stderr. Raises OutputError."""
+    from tagger.review.plan import read_plan
+    from tagger.text import printable
+
+    plan = read_plan(path)
+    for line in plan.broken:
+        click.echo(printable(f"genre-tag: {path}: {line}"), err=True)
+    return plan
+
+
 def _apply(plan: Plan, options: WriteOptions, write_tags: bool, show: str | None, quiet: bool) -> int:
     """Do what the plan says; the exit code."""
-    from tagger.audio.library import Found
+    from tagger.audio.library import Found, common_folder
     from tagger.review.apply import apply_row
     from tagger.tags.journal import Journal
     from tagger.terminal.screen import Screen
@@ -75,7 +81,7 @@ def _apply(plan: Plan, options: WriteOptions, write_tags: bool, show: str | None
     stopped, n_left = "", len(plan.broken)
     try:
         with ExitStack() as stack:
-            root = _root(plan.rows)
+            root = common_folder(os.path.dirname(row.path) for row in plan.rows)
             journal = stack.enter_context(Journal.open(root, command_line())) if write_tags else None
             if write_tags:
                 _keep_corrections(plan.rows)
@@ -114,11 +120,3 @@ def _keep_corrections(rows: Sequence[Row]) -> None:
     except OutputError as error:
         logger.debug("%s", error, exc_info=True)
         click.echo(f"genre-tag: {error}: learn will not know of these genres", err=True)
-
-
-def _root(rows: Sequence[Row]) -> str:
-    """The folder that holds all songs of the plan."""
-    try:
-        return os.path.commonpath([os.path.dirname(row.path) for row in rows])
-    except ValueError:  # none; several drives
-        return os.getcwd()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tagger.cli.apply import plan_in
 from tagger.cli.settings import command_line
 from tagger.cli.tag import asked_for, limited, options_of_tag, tag_options
 from tagger.errors import GenreTagError
@@ -28,7 +29,6 @@ OPTIONS = (
     "precision", "batch-size", "threads", "jobs", "time-limit", "preserve-mtime", "hardlinks", "id3v23-multi",
     "separator",
 )  # fmt: skip
-PLAN_SUFFIXES = (".csv", ".jsonl")
 
 
 @options_of_tag(*OPTIONS)
@@ -46,7 +46,7 @@ PLAN_SUFFIXES = (".csv", ".jsonl")
 def review(paths: tuple[str, ...], port: int, no_browser: bool, **settings: Any) -> None:
     """Show the songs at PATH, or of a PLAN, on a page of this machine: listen, accept, reject, correct, write, undo.
 
-    The page is for this user of this machine alone, at an address that is made anew each time. Decisions are kept as
+    The page is for this user of this machine alone, at an address of its own each time. Decisions are kept as
     they are made: the same command goes on from there. Nothing is written before the page is told to.
 
     Songs at PATH are classified first, by the options from --model on, as in genre-tag tag.
@@ -95,21 +95,13 @@ def _has_screen() -> bool:
 
 def _rows(paths: Sequence[str], settings: dict[str, Any]) -> tuple[list[Row], WriteOptions]:
     """The songs of a plan, or those at the paths, and how they are to be written."""
-    if any(Path(path).suffix.lower() in PLAN_SUFFIXES for path in paths):
+    from tagger.review.plan import SUFFIXES
+
+    if any(Path(path).suffix.lower() in SUFFIXES for path in paths):
         if len(paths) > 1:
             raise click.UsageError("a plan is reviewed alone.")
-        return _planned(Path(paths[0])), tag_options(settings, {}).write
+        return plan_in(Path(paths[0])).rows, tag_options(settings, {}).write
     return _classified(paths, settings)
-
-
-def _planned(path: Path) -> list[Row]:
-    from tagger.review.plan import read_plan
-    from tagger.text import printable
-
-    plan = read_plan(path)
-    for line in plan.broken:
-        click.echo(printable(f"genre-tag: {path}: {line}"), err=True)
-    return plan.rows
 
 
 def _classified(paths: Sequence[str], settings: dict[str, Any]) -> tuple[list[Row], WriteOptions]:

@@ -434,12 +434,11 @@ def limited(found: Iterable[Found], limit: int | None) -> list[Found]:
 
 def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:
     """The folder that holds all that was asked for: what has moved when the user says that the library has."""
+    from tagger.audio.library import common_folder
+
     folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths if path != "-"]
     folders += [os.path.dirname(found.path) for found in songs if not (found.problem or found.uri)]
-    try:
-        return os.path.commonpath([os.path.abspath(folder) for folder in folders])
-    except ValueError:  # several drives
-        return os.getcwd()
+    return common_folder(folders)
 
 
 def asked_for(settings: Mapping[str, Any], paths: Sequence[str]) -> tuple[Description, TagOptions]:

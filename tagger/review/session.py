@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tagger.audio.library import common_folder
 from tagger.audio.preview import is_playable
 from tagger.errors import GenreTagError, JournalError, TagError
 from tagger.models.head import audioset_genres
@@ -87,7 +88,7 @@ class Review:
             self._catch_up()
             folders = [album_folder(row.path) for row in self.rows]
             albums = {folder: place for place, folder in enumerate(dict.fromkeys(folders))}
-            root, written = _common(albums), set(self._rewritten)
+            root, written = common_folder(albums), set(self._rewritten)
             return {
                 "title": printable(self.title),
                 "albums": [printable(_below(root, folder)) for folder in albums],
@@ -203,7 +204,7 @@ class Review:
             self._thread.start()
 
     def _write(self, job: Job, numbers: Sequence[int]) -> None:
-        root = _common(os.path.dirname(self.rows[number].path) for number in numbers)
+        root = common_folder(os.path.dirname(self.rows[number].path) for number in numbers)
         with Journal.open(root, self._argv) as journal:
             job.run = journal.run
             for number in numbers:
@@ -221,7 +222,7 @@ class Review:
 
     def _undo(self, job: Job) -> None:
         numbers = {row.path: number for number, row in enumerate(self.rows)}
-        with Journal.open(_common(map(os.path.dirname, numbers)), ["genre-tag", "undo", job.run]) as journal:
+        with Journal.open(common_folder(map(os.path.dirname, numbers)), ["genre-tag", "undo", job.run]) as journal:
             for run in list_runs():
                 if run.id != job.run:
                     continue
@@ -250,13 +251,6 @@ class Review:
 def _below(root: str, folder: str) -> str:
     """The name of a folder in that one; of that one itself, its own."""
     return os.path.relpath(folder, root) if folder != root else os.path.basename(folder) or folder
-
-
-def _common(folders: Iterable[str]) -> str:
-    try:
-        return os.path.commonpath(list(folders))
-    except ValueError:  # none; several drives
-        return os.getcwd()
 
 
 def _shown(genres: Sequence[str]) -> list[str]:

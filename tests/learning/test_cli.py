@@ -239,7 +239,7 @@ def test_what_the_notebooks_dataset_is_no_good_for_is_one_line(here: Path, capsy
     capsys.readouterr()
     wrong = {
         ("--model", longer): "takes log-mels of 1024 frames and 128 mels, and those of the dataset have 128 and 128",
-        ("--model", "new-micro", "--recipe", "v2"): "of snippets that cannot be cut anew: add --crop fixed",
+        ("--model", "new-micro", "--recipe", "v2"): "of snippets that cannot be cut again: add --crop fixed",
         ("--model", "new-micro", "--data", "both", "--strict-splits"): "both/songs: 3 songs and 3 artists in more than",
     }
     for options, reason in wrong.items():

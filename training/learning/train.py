@@ -351,7 +351,7 @@ def check_snippets(config: TrainConfig, ast: Any, log_mel: TorchLogMel, prepared
     ready = prepared.features.get("train")
     if ready is not None and config.crop == "random":
         raise TrainingError(
-            "", "the dataset's log-mels are ready, of snippets that cannot be cut anew: add --crop fixed"
+            "", "the dataset's log-mels are ready, of snippets that cannot be cut again: add --crop fixed"
         )
     if isinstance(ready, NotebookFeatures):
         wanted, found = (log_mel.n_frames, ast.config.num_mel_bins), ready.shape[1:]
