@@ -43,7 +43,7 @@ DATASET = Path("dataset")
 )
 @click.option(
     "--recipe", type=click.Choice(list(RECIPES)), default=DEFAULT_RECIPE, show_default=True,
-    help="'seed' is plain fine-tuning; 'v2' adds what the options below list. Each can be set alone.",
+    help="'seed' is plain fine-tuning; 'v2' and 'v3' add what the options below list. Each can be set alone.",
 )  # fmt: skip
 @click.option(
     "--model",
@@ -53,6 +53,7 @@ DATASET = Path("dataset")
     " new-small (22 M).",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Snippets to a step, over all devices.")
+@click.option("--min-steps", type=click.IntRange(min=0), metavar="N", help="Steps at least, however small the dataset.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="X", help="Learning rate.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of everything that is random.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The run.  [default: runs/RECIPE-DATE]")
@@ -108,6 +109,9 @@ DATASET = Path("dataset")
 @click.option("--frequency-patchout", type=Fraction(), help="Share of the rows (of mels) of patches to leave out.")
 @click.option("--mixup", type=Fraction(), help="Share of the snippets that are mixed with another.")
 @click.option("--label-smoothing", type=Fraction())
+@click.option(
+    "--finish-epochs", type=click.IntRange(min=0), metavar="N", help="Last epochs, without patchout and mixup."
+)
 @click.option("--schedule", type=click.Choice(["linear", "cosine"]), help="How the learning rate falls.")
 @click.option("--warmup-epochs", type=click.FloatRange(min=0), metavar="X", help="While the learning rate rises.")
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), help="muon: for networks from random weights.")
@@ -267,11 +271,13 @@ def _with_recipes(command: click.Command) -> None:
     """Say in the help of each option what the recipes set."""
     for param in command.params:
         if isinstance(param, click.Option) and param.name in OPTION_NAMES:
-            shown = {name: _shown(getattr(config, param.name)) for name, config in RECIPES.items()}
-            if len(set(shown.values())) > 1:
-                values = ", ".join(f"{name}: {value}" for name, value in shown.items())
+            recipes: dict[str, list[str]] = {}
+            for name, config in RECIPES.items():
+                recipes.setdefault(_shown(getattr(config, param.name)), []).append(name)
+            if len(recipes) > 1:
+                values = "; ".join(f"{', '.join(names)}: {value}" for value, names in recipes.items())
             else:
-                values = f"default: {shown[DEFAULT_RECIPE]}"
+                values = f"default: {next(iter(recipes))}"
             if values not in ("default: off", "default: none"):
                 param.help = f"{param.help or ''}  [{values}]".strip()
 

@@ -51,7 +51,7 @@ def test_without_a_dataset_it_says_in_two_lines_what_to_do(here: Path, capsys: p
     [
         (("--data", "nowhere"), "--data nowhere: no such file or folder", 2),
         (("--recipe", "v2", "--class-weights", "--sampler", "sqrt"), "twice", 2),
-        (("--recipe", "v3"), "'v3' is not one of", 2),
+        (("--recipe", "v4"), "'v4' is not one of", 2),
         (("--epochs", "-1"), "-1 is not in the range", 2),
         (("--mixup", "50"), "did you mean 0.5", 2),
         (("--wandb-host", "https://example.org"), "--wandb-project and --wandb-host say where to log: add --wandb", 2),

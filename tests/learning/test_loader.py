@@ -121,8 +121,25 @@ def test_an_epoch_classifies_every_row_once_in_an_order_of_its_own() -> None:
     second = list(sampler)
     assert first == again
     assert sorted(key.row for key in first) == sorted(key.row for key in second) == list(range(100))
-    assert {key.epoch for key in second} == {1}
+    assert [key.cut for key in first + second] == list(range(200))  # each is cut where none was before
     assert [key.row for key in first] != [key.row for key in second]
+
+
+@pytest.mark.parametrize("weights", [None, sqrt_weights(np.arange(10) // 8)])
+def test_few_rows_are_gone_over_several_times_each_time_cut_elsewhere(weights: np.ndarray | None) -> None:
+    epochs = [sampled(10, epoch, weights, least=25) for epoch in range(2)]
+    assert [key.cut for keys in epochs for key in keys] == list(range(50))
+    if weights is None:
+        counts = np.bincount([key.row for key in epochs[0]])
+        assert counts.tolist().count(2) == counts.tolist().count(3) == 5
+    assert len(EpochSampler(10, 3, least=25, multiple=8)) == len(sampled(10, 0, least=25, multiple=8)) == 32
+    assert sampled(10, 0, least=9) == sampled(10, 0)
+
+
+def test_the_last_epochs_may_go_without_mixup() -> None:
+    for epoch in (4, 5):
+        assert sampled(50, epoch, mixup=0.5, unmixed_from=4) == sampled(50, epoch) != sampled(50, epoch, mixup=0.5)
+    assert sampled(50, 3, mixup=0.5, unmixed_from=4) == sampled(50, 3, mixup=0.5)
 
 
 def test_the_sqrt_sampler_draws_genres_by_the_root_of_their_size() -> None:

@@ -407,7 +407,9 @@ def test_patchout_shortens_what_the_trained_network_sees_and_nothing_else(
     )
     net.train()(snippets(2), labels=torch.tensor([0, 1]))
     net.eval()(snippets(2))
-    assert lengths == [2 + n_left, 2 + 8 * 8]
+    net.leave_out_patches(False)
+    net.train()(snippets(2), labels=torch.tensor([0, 1]))
+    assert lengths == [2 + n_left, 2 + 8 * 8, 2 + 8 * 8]
 
 
 def test_learning_rates_fall_with_depth_and_tokens_do_not_decay(checkpoint: Path) -> None:
@@ -447,7 +449,8 @@ def on_paper(**shape: int) -> ASTForAudioClassification:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "precision", "gigabytes"), [("seed", "fp32", 0.72), ("seed", "bf16", 0.45), ("v2", "bf16", 0.18)]
+    ("recipe", "precision", "gigabytes"),
+    [("seed", "fp32", 0.72), ("seed", "bf16", 0.45), ("v2", "bf16", 0.18), ("v3", "bf16", 0.45)],
 )
 def test_what_a_snippet_of_the_full_network_takes_is_what_was_measured(
     recipe: str, precision: str, gigabytes: float

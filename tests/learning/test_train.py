@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTLayer
 
 import tagger
 from tagger.cli.main import main
@@ -112,6 +113,30 @@ def untidied() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Run, "tidy", lambda self: None)
         yield
+
+
+def test_the_last_epochs_are_of_whole_snippets_that_are_not_mixed(tmp_path: Path, checkpoint: Path) -> None:
+    n_tokens, n_partners = [], []
+    layer, forward = ASTLayer.forward, Network.forward
+
+    def count_tokens(self: Any, hidden: torch.Tensor, *others: Any, **options: Any) -> Any:
+        if self.training:
+            n_tokens.append(hidden.shape[1])
+        return layer(self, hidden, *others, **options)
+
+    def count_partners(self: Network, *snippets: Any, **others: Any) -> Any:
+        if self.training:
+            n_partners.append(others.get("partners") is not None)
+        return forward(self, *snippets, **others)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ASTLayer, "forward", count_tokens)
+        patched.setattr(Network, "forward", count_partners)
+        run = begun(tmp_path / "run", checkpoint, "v3", mixup=1.0, min_steps=0, epochs=4)
+        train_run(run, make_prepared(), device="cpu", tell=quiet)
+    steps = 4 * 5  # 36 rows in batches of 8
+    assert n_partners == [True] * (steps // 2) + [False] * (steps // 2)
+    assert n_tokens == [2 + 5 * 5] * steps + [2 + 8 * 8] * steps  # in each of two layers
 
 
 def test_each_evaluation_is_kept_with_what_it_confused(tmp_path: Path, checkpoint: Path) -> None:
@@ -215,12 +240,14 @@ def weights_of_the_last_epoch(run: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize(("recipe", "is_soft"), [("seed", False), ("v2", False), ("v2", True)])
+@pytest.mark.parametrize(("recipe", "is_soft"), [("seed", False), ("v2", False), ("v2", True), ("v3", False)])
 def test_an_interrupted_training_resumes_to_the_same_result(
     tmp_path: Path, checkpoint: Path, recipe: str, is_soft: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Run, "tidy", lambda self: None)
     options = {"precision": "fp32", "epochs": 4}
+    if recipe == "v3":
+        options["min_steps"] = 30  # of which an epoch makes 8, going over 36 rows in batches of 8
     if is_soft:
         options["soft_labels"] = str(write_soft_labels(tmp_path / "soft.parquet", make_prepared()))
     whole = train_run(
@@ -245,6 +272,8 @@ def test_an_interrupted_training_resumes_to_the_same_result(
     np.testing.assert_array_equal(first, second)
     first, second = (weights_of_the_last_epoch(tmp_path / name) for name in ("whole", "run"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    history = json.loads((tmp_path / "run" / "metrics.json").read_text())["history"]
+    assert history[-1]["step"] == (32 if recipe == "v3" else 20)
     assert ("auxiliary.weight" in first) == is_soft
 
 
@@ -460,6 +489,16 @@ def train_two(checkpoint: Path, n_songs: dict[str, int] | None, options: dict[st
 EQUAL = {
     "class weights": {"class_weights": True, "label_smoothing": 0.2, "crop": "random"},
     "mixup": {"mixup": 0.5, "label_smoothing": 0.1},
+    "several times the rows, the last of them not mixed": {
+        "min_steps": 9,
+        "finish_epochs": 1,
+        "mixup": 0.5,
+        "crop": "random",
+        "layer_decay": 0.75,
+        "head_lr_factor": 10.0,
+        "weight_decay": 0.05,
+        "schedule": "cosine",
+    },
     "another tagger's labels": {
         "soft_labels": "soft.parquet",
         "ema": 0.9,

@@ -117,12 +117,22 @@ def test_a_gpu_is_fed_from_pinned_memory_without_waiting(tmp_path: Path) -> None
 
 def test_rows_are_taken_to_the_epoch_that_begins() -> None:
     sampler = EpochSampler(20, 0)
-    order = Order(sampler)
+    are_left_out: list[bool] = []
+    order = Order(sampler, SimpleNamespace(leave_out_patches=are_left_out.append), finish=2)
     seen = []
     for epoch in (None, 0.0, 1.0, 2.0):
         order.on_epoch_begin(None, SimpleNamespace(epoch=epoch), None)
-        seen.append({key.epoch for key in sampler})
+        seen.append({key.cut // 20 for key in sampler})
     assert seen == [{0}, {0}, {1}, {2}]
+    assert are_left_out == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("min_steps", "epochs", "expected"), [(0, 10, 19), (1500, 10, 150), (1501, 2, 751)])
+def test_the_warm_up_is_of_an_epoch_however_often_it_goes_over_the_rows(
+    tmp_path: Path, min_steps: int, epochs: int, expected: int
+) -> None:
+    config = configure("v2", min_steps=min_steps, epochs=epochs)
+    assert training_arguments(Run(tmp_path / "run", config, "", ()), N_ROWS).warmup_steps == expected
 
 
 def test_v2_ends_at_a_hundredth_of_the_learning_rate(tmp_path: Path) -> None:

@@ -270,12 +270,12 @@ class Patchout:
                 f"of {self.n_columns} columns and {self.n_rows} rows of patches, {n_time} and {n_frequency} cannot be "
                 "left out: at least one of each has to stay"
             )
-        self.n_time, self.n_frequency = n_time, n_frequency
+        self.n_time, self.n_frequency, self.is_on = n_time, n_frequency, True
         embeddings.register_forward_hook(self)
 
     def __call__(self, embeddings: nn.Module, _: tuple[torch.Tensor, ...], tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (batch, 2 + n_patches, width), row of patches after row of patches, without those left out."""
-        if not embeddings.training:
+        if not (embeddings.training and self.is_on):
             return tokens
         rows = torch.randperm(self.n_rows, device=tokens.device)[self.n_frequency :].sort().values
         columns = torch.randperm(self.n_columns, device=tokens.device)[self.n_time :].sort().values

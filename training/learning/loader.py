@@ -27,7 +27,7 @@ class Key(NamedTuple):
     """A snippet that is asked for."""
 
     row: int
-    epoch: int = 0
+    cut: int = 0  # number of its random crop
     is_filling: bool = False  # only there so that all devices have equally many
     partner: int | None = None  # row that it is mixed with
     kept: float = 1.0  # share of itself in the mix
@@ -36,8 +36,8 @@ class Key(NamedTuple):
 class SnippetDataset(Dataset):
     """Rows of a split. `dataset.__getitems__(keys)` is a batch, ready for the network.
 
-    A key is a row, or a `Key`: with random crops, each epoch takes another part of the song. What a key gives depends
-    on nothing but the key and the seed, so that an interrupted training resumes with what it would have taken.
+    A key is a row, or a `Key`: with random crops, each takes another part of the song. What a key gives depends on
+    nothing but the key and the seed, so that an interrupted training resumes with what it would have taken.
     Soft labels are those of a snippet that starts within half a snippet's length; with random crops, the nearest there
     are of the song.
     """
@@ -76,7 +76,7 @@ class SnippetDataset(Dataset):
         batch = self._batch(asked)
         mixing = [(place, key) for place, key in enumerate(asked) if key.partner is not None]
         if mixing:
-            partners = self._batch([Key(int(key.partner or 0), key.epoch) for _, key in mixing])
+            partners = self._batch([Key(int(key.partner or 0), key.cut) for _, key in mixing])
             partners["into"] = torch.tensor([place for place, _ in mixing])
             partners["kept"] = torch.tensor([key.kept for _, key in mixing], dtype=torch.float32)
             batch["partners"] = partners
@@ -104,7 +104,7 @@ class SnippetDataset(Dataset):
     def _cut(self, key: Key, shard: int, first: int, song_first: int, song_samples: int) -> tuple[int, np.ndarray]:
         """One snippet: the sample of the shard at which it begins, and int16 (snippet_samples,)."""
         if self.crop == "random" and song_samples > self.snippet_samples:
-            rng = np.random.default_rng((self.seed, key.epoch, key.row))
+            rng = np.random.default_rng((self.seed, key.cut, key.row))
             spare = song_samples - self.snippet_samples
             random_first = song_first + int(spare * ((1 - MIDDLE) / 2 + MIDDLE * rng.random()))
             waveform = self._waveforms.read(shard, random_first, self.snippet_samples)
@@ -119,21 +119,26 @@ def as_they_are(batch: Any) -> Any:
 
 
 class EpochSampler(Sampler[Key]):
-    """Rows in the random order of an epoch, each with the epoch's number, the same on every device.
+    """Rows in the random order of an epoch, each to be cut anew, the same on every device.
 
-    With `weights`, as many rows as there are, drawn with replacement by their weight (n_rows,). The share `mixup` of
-    them is to be mixed with another of the epoch, and to keep Beta(MIXUP_ALPHA, MIXUP_ALPHA) of itself (Zhang et al.
-    2018): drawn here, it depends neither on how many snippets a device computes at once nor on how many devices there
-    are. At the end they are filled up to a multiple of `multiple`. Raises ValueError for a `mixup` that is no share.
+    An epoch has all rows once, or where these are fewer than `least`, so many: all of them several times, the last time
+    a part of them. With `weights`, rows are drawn with replacement by their weight (n_rows,). The share `mixup` of them
+    is to be mixed with another of the epoch, and to keep Beta(MIXUP_ALPHA, MIXUP_ALPHA) of itself (Zhang et al. 2018):
+    drawn here, it depends neither on how many snippets a device computes at once nor on how many devices there are. No
+    epoch from `unmixed_from` on is mixed. At the end they are filled up to a multiple of `multiple`. Raises ValueError
+    for a `mixup` that is no share.
     """
 
     def __init__(
-        self, n_rows: int, seed: int, weights: np.ndarray | None = None, *, mixup: float = 0.0, multiple: int = 1
-    ) -> None:
+        self, n_rows: int, seed: int, weights: np.ndarray | None = None, *, mixup: float = 0.0,
+        unmixed_from: float = math.inf, least: int = 0, multiple: int = 1,
+    ) -> None:  # fmt: skip
         if not 0 <= mixup <= 1:
             raise ValueError(f"no mixup of a share {mixup}")
         self.n_rows, self.seed, self.weights, self.mixup = n_rows, seed, weights, mixup
-        self.n_filling = -n_rows % multiple
+        self.unmixed_from = unmixed_from
+        self.n_drawn = max(n_rows, least)
+        self.n_filling = -self.n_drawn % multiple
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -141,20 +146,23 @@ class EpochSampler(Sampler[Key]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self.n_rows + self.n_filling
+        return self.n_drawn + self.n_filling
 
     def __iter__(self) -> Iterator[Key]:
         rng = np.random.default_rng((self.seed, self._epoch))
         if self.weights is None:
-            rows = rng.permutation(self.n_rows)
+            turns = [rng.permutation(self.n_rows) for _ in range(math.ceil(self.n_drawn / self.n_rows))]
+            rows = np.concatenate(turns)[: self.n_drawn]
         else:
-            rows = rng.choice(self.n_rows, self.n_rows, p=self.weights / self.weights.sum())
-        is_mixed = (rng.random(self.n_rows) < self.mixup) & (rows != rows[0]).any()
-        kept = rng.beta(MIXUP_ALPHA, MIXUP_ALPHA, self.n_rows)
+            rows = rng.choice(self.n_rows, self.n_drawn, p=self.weights / self.weights.sum())
+        mixup = self.mixup if self._epoch < self.unmixed_from else 0.0
+        is_mixed = (rng.random(self.n_drawn) < mixup) & (rows != rows[0]).any()
+        kept = rng.beta(MIXUP_ALPHA, MIXUP_ALPHA, self.n_drawn)
         partners = others(rows, rng) if is_mixed.any() else rows
-        for row, mixes, partner, share in zip(*map(np.ndarray.tolist, (rows, is_mixed, partners, kept)), strict=True):
-            yield Key(row, self._epoch, partner=partner, kept=share) if mixes else Key(row, self._epoch)
-        yield from (Key(int(row), self._epoch, is_filling=True) for row in np.resize(rows, self.n_filling))
+        columns = map(np.ndarray.tolist, (rows, is_mixed, partners, kept))
+        for cut, (row, mixes, partner, share) in enumerate(zip(*columns, strict=True), self._epoch * self.n_drawn):
+            yield Key(row, cut, partner=partner, kept=share) if mixes else Key(row, cut)
+        yield from (Key(int(row), is_filling=True) for row in np.resize(rows, self.n_filling))
 
 
 def others(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

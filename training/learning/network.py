@@ -179,9 +179,8 @@ class Network(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.augment = _effects(config, log_mel)
         self.is_mixing = config.mixup > 0
-        if config.patchout or config.frequency_patchout:
-            n_time, n_mel = _left_out(ast, config)
-            Patchout(ast, n_time=n_time, n_frequency=n_mel)
+        n_time, n_mel = _left_out(ast, config)
+        self.patchout = Patchout(ast, n_time=n_time, n_frequency=n_mel) if n_time or n_mel else None
 
     @property
     def trained(self) -> ASTForAudioClassification:
@@ -293,6 +292,11 @@ class Network(nn.Module):
         padded = F.pad(log_mels.float(), (0, 0, 0, self.log_mel.n_frames - log_mels.shape[1]))
         return (padded - self.log_mel.mean) / (2 * self.log_mel.std)
 
+    def leave_out_patches(self, is_on: bool) -> None:
+        """Train with patchout, if the recipe has it, or on whole snippets."""
+        if self.patchout is not None:
+            self.patchout.is_on = is_on
+
     @torch.no_grad()
     def update_average(self) -> None:
         """Move the running mean on by one step; it follows closely at first, for it begins at the untrained weights."""
@@ -378,9 +382,9 @@ USED = 0.9  # share of the memory: allocators leave gaps
 
 
 def bytes_per_snippet(ast: ASTForAudioClassification, config: TrainConfig, precision: str) -> int:
-    """What training keeps of a snippet, of which patchout leaves some tokens."""
+    """What training keeps of a snippet, of which patchout leaves some tokens, until all are needed at the end."""
     n_mel, n_time = ast.audio_spectrogram_transformer.embeddings.get_shape(ast.config)
-    n_time_out, n_mel_out = _left_out(ast, config)
+    n_time_out, n_mel_out = (0, 0) if config.finish_epochs else _left_out(ast, config)
     n_tokens = N_SPECIAL + (n_mel - n_mel_out) * (n_time - n_time_out)
     return BYTES_KEPT[precision] * n_tokens * ast.config.hidden_size * ast.config.num_hidden_layers
 

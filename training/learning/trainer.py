@@ -48,6 +48,7 @@ def training_arguments(
 ) -> TrainingArguments:  # fmt: skip
     """What transformers' Trainer is told; `device_batch` snippets at once (0: all of a batch), the rest accumulated."""
     config, precision = run.config, choose_precision(run.config, device)
+    n_rows = max(n_rows, least_rows(config))
     per_device = config.batch_size // n_devices
     at_once = min(device_batch or per_device, per_device)
     workers = 0 if device == "cpu" else n_workers(at_once * snippet_bytes * (1 + config.mixup))
@@ -89,6 +90,11 @@ def training_arguments(
         log_level="error",
         disable_tqdm=True,
     )
+
+
+def least_rows(config: TrainConfig) -> int:
+    """Snippets that an epoch has to have at least for all epochs to make `min_steps`."""
+    return math.ceil(config.min_steps / config.epochs) * config.batch_size if config.epochs else 0
 
 
 def n_workers(batch_bytes: float) -> int:
@@ -170,8 +176,12 @@ class GenreTrainer(Trainer):
         weights = sqrt_weights(self.labels) if self.config.sampler == "sqrt" else None
         n_devices = self.args.world_size
         multiple = n_devices * self.args.per_device_train_batch_size if n_devices > 1 else 1
-        sampler = EpochSampler(len(self.labels), self.config.seed, weights, mixup=self.config.mixup, multiple=multiple)
-        self.add_callback(Order(sampler))
+        finish = self.config.epochs - self.config.finish_epochs
+        sampler = EpochSampler(
+            len(self.labels), self.config.seed, weights,
+            mixup=self.config.mixup, unmixed_from=finish, least=least_rows(self.config), multiple=multiple,
+        )  # fmt: skip
+        self.add_callback(Order(sampler, self.network, finish))
         return sampler
 
     def get_batch_samples(
@@ -224,14 +234,19 @@ class GenreTrainer(Trainer):
 
 
 class Order(TrainerCallback):
-    """Takes the rows to each epoch: not every accelerate finds their sampler where several processes train."""
+    """Takes the rows to each epoch: not every accelerate finds their sampler where several processes train.
 
-    def __init__(self, sampler: EpochSampler) -> None:
-        self.sampler = sampler
+    From the epoch `finish` on, counted from 0, they are whole.
+    """
+
+    def __init__(self, sampler: EpochSampler, network: Network, finish: int) -> None:
+        self.sampler, self.network, self.finish = sampler, network, finish
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Go to the epoch that begins."""
-        self.sampler.set_epoch(round(state.epoch or 0))
+        epoch = round(state.epoch or 0)
+        self.sampler.set_epoch(epoch)
+        self.network.leave_out_patches(epoch < self.finish)
 
 
 class Evaluations(TrainerCallback):
