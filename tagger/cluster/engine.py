@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 PART_BYTES = 64 << 20  # of snippets in a part: 80 songs of five snippets of 5 s
 PARTS_PER_DECODER = 16  # at least, where there are songs enough: so that none waits long for the first and the last
 MODEL_BATCHES = 4  # that a GPU is given parts for at once: only the last of them is not full
+MODEL_CALLS = 2  # to a model at once: the parts of one are fetched and unpacked while it classifies those of the other
 # A decoder leaves a place for who finishes its songs; and differs from a model, or Ray would put both in one process.
 DECODER_CORES = 0.99
 AGAIN = "run the same command again, it goes on from here"
@@ -247,7 +248,12 @@ def _streamed(songs: Sequence[WorkItem], plan: Plan) -> Generator[bytes, None, N
             batch_size=n_at_once,
             num_cpus=None if on_gpus else 1,
             num_gpus=1 if on_gpus else None,
-            concurrency=(1, n_models),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                max_size=n_models,
+                max_concurrent_calls_per_actor=MODEL_CALLS,
+                enable_true_multi_threading=True,
+            ),
         )
         .map(partial(_finish, plan=plan), num_cpus=1 - DECODER_CORES, concurrency=max(1, n_decoders // 4))
     )

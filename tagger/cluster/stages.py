@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tagger.audio import decode as audio
@@ -203,13 +204,17 @@ def _at_hand(where: Path | str, decoder: Worker[Callable[[], Any], Any]) -> Iter
 
 
 class Predictor:
-    """A model on a node, which classifies parts."""
+    """A model on a node, which classifies parts.
+
+    Two threads may ask it: while the device works for one, the other has its parts unpacked, and waits.
+    """
 
     def __init__(self, plan: Plan, load_now: bool = True) -> None:
         """`load_now`: while the first part is decoded; else if a part comes that is to be classified."""
         self._plan = plan
         self._model: GenreModel | None = None
         self._stop: Stop | None = None
+        self._is_free = Lock()
         if load_now:
             with self._stopping():
                 self._load()
@@ -218,7 +223,7 @@ class Predictor:
         """Parts with the prediction in their songs; batches of the model are filled from all of them."""
         parts: list[list[WorkItem]] = [pickle.loads(part) for part in data]
         songs = [each for part in parts for each in part]
-        with self._stopping():
+        with self._is_free, self._stopping():
             if self._stop is None and any(each.decoded is not None for each in songs):
                 model = self._load()
                 decoded = ((each, each.decoded) for each in songs)

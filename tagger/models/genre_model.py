@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("fp32", "bf16", "fp16")
 BATCH_SECONDS = 0.5  # of work for a CPU at once, or a snippet a thread: Ctrl-C is answered when a batch ends
 CLOCK_SECONDS = 1e-4  # resolution that a timing needs; the processor's clock of Windows has not got it
+MPS_BATCH = 16  # snippets at once: a Mac's GPU is full with fewer, and has its memory from what is there for all
 CPU_BATCH = 8  # snippets a thread at most: more would keep threads from waiting for the last one no better
 # What shows that there may be a GPU for torch, whose import takes a second: drivers of NVIDIA and AMD, and of WSL.
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -177,8 +178,7 @@ def choices(device: str, precision: str = "auto", n_threads: int | None = None) 
         present, threads = precisions_of(device), [1]
     if precision != "auto" and precision not in present:
         raise ModelError(precision, f"this {device} does not compute in it: use auto or {' or '.join(present)}")
-    # Nobody has timed, or looked at the logits of, a short format on a Mac.
-    wanted = (precision,) if precision != "auto" else present[: 1 if device == "mps" else 2]
+    wanted = (precision,) if precision != "auto" else present[:2]
     return [Choice(each, n) for each in wanted for n in threads]
 
 
@@ -202,7 +202,7 @@ def timed(checkpoint: Checkpoint, device: str, of: Sequence[Choice]) -> Timing:
     lightened = replace(checkpoint, architecture=cut)
 
     def snippets(choice: Choice) -> np.ndarray:
-        n_snippets = choice.n_threads if device == "cpu" else ACCELERATOR_BATCH
+        n_snippets = choice.n_threads if device == "cpu" else accelerator_batch(device)
         noise = np.random.default_rng(0).integers(-3000, 3000, checkpoint.description.snippet_samples, np.int16)
         return np.tile(noise, (n_snippets, 1))
 
@@ -231,10 +231,15 @@ def machine(device: str) -> str:
     return describe_device(device)
 
 
+def accelerator_batch(device: str) -> int:
+    """Snippets that go to a GPU at once."""
+    return MPS_BATCH if device == "mps" else ACCELERATOR_BATCH
+
+
 def default_batch_size(timing: Timing, device: str) -> int:
     """Snippets that are classified at once unless the user knows better."""
     if device != "cpu":
-        return ACCELERATOR_BATCH
+        return accelerator_batch(device)
     n_threads = timing.choice.n_threads
     a_thread = int(BATCH_SECONDS * timing.snippets_per_second / n_threads)
     return n_threads * min(CPU_BATCH, max(1, a_thread))

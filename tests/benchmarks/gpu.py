@@ -215,7 +215,7 @@ def correct(device: str, size: Size) -> None:
     check("log-mel, largest difference", float((log_mel.to(device)(waveforms.to(device)).cpu() - expected).abs().max()),
           1e-3)  # fmt: skip
     golden = torch.from_numpy(engine_of(ast, "cpu", "fp32").embed(snippets))
-    for precision, most in {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.02}.items():
+    for precision, most in {"fp32": 5e-3, "bf16": 0.05, "fp16": 0.02}.items():
         if precision in precisions(device):
             embeddings = torch.from_numpy(engine_of(ast, device, precision).embed(snippets))
             check(f"embeddings in {precision}, relative error", relative_error(embeddings, golden), most)
@@ -231,13 +231,13 @@ def correct(device: str, size: Size) -> None:
         return torch.cat([each.grad.flatten().cpu() for each in network.parameters() if each.grad is not None])
 
     found, golden = (gradient(on, (snippets,), labels) for on in (device, "cpu"))
-    check("gradients of a step, relative error", relative_error(found, golden), 2e-3)
+    check("gradients of a step, relative error", relative_error(found, golden), 1e-2)  # in TF32
     config, most = configured("seed"), size.micro_batches[-1]
     many = noise(max(size.n_parts, device_batch(ast, config, "fp32", most, device)), size)
     labels = torch.arange(len(many)) % len(GENRES)
     whole, parts = (gradient(device, each, labels) for each in ((many,), tuple(np.split(many, size.n_parts))))
     name = f"gradients of {len(many)} and of {size.n_parts} × {len(many) // size.n_parts}, relative error"
-    check(name, relative_error(parts, whole), 2e-3)
+    check(name, relative_error(parts, whole), 1e-2)
 
 
 def memory(device: str, size: Size) -> None:

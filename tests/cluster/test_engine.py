@@ -7,12 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillWorking
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path, PosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +41,7 @@ from tagger.models.description import describe  # noqa: E402
 from tagger.models.genre_model import GenreModel  # noqa: E402
 from tagger.pipeline.cache import PredictionCache, cache_path  # noqa: E402
 from tagger.pipeline.options import PredictOptions  # noqa: E402
+from tagger.pipeline.predict import Prediction  # noqa: E402
 from tagger.pipeline.run import SongResult  # noqa: E402
 from tagger.pipeline.run import tag_songs as tag_here  # noqa: E402
 from tagger.tags import genre as tags  # noqa: E402
@@ -405,6 +411,39 @@ def kill_workers() -> int:
             process.send_signal(signal.SIGKILL)
             killed += 1
     return killed
+
+
+@pytest.mark.usefixtures("one_process")
+def test_the_next_parts_are_unpacked_while_the_device_works(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_working, may_go_on, device, unpacked = threading.Event(), threading.Event(), threading.Lock(), []
+
+    class Slow(FakeModel):
+        def outputs(self, snippets: np.ndarray) -> Any:
+            assert device.acquire(blocking=False), "two at once"
+            is_working.set()
+            assert may_go_on.wait(60)
+            device.release()
+            return super().outputs(snippets)
+
+    parts = [decode_part(pickle.dumps([WorkItem(path)]), plan_of()) for path in sorted(music.iterdir())[:2]]
+    predictor = Predictor(plan_of(Slow))
+
+    def unpack(data: bytes) -> Any:
+        unpacked.append(data)
+        return pickle.loads(data)
+
+    monkeypatch.setattr("tagger.cluster.stages.pickle", SimpleNamespace(loads=unpack, dumps=pickle.dumps))
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(predictor.predict, parts[:1])
+        assert is_working.wait(60)
+        second = threads.submit(predictor.predict, parts[1:])
+        while len(unpacked) < 2:
+            time.sleep(0.01)
+        with pytest.raises(StillWorking):
+            second.result(timeout=0.3)
+        may_go_on.set()
+        answers = [pickle.loads(each.result()[0])[0] for each in (first, second)]
+    assert all(isinstance(each.prediction, Prediction) for each in answers)
 
 
 def test_a_cluster_that_is_too_small_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

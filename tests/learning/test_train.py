@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ from tagger.evaluation.predictions import read_predictions
 from tagger.models.genre_model import GenreModel
 from tagger.models.torch_engine import release_memory
 from tests.learning.processes import succeed, together
+from tests.learning.test_network import Waits
 from tests.support.checkpoints import GENRES, make_checkpoint
 from tests.support.prepared import make_prepared, write_soft_labels
 from tests.support.screens import Terminal
@@ -179,6 +181,35 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, checkpoint: Path, m
     name = "classifier.dense.weight"
     same = [torch.equal(epoch[f"ast.{name}"], kept[name]) for epoch in epochs]
     assert same == [False, True, False]
+
+
+def test_no_step_of_a_training_waits_for_a_number_of_the_device(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, n_waits = Waits(), []
+
+    class Watched(train.GenreTrainer):
+        def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
+            with waits:
+                return super().training_step(*args, **options)
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+            parts = list(islice(epoch_iterator, num_batches))  # the loader draws numbers, on the CPU
+            with waits:
+                return super().get_batch_samples(iter(parts), num_batches, device)
+
+        def _clip_grad_norm(self, *args: Any, **options: Any) -> Any:
+            with waits:
+                return super()._clip_grad_norm(*args, **options)
+
+        def log(self, *args: Any, **options: Any) -> None:
+            n_waits.append(waits.n)
+            super().log(*args, **options)
+
+    monkeypatch.setattr(train, "GenreTrainer", Watched)
+    run = begun(tmp_path / "run", checkpoint, "v2", epochs=1, class_weights=True, log_steps=5)
+    train_run(run, make_prepared(), device="cpu", device_batch=4, tell=quiet)
+    assert n_waits and n_waits[0] == 0
 
 
 def test_one_batch_can_be_learned_by_heart(checkpoint: Path) -> None:

@@ -1,8 +1,10 @@
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -306,7 +308,7 @@ def test_the_audioset_checkpoint_takes_261_gflop() -> None:
 def test_a_batch_is_half_a_second_of_work_for_a_cpu_at_most() -> None:
     timings = [Timing(Choice("fp32", 2), speed, "") for speed in (0.5, 3.9, 12.0, 1000.0)]
     assert [default_batch_size(timing, "cpu") for timing in timings] == [2, 2, 6, 16]
-    assert default_batch_size(timings[0], "cuda:1") == default_batch_size(timings[-1], "mps") == 64
+    assert [default_batch_size(timings[0], device) for device in ("cuda:1", "mps")] == [64, 16]
 
 
 # Device and precision
@@ -407,6 +409,81 @@ def test_snippets_go_to_the_device_as_the_decoder_gave_them(folder: str, monkeyp
     assert [dtype for dtype, args in moved if args == ("cpu",)] == [torch.int16]
 
 
+class CudaOnPaper:
+    """CUDA as far as copies go: what is copied on a stream is there when another stream has waited for it.
+
+    Its device is the CPU. Memory that is not page-locked, and a tensor that is used on a stream it was not made on and
+    not recorded for, are faults.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.locked: list[int] = []  # where buffers begin
+        self.copies: list[tuple[torch.Tensor, torch.Tensor]] = []  # under way: there, from
+        self.recorded: list[torch.Tensor] = []
+        self.n_copied: list[int] = []  # snippets of each copy
+        self._is_copying = False
+        empty = torch.empty
+        computing = SimpleNamespace(wait_stream=self.arrive)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: "copying")
+        monkeypatch.setattr(torch.cuda, "stream", self.on)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *to, **how: self.to(tensor, *to, **how))
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: self.recorded.append(tensor))
+        monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_: module)
+        monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda precision: None)
+
+        def empty_or_locked(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+            made = empty(*shape, **options)
+            self.locked += [made.data_ptr()] if pin_memory else []
+            return made
+
+        monkeypatch.setattr(torch, "empty", empty_or_locked)
+
+    @contextmanager
+    def on(self, stream: str) -> Iterator[None]:
+        self._is_copying = stream == "copying"
+        yield
+        self._is_copying = False
+
+    def to(self, tensor: torch.Tensor, device: Any, non_blocking: bool = False) -> torch.Tensor:
+        if device != "cuda":
+            return tensor.type(device)
+        assert self._is_copying and non_blocking and tensor.data_ptr() in self.locked
+        there = torch.zeros_like(tensor)
+        self.copies.append((there, tensor))
+        return there
+
+    def arrive(self, stream: str) -> None:
+        assert stream == "copying"
+        for there, source in self.copies:
+            there.copy_(source)
+            self.n_copied.append(len(there))
+        self.copies.clear()
+
+
+def test_a_batch_goes_to_cuda_in_halves_of_which_one_is_copied_while_the_other_is_computed(
+    folder: str, model: GenreModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [model.outputs(snippets(n)).embeddings for n in (4, 7, 1)]
+    checkpoint, cuda = load_checkpoint(describe(folder)), CudaOnPaper(monkeypatch)
+    engine = TorchEngine(checkpoint.architecture, checkpoint.weights, checkpoint.log_mel, "cuda", "fp32")
+    found = [engine.embed(snippets(n)) for n in (4, 7, 1)]
+    assert cuda.n_copied == [2, 2, 4, 3, 1] and len(cuda.recorded) == 5
+    assert len(cuda.locked) == len(set(cuda.locked[:2])) + len(set(cuda.locked[2:])) == 4  # larger ones for the 7
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", ["high"]), ("cuda:1", ["high"]), ("mps", []), ("cpu", [])])
+def test_float32_is_multiplied_in_the_tensor_cores_of_cuda(
+    monkeypatch: pytest.MonkeyPatch, device: str, expected: list[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    torch_engine.multiply_fast(device)
+    assert asked == expected
+
+
 def test_a_device_by_name(machine: Callable[..., None]) -> None:
     machine(n_cuda=2)
     assert [choose_device(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
@@ -451,7 +528,7 @@ def test_torch_is_not_even_imported_where_there_is_no_gpu() -> None:
     [
         ("cuda", {"capability": (8, 0)}, "fp32 bf16"),
         ("cuda:1", {"capability": (7, 5)}, "fp32 fp16"),
-        ("mps", {}, "fp32"),
+        ("mps", {}, "fp32 fp16"),
         ("cpu", {}, "fp32"),
         ("cpu", {"instructions": ["bf16"]}, "fp32 bf16"),
         ("cpu", {"instructions": ["fp16"]}, "fp32 fp16"),
@@ -520,4 +597,6 @@ def test_a_machine_is_timed_once(folder: str, monkeypatch: pytest.MonkeyPatch) -
 def test_cuda_classifies_what_the_cpu_classifies(folder: str, model: GenreModel, precision: str) -> None:
     waveforms = snippets(4)
     on_cuda = GenreModel.load(folder, device="cuda", precision=precision).logits(waveforms)
-    np.testing.assert_allclose(on_cuda, model.logits(waveforms), rtol=0, atol=1e-3 if precision == "fp32" else 0.1)
+    np.testing.assert_allclose(
+        on_cuda, model.logits(waveforms), rtol=0, atol=1e-2 if precision == "fp32" else 0.1
+    )  # TF32

@@ -25,7 +25,7 @@ from tagger.evaluation.metrics import song_artists, song_confidences, song_logit
 from tagger.evaluation.predictions import FILE_NAME, Predictions, write_predictions
 from tagger.models.description import snippet_seconds
 from tagger.models.genre_model import choose_device
-from tagger.models.torch_engine import is_out_of_memory, release_memory
+from tagger.models.torch_engine import is_out_of_memory, multiply_fast, release_memory
 from tagger.models.transformer import TorchLogMel
 from tagger.text import first_sentence, one_line
 from training.dataset.notebook import NotebookFeatures
@@ -71,6 +71,7 @@ def train_run(
     """
     device = choose_device(device)
     join(device)
+    multiply_fast(device)
     began = time.perf_counter()
     tell = _logged(run, tell)
     run = _with_digest(run)
