@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ from tagger.pipeline.options import DEFAULT_POLICY, DecisionPolicy
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities that add up to 1 over the last axis."""
-    powers: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    powers: np.ndarray = np.exp(logits - np.maximum.reduce(logits, axis=-1, keepdims=True))
+    probabilities: np.ndarray = powers / np.add.reduce(powers, axis=-1, keepdims=True)
     return probabilities
 
 
@@ -178,7 +178,7 @@ def decide(logits: np.ndarray, head: GenreHead, policy: DecisionPolicy = DEFAULT
 
     genres: list[str] = []
     reason = ""
-    for ((name, is_kept, _, _), value), least in list(zip(ranked, needed, strict=True))[: policy.max_genres]:
+    for ((name, is_kept, _, _), value), least in islice(zip(ranked, needed, strict=True), policy.max_genres):
         if not is_kept:
             reason = f"{name} {value:.2f}, dropped by the map"
         elif value < least:

@@ -82,6 +82,10 @@ RECORD_FILE = """
         genres = coalesce(excluded.genres, genres),
         stamp = excluded.stamp, device = excluded.device
 """
+LOOK = """
+    SELECT identity, genres, EXISTS (SELECT 1 FROM failures WHERE failures.path = files.path)
+    FROM files WHERE path = ? AND stamp = ?
+"""
 RECORD_METHOD = """
     INSERT INTO methods VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET fields = excluded.fields, last_used = excluded.last_used
@@ -151,6 +155,8 @@ class Seen:
     #: Genres in its tag; None when the cache does not know.
     genres: tuple[str, ...] | None = None
     known_identity: bytes | None = None
+    #: Whether the cache may know that it fails.
+    may_fail: bool = True
 
     @cached_property
     def identity(self) -> bytes | None:
@@ -221,7 +227,7 @@ class PredictionCache:
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
         self.path, self._tell = path, tell
         self._lock = threading.RLock()
-        self._methods_in_use: set[Method] = set()
+        self._methods_in_use: set[bytes] = set()  # their keys
         self._may_begin_again = True
         self._inode = 0
         self._database: sqlite3.Connection | None = None
@@ -252,12 +258,11 @@ class PredictionCache:
         """The file as it is now, with what is known of this version of it; raises OSError when it is not there."""
         seen = see(path)
         file = os.fsencode(seen.path)
-        for identity, genres in self._rows(
-            "SELECT identity, genres FROM files WHERE path = ? AND stamp = ?", file, seen.stamp
-        ):
+        for identity, genres, may_fail in self._rows(LOOK, file, seen.stamp):
             data = _unseal(genres, file, seen.stamp.encode())
             known_genres = None if data is None else _unpack_genres(data)
-            return replace(seen, genres=known_genres, known_identity=identity if isinstance(identity, bytes) else None)
+            known_identity = identity if isinstance(identity, bytes) else None
+            return Seen(seen.path, seen.stamp, seen.device, known_genres, known_identity, bool(may_fail))
         return seen
 
     def recall(
@@ -269,7 +274,7 @@ class PredictionCache:
         """
         methods = method.answered_by
         of_these = f"method IN ({', '.join('?' * len(methods))})"
-        if not retry_failed:
+        if seen.may_fail and not retry_failed:
             failed = f"SELECT method, reason FROM failures WHERE path = ? AND stamp = ? AND {of_these}"
             for key, reason in self._rows(failed, os.fsencode(seen.path), seen.stamp, *methods):
                 self._note_use(methods[key])
@@ -352,8 +357,8 @@ class PredictionCache:
         return None
 
     def _note_use(self, method: Method) -> None:
-        if method not in self._methods_in_use:
-            self._methods_in_use.add(method)
+        if method.key not in self._methods_in_use:
+            self._methods_in_use.add(method.key)
             self._write((RECORD_METHOD, [_method_row(method)]))
 
     # --- what its owner asks
@@ -638,7 +643,7 @@ def _pack_genres(genres: Sequence[str]) -> bytes:
 
 def _unpack_genres(data: bytes) -> tuple[str, ...] | None:
     """None for genres that were read in another way than they would be now."""
-    version, *genres = json.loads(data)
+    version, *genres = json.loads(data.decode())
     return tuple(genres) if version == READING_VERSION else None
 
 
@@ -660,7 +665,7 @@ def _pack_embeddings(prediction: Prediction) -> bytes | None:
 
 def _unpack_prediction(data: bytes, embeddings: bytes | None = None) -> Prediction:
     head, _, rows = data.partition(b"\n")
-    duration_seconds, unsure, starts, shape = json.loads(head)
+    duration_seconds, unsure, starts, shape = json.loads(head.decode())
     logits = np.frombuffer(rows, "<f4").astype(np.float32).reshape(shape)
     known = None if embeddings is None else np.frombuffer(embeddings, "<f2").astype(np.float32).reshape(len(logits), -1)
     return Prediction(logits, tuple(starts), duration_seconds, unsure, embeddings=known)

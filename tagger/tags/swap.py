@@ -45,9 +45,10 @@ def check_writable(path: str | PathLike[str], hardlinks: HardLinks = "skip") -> 
     (the other names would keep the old bytes), an owner that cannot be kept.
     """
     with naming(path):
-        real = os.path.realpath(path)
+        # To follow folders that are links would ask for each of them.
+        real = os.path.realpath(path) if os.path.islink(path) else os.fspath(path)
         status = os.stat(real)
-        directory = os.path.dirname(real)
+        directory = os.path.dirname(real) or os.curdir
         if reason := _obstacle(real, status, directory, hardlinks):
             raise TagError(path, reason, refused=False)
 
@@ -117,7 +118,7 @@ def _obstacle(real: str, status: os.stat_result, directory: str, hardlinks: Hard
 def _is_immutable(real: str, status: os.stat_result) -> bool:
     flags = getattr(status, "st_flags", 0)  # macOS, BSD
     if ioctl is not None and sys.platform == "linux":
-        with suppress(OSError), open(real, "rb") as file:
+        with suppress(OSError), open(real, "rb", buffering=0) as file:
             flags = int.from_bytes(ioctl(file, _FS_IOC_GETFLAGS, bytes(8))[:4], sys.byteorder)
             return bool(flags & (_FS_IMMUTABLE | _FS_APPEND_ONLY))
     return bool(flags & (stat.UF_IMMUTABLE | stat.UF_APPEND | stat.SF_IMMUTABLE | stat.SF_APPEND))

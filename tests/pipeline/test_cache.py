@@ -533,6 +533,18 @@ def test_a_failure_is_remembered_until_the_file_changes(cache: PredictionCache, 
         assert later.recall(later.look(song), METHOD) is None
 
 
+def test_a_look_tells_whether_a_song_may_fail(cache: PredictionCache, song: Path) -> None:
+    """So that nobody asks for the failures of songs that have none."""
+    other = replace(METHOD, n_snippets=2)
+    assert cache.look(song).may_fail  # of a file that is new nothing is known
+    cache.remember(cache.look(song), METHOD, prediction())
+    assert not cache.look(song).may_fail
+    cache.remember(cache.look(song), other, FAILURE)
+    assert cache.look(song).may_fail
+    assert cache.recall(cache.look(song), other) == FAILURE
+    assert same(cache.recall(cache.look(song), METHOD), prediction())
+
+
 def test_a_failure_that_may_pass_is_not_remembered(cache: PredictionCache, song: Path) -> None:
     cache.remember(cache.look(song), METHOD, Failure("out of memory", is_lasting=False))
     assert cache.recall(cache.look(song), METHOD) is None

@@ -250,6 +250,33 @@ def test_a_symlink_stays_one(song: Path) -> None:
 
 
 @posix
+def test_a_link_is_as_read_only_as_the_folder_that_it_leads_to(
+    song: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("links")
+    (elsewhere / "link.mp3").symlink_to(song)
+    (elsewhere / "folder").symlink_to(song.parent)
+    mode = song.parent.stat().st_mode
+    song.parent.chmod(0o555)
+    try:
+        for link in (elsewhere / "link.mp3", elsewhere / "folder" / song.name):
+            for asked in (check_writable, lambda path: swap(path, to_new)):
+                with pytest.raises(TagError, match="directory is read-only"):
+                    asked(link)
+    finally:
+        song.parent.chmod(mode)
+    for link in (elsewhere / "link.mp3", elsewhere / "folder" / song.name):
+        check_writable(link)
+
+
+def test_a_name_without_a_folder_lies_in_the_one_that_is_worked_in(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(song.parent)
+    check_writable(song.name)
+    swap(song.name, to_new)
+    assert song.read_bytes() == b"new"
+
+
+@posix
 def test_hard_links(song: Path) -> None:
     other = song.parent / "seeding.mp3"
     os.link(song, other)
