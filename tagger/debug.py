@@ -11,7 +11,6 @@ import platform
 import re
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from types import TracebackType
 
 from tagger import __version__
@@ -68,6 +67,8 @@ def log_versions(arguments: Sequence[str]) -> None:
 
 def _libraries() -> list[str]:
     """Those of genre-tag and of its extras that are installed, with their versions."""
+    from importlib import metadata  # here, or every command would load it
+
     found = []
     with suppress(metadata.PackageNotFoundError):
         for name in sorted({re.split(r"[^\w.-]", required)[0] for required in metadata.requires("genre-tag") or []}):

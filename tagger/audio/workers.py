@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +70,7 @@ def decode_ahead(
     n_workers: int,
     look_ahead: int,
     time_limit_seconds: float,
+    begun: Sequence[Worker[Task, Result]] = (),
 ) -> Generator[tuple[Item, Result | Failure | None], None, None]:
     """Each item with what `decode` made of its task (a path, say), in the order they came; None for one without a task.
 
@@ -78,6 +79,8 @@ def decode_ahead(
     `look_ahead` songs are decoded or being decoded at any time, whatever the number of songs and of items without a
     task between them, of which `MOST_WAITING` are taken ahead. A song whose decoding raises, takes longer than
     `time_limit_seconds` (for a part, where there are several) or kills its process comes back as a Failure.
+
+    `begun` are some of the workers, from `begin_workers` with the same `decode`; none of them can be used again.
     """
     pending: deque[tuple[Item, _Parts[Result] | None]] = deque()
     n_ahead = 0  # of the pending, those with a task
@@ -94,7 +97,7 @@ def decode_ahead(
         n_ahead -= parts is not None
 
     threads = ThreadPoolExecutor(n_workers, thread_name_prefix="decode", initializer=_block_ending)
-    workers = Workers(decode, n_workers, time_limit_seconds)
+    workers = Workers(decode, n_workers, time_limit_seconds, begun)
     try:
         for item, task in songs:
             pending.append((item, None if task is None else _Parts()))
@@ -111,6 +114,16 @@ def decode_ahead(
             if parts is not None:
                 parts.refuse()
         threads.shutdown(cancel_futures=True)
+
+
+def begin_workers(
+    decode: Decode[Task, Result], n_workers: int, time_limit_seconds: float
+) -> list[Worker[Task, Result]]:
+    """Workers whose interpreters start while the caller does other things; to be given to `decode_ahead`, or closed."""
+    workers = [Worker[Task, Result](decode, time_limit_seconds) for _ in range(n_workers)]
+    for worker in workers:
+        worker.start()
+    return workers
 
 
 class _Parts(Generic[Result]):
@@ -159,8 +172,10 @@ class Workers(Generic[Task, Result]):
         decode: Decode[Task, Result],
         n_workers: int,
         time_limit_seconds: float,
+        begun: Sequence[Worker[Task, Result]] = (),
     ) -> None:
-        self._all = [Worker[Task, Result](decode, time_limit_seconds) for _ in range(n_workers)]
+        others = [Worker[Task, Result](decode, time_limit_seconds) for _ in range(n_workers - len(begun))]
+        self._all = [*begun, *others]
         self._free: queue.SimpleQueue[Worker[Task, Result]] = queue.SimpleQueue()
         for worker in self._all:
             self._free.put(worker)
@@ -198,7 +213,7 @@ class Worker(Generic[Task, Result]):
     def results(self, task: Task) -> Iterator[Result | Failure]:
         """What `decode` makes of the task, part by part; or why it made nothing, or no more."""
         try:
-            connection = self._start()
+            connection = self.start()
             if connection is None:
                 yield Failure("interrupted", is_lasting=False)
                 return
@@ -228,7 +243,8 @@ class Worker(Generic[Task, Result]):
         self._closed = True
         self._stop(grace_seconds=0)
 
-    def _start(self) -> Connection | None:
+    def start(self) -> Connection | None:
+        """Start its process, unless it runs; what leads to it, and None to one that was closed."""
         with self._lock:
             if self._connection is None and not self._closed:
                 # "spawn" on every system: a fork would copy the state of the model's threads.

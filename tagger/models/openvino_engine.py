@@ -147,15 +147,17 @@ def build(architecture: Architecture, weights: Mapping[str, np.ndarray]) -> Any:
     width, n_heads = architecture.hidden_size, architecture.num_attention_heads
     n_tokens = N_SPECIAL + count_patches(architecture)
     activate = activations(op)[architecture.hidden_act]
+    # Constants that are made of arrays where they are used would become lists of Python's numbers on their way.
+    constants = {name: op.constant(weight, shared_memory=True) for name, weight in weights.items()}
 
     def linear(name: str, inputs: Any) -> Any:
-        product = op.matmul(inputs, weights[f"{name}.weight"], False, True)
-        bias = weights.get(f"{name}.bias")
+        product = op.matmul(inputs, constants[f"{name}.weight"], False, True)
+        bias = constants.get(f"{name}.bias")
         return product if bias is None else op.add(product, bias)
 
     def norm(name: str, inputs: Any) -> Any:
         normed = op.mvn(inputs, np.array([-1]), True, architecture.layer_norm_eps, "inside_sqrt")
-        return op.add(op.multiply(normed, weights[f"{name}.weight"]), weights[f"{name}.bias"])
+        return op.add(op.multiply(normed, constants[f"{name}.weight"]), constants[f"{name}.bias"])
 
     def first(inputs: Any, n_kept: int) -> Any:
         if n_kept == n_tokens:
@@ -179,7 +181,7 @@ def build(architecture: Architecture, weights: Mapping[str, np.ndarray]) -> Any:
         return op.add(hidden, linear(f"{name}.fc2", inner))
 
     log_mel = op.parameter([1, architecture.max_length, architecture.num_mel_bins], np.float32)
-    hidden = op.add(embed(op, architecture, weights, log_mel), weights["positions"])
+    hidden = op.add(embed(op, architecture, constants, log_mel), constants["positions"])
     for index in range(architecture.num_hidden_layers):
         is_last = index == architecture.num_hidden_layers - 1
         hidden = layer(f"layers.{index}", hidden, N_SPECIAL if is_last else n_tokens)
@@ -187,14 +189,14 @@ def build(architecture: Architecture, weights: Mapping[str, np.ndarray]) -> Any:
     return openvino().Model([norm("head_norm", pooled)], [log_mel], "ast")
 
 
-def embed(op: Any, architecture: Architecture, weights: Mapping[str, np.ndarray], log_mel: Any) -> Any:
+def embed(op: Any, architecture: Architecture, constants: Mapping[str, Any], log_mel: Any) -> Any:
     """The tokens of a log-mel (1, n_frames, n_mels) without their positions, (1, n_tokens, width)."""
     strides = [architecture.frequency_stride, architecture.time_stride]
     image = op.unsqueeze(op.transpose(log_mel, np.array([0, 2, 1])), np.array(1))
-    patches = op.convolution(image, weights["patches.weight"], strides, [0, 0], [0, 0], [1, 1])
+    patches = op.convolution(image, constants["patches.weight"], strides, [0, 0], [0, 0], [1, 1])
     patches = op.reshape(patches, np.array([0, architecture.hidden_size, -1]), True)
-    patches = op.add(op.transpose(patches, np.array([0, 2, 1])), weights["patches.bias"])
-    return op.concat([weights["class_token"], weights["distillation_token"], patches], 1)
+    patches = op.add(op.transpose(patches, np.array([0, 2, 1])), constants["patches.bias"])
+    return op.concat([constants["class_token"], constants["distillation_token"], patches], 1)
 
 
 def activations(op: Any) -> dict[str, Callable[[Any], Any]]:

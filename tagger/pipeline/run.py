@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
@@ -17,7 +17,7 @@ import numpy as np
 from tagger.audio import decode as audio
 from tagger.audio.decode import Snippets, Wanted
 from tagger.audio.library import Found
-from tagger.audio.workers import Failure, decode_ahead, usable_cores
+from tagger.audio.workers import Failure, Worker, begin_workers, decode_ahead, usable_cores
 from tagger.debug import suppress
 from tagger.errors import TagError
 from tagger.models.checkpoint import read_last_layer
@@ -142,36 +142,43 @@ def _classified(
         yield song, None
     else:
         return
-    model = load_model()
-    n_workers = options.predict.n_workers or default_workers(model)
-    if options.predict.batch_size is not None:
-        model.batch_size = options.predict.batch_size
-    # Decoded ahead: one song in each worker, and enough for the batch that is classified and for the next one.
-    n_first = run.rounds[0]
-    n_batch_songs = 1 if n_first is None else math.ceil(model.batch_size / n_first)
-    logger.debug("%d decoders, batches of %d snippets", n_workers, model.batch_size)
+    decode = partial(audio.decode_parts, snippet_samples=description.snippet_samples)
+    time_limit_seconds, n_first = options.predict.time_limit_seconds, run.rounds[0]
+    with ExitStack() as stack:
+        # A decoder takes as long to start as a model to load; two there will be at least, if there are two songs.
+        n_begun = min(options.predict.n_workers or 2, usable_cores(), len(songs))
+        begun: list[Worker[Wanted, Snippets | Failure | None]] = begin_workers(decode, n_begun, time_limit_seconds)
+        for worker in begun:
+            stack.callback(worker.close)
+        model = load_model()
+        n_workers = options.predict.n_workers or default_workers(model)
+        if options.predict.batch_size is not None:
+            model.batch_size = options.predict.batch_size
+        # Decoded ahead: one song in each worker, and enough for the batch that is classified and for the next one.
+        n_batch_songs = 1 if n_first is None else math.ceil(model.batch_size / n_first)
+        logger.debug("%d decoders, batches of %d snippets", n_workers, model.batch_size)
 
-    def predict_round(
-        songs: Iterable[tuple[RoundItem[SongResult | Song], Wanted | None]],
-    ) -> Generator[tuple[RoundItem[SongResult | Song], Answer], None, None]:
-        decoded: Generator[tuple[RoundItem[SongResult | Song], Snippets | Failure | None], None, None] = decode_ahead(
-            songs,
-            partial(audio.decode_parts, snippet_samples=description.snippet_samples),
-            n_workers=n_workers,
-            look_ahead=n_workers + 2 * n_batch_songs,
-            time_limit_seconds=options.predict.time_limit_seconds,
-        )
-        with closing(decoded), closing(predict(decoded, model, model.batch_size)) as answers:
-            yield from answers
+        def predict_round(
+            songs: Iterable[tuple[RoundItem[SongResult | Song], Wanted | None]],
+        ) -> Generator[tuple[RoundItem[SongResult | Song], Answer], None, None]:
+            of_round, begun[:] = tuple(begun), ()
+            decoded: Generator[tuple[RoundItem[SongResult | Song], Snippets | Failure | None], None, None] = (
+                decode_ahead(
+                    songs, decode, n_workers=n_workers, look_ahead=n_workers + 2 * n_batch_songs,
+                    time_limit_seconds=time_limit_seconds, begun=of_round,
+                )
+            )  # fmt: skip
+            with closing(decoded), closing(predict(decoded, model, model.batch_size)) as answers:
+                yield from answers
 
-    wanted = ((song, _wanted(song, n_first)) for song in chain([song], looked_at))
-    with closing(predict_in_rounds(wanted, predict_round, run.want_more)) as round_items:
-        for round_item in round_items:
-            song, prediction = round_item.item, round_item.answer
-            if isinstance(song, Song) and round_item.wanted is not None and prediction is not None:
-                method = replace(run.method, precision=model.precision, n_snippets=round_item.wanted.n_snippets)
-                _remember(cache, song.seen, method, prediction, n_first)
-            yield song, prediction
+        wanted = ((song, _wanted(song, n_first)) for song in chain([song], looked_at))
+        with closing(predict_in_rounds(wanted, predict_round, run.want_more)) as round_items:
+            for round_item in round_items:
+                song, prediction = round_item.item, round_item.answer
+                if isinstance(song, Song) and round_item.wanted is not None and prediction is not None:
+                    method = replace(run.method, precision=model.precision, n_snippets=round_item.wanted.n_snippets)
+                    _remember(cache, song.seen, method, prediction, n_first)
+                yield song, prediction
 
 
 def _remember(

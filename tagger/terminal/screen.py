@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from tqdm import tqdm
 
 from tagger import debug
@@ -344,6 +341,10 @@ def print_contents(contents: Contents) -> None:
     click.echo(f"{printable(str(contents.path))}: {size}, {files}, {songs}, {failures}")
     if not contents.predictions:
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "precision", "snippets", "songs", "last used"):
         table.add_column(heading, justify="right" if heading in ("snippets", "songs") else "left")
@@ -356,6 +357,10 @@ def print_contents(contents: Contents) -> None:
 
 def print_settings(title: str, rows: Sequence[tuple[str, object, str]]) -> None:
     """Print a table of settings: name, value, where the value comes from."""
+    from rich.console import Console  # here, or every run would load it
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False)
     for heading in ("setting", "value", "from"):
         table.add_column(heading)

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing import active_children
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tagger.audio.workers import MOST_WAITING, PARTS_AHEAD, Failure, decode_ahead
+from tagger.audio.workers import MOST_WAITING, PARTS_AHEAD, Failure, begin_workers, decode_ahead
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +56,8 @@ def act(path: Path) -> str | Iterator[str]:
         raise ZeroDivisionError("a bug")
     elif deed == "memory":
         raise MemoryError
+    elif deed == "pid":
+        return str(os.getpid())
     elif deed == "big":
         return "x" * 50_000_000
     elif deed == "blocked":
@@ -73,6 +77,16 @@ def run(names: list[str], n_workers: int = 2, look_ahead: int = 4, limit: float 
 
 def test_answers_keep_the_order_of_songs_whatever_takes_long() -> None:
     assert run(["sleep-0.5", "a", "", "b", "sleep-0.2", "c"]) == ["sleep-0.5", "a", None, "b", "sleep-0.2", "c"]
+
+
+def test_workers_that_were_begun_are_the_first_to_work_and_end_with_the_others() -> None:
+    [worker] = begin_workers(act, 1, 30)
+    with closing(worker):
+        [process] = active_children()
+        songs = [("a", Path("pid")), ("b", Path("pid"))]
+        answers = list(decode_ahead(songs, act, n_workers=1, look_ahead=2, time_limit_seconds=30, begun=[worker]))
+        assert answers == [("a", str(process.pid)), ("b", str(process.pid))]
+        assert not active_children() and worker.start() is None
 
 
 def test_a_song_may_come_in_parts(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -618,6 +619,23 @@ def closed_book(monkeypatch: pytest.MonkeyPatch) -> None:
 def give_genre(path: Path, genre: str) -> None:
     """Tag a song as another program does, in place."""
     path.write_bytes(tags.retag(path.read_bytes(), path.suffix, [genre]))
+
+
+def test_decoders_start_while_the_model_is_loaded(library: Path) -> None:
+    n_decoders = []
+
+    def load() -> FakeModel:
+        n_decoders.append(len(active_children()))
+        return FakeModel()
+
+    run(library, load=load)
+    assert n_decoders == [1] and not active_children()  # as many as there are to be at least
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_decoder_behind(library: Path) -> None:
+    with pytest.raises(AssertionError, match="loaded"):
+        run(library, load=no_model)
+    assert not active_children()
 
 
 def test_a_second_run_needs_no_model_and_opens_no_file(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
