@@ -8,9 +8,11 @@ import pytest
 
 from tagger.models.head import GenreHead
 from tests.probe.fitted import base_of, tagged_songs, weak_layer
+from training.outcome.calibrate import MinConfidence
 from training.probe.base import Base
 from training.probe.folds import (
     MOST_WRITTEN,
+    N_FOLDS,
     NEVER,
     as_another,
     compare,
@@ -22,8 +24,13 @@ from training.probe.folds import (
     strange_threshold,
 )
 from training.probe.folds import STRENGTHS as ALL_STRENGTHS
+from training.probe.songs import Tagged
 
 GENRES = ("Blues", "Jazz", "Rock", "Soul")
+
+
+def all_of(tagged: Tagged) -> np.ndarray:
+    return np.full(len(tagged.labels), True)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -71,6 +78,28 @@ def test_a_song_is_held_out_from_the_layer_that_predicts_it() -> None:
     assert accuracy < 0.4
 
 
+def test_nothing_of_a_fold_has_a_say_in_what_it_is_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its own answers nor, through the layers that answer for the others, its sounds."""
+    chosen: list[tuple[float, ...]] = []
+
+    def threshold(
+        logits: np.ndarray, labels: np.ndarray, artists: np.ndarray, strange: np.ndarray, n_learned: int
+    ) -> MinConfidence:
+        chosen.append((*logits.sum(axis=0), strange.sum()))
+        return fit_threshold(logits, labels, artists, strange, n_learned)
+
+    monkeypatch.setattr("training.probe.folds.fit_threshold", threshold)
+    tagged = tagged_songs(GENRES)
+    base = base_of(tagged)
+    learn(tagged, base)
+    there = share_out(tagged.labels, tagged.artists, N_FOLDS) == 2
+    other = np.where(there[:, None], np.random.default_rng(5).normal(size=tagged.embeddings.shape), tagged.embeddings)
+    learn(replace(tagged, embeddings=other.astype(np.float32)), base)
+    before, after = np.array(chosen[: 1 + N_FOLDS]), np.array(chosen[1 + N_FOLDS :])
+    is_same = (before == after).all(axis=1)
+    assert is_same.tolist() == [False] + [fold == 2 for fold in range(N_FOLDS)]  # all songs, then without each fold
+
+
 def test_of_a_genre_left_out_of_learning_few_songs_are_written() -> None:
     genres = tuple(f"Genre {number}" for number in range(8))
     tagged = tagged_songs(genres, n_songs=60, n_artists=15, noise=0.5)
@@ -81,7 +110,8 @@ def test_of_a_genre_left_out_of_learning_few_songs_are_written() -> None:
     assert learned.written_without_genre <= 2 * MOST_WRITTEN  # by thresholds of other songs: not exactly
     none = np.zeros(len(tagged.labels))
     loose = fit_threshold(learned.logits / learned.temperature, tagged.labels, tagged.artists, none, 8)
-    strange = as_another(tagged, stranger, stranger.prior(tagged.logits), learned.strength, learned.temperature)
+    prior = stranger.prior(tagged.logits)
+    strange = as_another(tagged, stranger, prior, learned.strength, learned.temperature, all_of(tagged))
     assert mean_of_genres(strange >= loose.value, tagged.labels) > learned.written_without_genre
 
 
@@ -89,10 +119,10 @@ def test_what_the_model_knows_of_a_genre_left_out_still_counts() -> None:
     tagged = tagged_songs(GENRES, noise=0.5)
     base = base_of(tagged)
     strength = ALL_STRENGTHS[1]
-    known = as_another(tagged, base, base.prior(tagged.logits), strength, 1.0)
+    known = as_another(tagged, base, base.prior(tagged.logits), strength, 1.0, all_of(tagged))
     stranger = replace(base, parents=(None,) * 4)
     prior = np.zeros((len(tagged.labels), 4))
-    unknown = as_another(tagged, stranger, prior, strength, 1.0)
+    unknown = as_another(tagged, stranger, prior, strength, 1.0, all_of(tagged))
     assert (known > 0).mean() < (unknown > 0).mean() == 1.0
 
 
@@ -102,7 +132,8 @@ def test_with_two_genres_nothing_tells_what_a_third_would_be_taken_for() -> None
     learned = learn(tagged, stranger)
     if not learned.strength.prior:
         assert math.isinf(learned.threshold.value) and "left out of learning" in learned.threshold.reason
-    alone = as_another(tagged, stranger, np.zeros((80, 2)), replace(ALL_STRENGTHS[0], prior=0.0), 1.0)
+    strength = replace(ALL_STRENGTHS[0], prior=0.0)
+    alone = as_another(tagged, stranger, np.zeros((80, 2)), strength, 1.0, all_of(tagged))
     assert (alone == 1.0).all() and math.isinf(strange_threshold(alone, tagged.labels))
 
 

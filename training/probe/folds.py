@@ -1,14 +1,15 @@
 """A new last layer, and how good it is: chosen, calibrated and judged on songs of artists that it does not know.
 
 Every song is predicted by a layer that was fitted without its artist's. What a fold's songs are judged by (strength,
-share of the model's own answer, temperature, threshold) is chosen on the other folds' songs.
+share of the model's own answer, temperature, threshold) is chosen on the other folds' songs, and by layers that know
+nothing of that fold's either: folds within folds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -86,14 +87,53 @@ def share_out(labels: np.ndarray, artists: np.ndarray, n_folds: int, seed: int =
 
 def learn(tagged: Tagged, base: Base) -> Learned:
     """The layer that suits these songs best, with what it is worth."""
-    labels, prior = tagged.labels, base.prior(tagged.logits)
+    labels, prior, n_learned = tagged.labels, base.prior(tagged.logits), len(tagged.genres)
     folds = share_out(labels, tagged.artists, N_FOLDS)
     regressions = {shrinkage: _held_out(tagged, folds, shrinkage) for shrinkage in SHRINKAGES}
-    logits = [mix(strength, prior, regressions[strength.shrinkage]) for strength in STRENGTHS]
-    is_wrong = np.stack([each.argmax(axis=1) != labels for each in logits])
-    chosen = [int(is_wrong[:, folds != fold].sum(axis=1).argmin()) for fold in range(N_FOLDS)]
-    best = int(is_wrong.sum(axis=1).argmin())
-    return _judged(tagged, base, prior, folds, chosen, best, logits)
+    own_fold = {shrinkage: each[folds, np.arange(len(folds))] for shrinkage, each in regressions.items()}
+    found = _choose(tagged, base, prior, own_fold, np.full(len(folds), True))
+    held_out, is_written = np.full(prior.shape, NEVER), np.zeros(len(labels), bool)
+    is_strange_written = np.zeros(len(labels), bool)
+    for fold in range(N_FOLDS):
+        there = folds == fold
+        logits = {shrinkage: each[fold] for shrinkage, each in regressions.items()}
+        chosen = _choose(tagged, base, prior, logits, ~there)
+        own = mix(chosen.strength, prior[there], logits[chosen.strength.shrinkage][there]) / chosen.temperature
+        held_out[there, : own.shape[1]] = own * found.temperature
+        is_written[there] = confidence_of(own, n_learned) >= chosen.threshold.value
+        is_strange_written[there] = chosen.strange[there] >= chosen.threshold.value
+    return Learned(
+        found.strength,
+        fit_linear(tagged.embeddings, labels, n_learned, found.strength.shrinkage),
+        found.temperature,
+        found.threshold,
+        held_out,
+        is_written,
+        mean_of_genres(is_strange_written, labels),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """What is chosen on some of the songs."""
+
+    strength: Strength
+    temperature: float
+    threshold: MinConfidence
+    strange: np.ndarray  # of all songs: see `as_another`
+
+
+def _choose(
+    tagged: Tagged, base: Base, prior: np.ndarray, regressions: dict[float, np.ndarray], songs: np.ndarray
+) -> _Choice:
+    """By songs, bool (n_songs,), and their logits, (n_songs, n_learned) for each shrinkage, by layers without them."""
+    labels, n_learned = tagged.labels[songs], len(tagged.genres)
+    logits = [mix(strength, prior[songs], regressions[strength.shrinkage][songs]) for strength in STRENGTHS]
+    best = int(np.argmin([(each.argmax(axis=1) != labels).sum() for each in logits]))
+    temperature = fit_temperature(logits[best], labels)
+    strange = as_another(tagged, base, prior, STRENGTHS[best], temperature, songs)
+    threshold = fit_threshold(logits[best] / temperature, labels, tagged.artists[songs], strange[songs], n_learned)
+    return _Choice(STRENGTHS[best], temperature, threshold, strange)
 
 
 def mix(strength: Strength, prior: np.ndarray, regression: np.ndarray) -> np.ndarray:
@@ -109,41 +149,17 @@ def mix(strength: Strength, prior: np.ndarray, regression: np.ndarray) -> np.nda
 
 
 def _held_out(tagged: Tagged, folds: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Logits (n_songs, n_learned) of each song by a regression on those of the other folds."""
-    logits = np.empty((len(folds), len(tagged.genres)))
-    for fold in range(N_FOLDS):
-        there, rest = folds == fold, folds != fold
+    """Logits (n_folds, n_songs, n_learned) of each song by a regression without its fold, and without the fold asked.
+
+    So what is chosen on all folds but one is chosen by layers that know nothing of that one.
+    """
+    logits = np.empty((N_FOLDS, len(folds), len(tagged.genres)))
+    for one, other in combinations_with_replacement(range(N_FOLDS), 2):
+        rest = (folds != one) & (folds != other)
         fitted = fit_linear(tagged.embeddings[rest], tagged.labels[rest], len(tagged.genres), shrinkage)
-        logits[there] = fitted.logits(tagged.embeddings[there])
+        logits[one, folds == other] = fitted.logits(tagged.embeddings[folds == other])
+        logits[other, folds == one] = fitted.logits(tagged.embeddings[folds == one])
     return logits
-
-
-def _judged(
-    tagged: Tagged, base: Base, prior: np.ndarray, folds: np.ndarray, chosen: Sequence[int], best: int,
-    logits: Sequence[np.ndarray],
-) -> Learned:  # fmt: skip
-    """What was chosen, and how good it is."""
-    labels, strength, n_learned = tagged.labels, STRENGTHS[best], len(tagged.genres)
-    temperature = fit_temperature(logits[best], labels)
-    strange = as_another(tagged, base, prior, strength, temperature)
-    held_out, is_written = np.full(prior.shape, NEVER), np.zeros(len(labels), bool)
-    is_strange_written = np.zeros(len(labels), bool)
-    for fold, choice in enumerate(chosen):
-        there, rest = folds == fold, folds != fold
-        own = logits[choice] / fit_temperature(logits[choice][rest], labels[rest])
-        least = fit_threshold(own[rest], labels[rest], tagged.artists[rest], strange[rest], n_learned).value
-        held_out[there, : own.shape[1]] = own[there] * temperature
-        is_written[there] = confidence_of(own[there], n_learned) >= least
-        is_strange_written[there] = strange[there] >= least
-    return Learned(
-        strength,
-        fit_linear(tagged.embeddings, labels, n_learned, strength.shrinkage),
-        temperature,
-        fit_threshold(logits[best] / temperature, labels, tagged.artists, strange, n_learned),
-        held_out,
-        is_written,
-        mean_of_genres(is_strange_written, labels),
-    )
 
 
 def confidence_of(logits: np.ndarray, n_learned: int) -> np.ndarray:
@@ -153,15 +169,18 @@ def confidence_of(logits: np.ndarray, n_learned: int) -> np.ndarray:
     return confidence
 
 
-def as_another(tagged: Tagged, base: Base, prior: np.ndarray, strength: Strength, temperature: float) -> np.ndarray:
-    """Confidence (n_songs,) at which each song is taken for another genre when its own is left out of learning.
+def as_another(
+    tagged: Tagged, base: Base, prior: np.ndarray, strength: Strength, temperature: float, songs: np.ndarray
+) -> np.ndarray:
+    """Confidence (n_songs,) at which each song is taken for another genre by what is learned of the others.
 
-    What the model itself knows of the genre stays, as of one that nothing was learned of; where that is best it is 0.
+    Learned is from the songs, bool (n_songs,), that are not of its genre. What the model itself knows of the genre
+    stays, as of one that nothing was learned of; where that is best the confidence is 0.
     """
     n_learned, labels = len(tagged.genres), tagged.labels
     found = np.zeros(len(labels))
     for genre in range(n_learned):
-        there, rest = labels == genre, np.flatnonzero(labels != genre)
+        there, rest = labels == genre, np.flatnonzero(songs & (labels != genre))
         if len(rest) > MOST_LEFT_OUT:
             rest = np.random.default_rng(genre).choice(rest, MOST_LEFT_OUT, replace=False)
         kept = [other for other in range(n_learned) if other != genre]
