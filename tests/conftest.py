@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tagger.doctor.checks import Check
+from tagger.doctor.torch_probe import Machine
+
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -17,3 +20,11 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return home
+
+
+@pytest.fixture
+def machine_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares a test the seconds that torch takes to say that all is well."""
+    monkeypatch.setattr(Machine, "__init__", lambda *_: None)
+    monkeypatch.setattr(Machine, "checks", lambda _: iter([Check("ok", "torch", "fits")]))
+    monkeypatch.setattr(Machine, "close", lambda _: None)

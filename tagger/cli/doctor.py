@@ -54,7 +54,7 @@ def doctor(ctx: click.Context, /, paths: tuple[str, ...], no_speed: bool, **type
     counts = Counter([check.state])
     _print(check)
     settings |= {name: value for name, value in typed.items() if value is not None}
-    with suppress(ImportError, ModelError):  # is named below, as what cannot be found
+    with suppress(ImportError, ModelError):  # is told of below
         from tagger.evaluation.learned import MINE, model_of
 
         if settings.get("model") == MINE:

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +61,7 @@ def examine(asked: Asked) -> Iterator[Check]:
             ("decoders", decoders),
             ("journal", journal),
             ("cache", cache),
-            ("model", partial(model, asked.options.predict.model)),
+            ("model", partial(model, asked.options.predict.model, asked.paths)),
             ("engines", machine.checks),
         ):
             for check in guarded(name, look):
@@ -146,10 +146,11 @@ def _can_write(state: State, name: str, folder: Path, consequence: str) -> Check
     return Check("ok", name, f"{folder} can be {'written' if there == folder else 'made'}")
 
 
-def model(name: str) -> Iterator[Check]:
-    """Whether the model can be found; nothing is fetched."""
+def model(name: str, paths: Sequence[str] = ()) -> Iterator[Check]:
+    """Whether the model, of the library at these paths if it is one's own, can be found; nothing is fetched."""
     from tagger.audio.decode import SAMPLE_RATE
     from tagger.errors import ModelError
+    from tagger.evaluation.learned import MINE, model_of
     from tagger.models.description import HUB_ID, HUB_IDS, describe
 
     local = local_name(name)
@@ -157,7 +158,7 @@ def model(name: str) -> Iterator[Check]:
         yield Check("warning", "model", f"{name} is not on this machine", "the first run with it fetches it")
     else:
         try:
-            description = describe(local or name)
+            description = describe(model_of(paths) if name == MINE else local or name)
         except ModelError as error:
             logger.debug("model", exc_info=True)
             yield Check("problem", "model", f"{name}: {error.reason}", "use --model starter, which is built in")
