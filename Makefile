@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MUSIC ?= samples
 
-.PHONY: tag test coverage lint type bench bench-scale bench-train bench-gpu campaigns starter constraints clean
+.PHONY: tag test coverage lint type bench bench-scale bench-train bench-learning bench-gpu campaigns starter constraints clean
 
 # An environment that is made once and again when the dependencies change, of the versions that the tests ran with:
 # at first what tagging needs, and on top of it, for all but `make tag`, all that there is.
@@ -59,6 +59,10 @@ bench-scale: $(VENV)/installed
 
 bench-train: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.training $(OPTIONS)
+
+# What `genre-tag learn` brings, on labelled recordings: OPTIONS='STARTER/recordings --model STARTER/whole'.
+bench-learning: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.learning $(OPTIONS)
 
 # What takes longer than a test may, to show that writing is safe. OPTIONS=--help says what can be chosen.
 campaigns: campaign-matrix campaign-fuzz campaign-kill campaign-mutants campaign-cost campaign-cluster

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +16,6 @@ from tagger.pipeline.options import PredictOptions, TagOptions
 
 if TYPE_CHECKING:
     from tagger.models.description import Description
-    from tagger.pipeline.run import SongResult
     from training.probe.outcome import Outcome
     from training.probe.songs import Gathering
 
@@ -120,51 +116,31 @@ def _began_as(model: str, paths: Sequence[str]) -> Description:
 
 def _gather(paths: Sequence[str], vocabulary: str, description: Description, settings: dict[str, Any]) -> Gathering:
     """The songs at these paths whose genre a person gave, with what the model makes of them."""
-    from tagger.audio.library import find_songs
     from tagger.evaluation.provenance import Provenance
-    from tagger.pipeline.cache import PredictionCache, cache_path
-    from tagger.pipeline.run import load_model, tag_songs
-    from tagger.terminal.screen import Screen
+    from tagger.terminal.predicting import predicted, songs_at
     from training.probe.songs import gather
 
-    songs = list(find_songs(paths, settings["exclude"], getattr(sys.stdin, "buffer", None)))
+    songs = songs_at(paths, settings["exclude"])
     if not songs:
         raise GenreTagError("", f"no songs found in {', '.join(paths)}")
-    if all(found.problem and found.failed for found in songs):
-        raise click.UsageError(f"{songs[0].path}: {songs[0].problem}")
     n_snippets, jobs = settings["snippets"], settings["jobs"]
-    predict = PredictOptions(
+    options = PredictOptions(
         model=description.name,
         device=settings["device"],
         n_snippets=None if n_snippets == "all" else n_snippets,
         n_workers=None if jobs == "auto" else jobs,
         with_embeddings=True,
     )
-    screen = Screen(songs, rows=False, progress=True, verbose=False, write_tags=False)
+    with predicted(songs, description, TagOptions(options)) as (screen, results):
 
-    def tell(line: str) -> None:
-        screen.tell(f"genre-tag: {line}")
+        def tell(line: str) -> None:
+            screen.tell(f"genre-tag: {line}")
 
-    def on_damage(error: JournalError) -> None:
-        tell(f"{error}: what was written then counts as a person's")
+        def on_damage(error: JournalError) -> None:
+            tell(f"{error}: what was written then counts as a person's")
 
-    def shown(results: Iterable[SongResult]) -> Iterator[SongResult]:
-        for result in results:
-            screen.show(result)
-            yield result
-
-    load = partial(load_model, description, predict)
-    try:
         provenance = Provenance.read(on_damage=on_damage)
-        with (
-            screen,
-            PredictionCache(cache_path(), tell) as cache,
-            closing(tag_songs(songs, description, load, TagOptions(predict), cache)) as results,
-        ):
-            return gather(shown(results), provenance, vocabulary, _heap(paths), _decided(tell))
-    except KeyboardInterrupt:
-        click.echo("Interrupted. What was predicted is cached; the same command goes on from here.", err=True)
-        raise
+        return gather(results, provenance, vocabulary, _heap(paths), _decided(tell))
 
 
 def _decided(tell: Callable[[str], None]) -> dict[bytes, tuple[str, ...]]:

@@ -243,3 +243,15 @@ def _read_playlist(playlist: Path) -> Iterator[Found]:
             spellings = (entry, entry.replace("\\", "/"), line.strip().decode("latin-1"))
             paths = [playlist.parent / spelling for spelling in spellings]
             yield _look_at(next((path for path in paths if os.path.exists(path)), paths[0]), asked_for=True)
+
+
+def limited(found: Iterable[Found], limit: int | None) -> list[Found]:
+    """What was found, up to that many songs; None: all."""
+    songs = []
+    n_songs = 0
+    for each in found:
+        if n_songs == limit:
+            break
+        songs.append(each)
+        n_songs += not each.problem
+    return songs

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +13,12 @@ import click
 from click.core import ParameterSource
 
 from tagger.cli.settings import SOME_FAILED
-from tagger.cli.tag import asked_for, limited, options_of_tag
+from tagger.cli.tag import asked_for, options_of_tag
 from tagger.errors import GenreTagError, OutputError, RunError
 from tagger.extras import need
 
 if TYPE_CHECKING:
     from tagger.evaluation.learned import Contradiction
-    from tagger.pipeline.run import SongResult
     from tagger.report.document import Report
 
 logger = logging.getLogger(__name__)
@@ -161,43 +158,19 @@ def _report_on_runs(runs: Sequence[Path], compare: Sequence[Path], split: str) -
 
 def _report_on_library(paths: Sequence[str], settings: dict[str, Any]) -> tuple[Report, int]:
     """The report on the music at these paths, and the exit code."""
-    from tagger.audio.library import find_songs
     from tagger.evaluation.provenance import Provenance
-    from tagger.pipeline.cache import PredictionCache, cache_path
-    from tagger.pipeline.run import load_model, tag_songs
     from tagger.report.library import report_library
-    from tagger.terminal.screen import Screen
+    from tagger.terminal.predicting import predicted, songs_at
     from tagger.text import printable
 
-    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
-    songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
+    songs = songs_at(paths, settings["exclude"], settings["limit"])
     if not songs:
         click.echo(f"No songs found in {printable(', '.join(paths))}, and no run.", err=True)
-    elif all(found.problem and found.failed for found in songs):
-        raise click.UsageError(f"{songs[0].path}: {songs[0].problem}")
-    screen = Screen(songs, rows=False, progress=True, verbose=False, write_tags=False)
-
-    def shown(results: Iterable[SongResult]) -> Iterator[SongResult]:
-        for result in results:
-            screen.show(result)
-            yield result
-
-    try:
-        description, options = asked_for(settings, paths)
-        load = partial(load_model, description, options.predict)
-        with (
-            screen,
-            PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")) as cache,
-            closing(tag_songs(songs, description, load, options, cache)) as results,
-        ):
-            provenance = Provenance.read(on_damage=lambda error: screen.tell(f"genre-tag: {error}"))
-            contradicted = _contradicted(paths, screen.tell)
-            found = report_library(
-                paths, shown(results), description, options, provenance=provenance, contradicted=contradicted
-            )
-    except KeyboardInterrupt:
-        click.echo("Interrupted. What was predicted is cached; run the same command again for the others.", err=True)
-        raise
+    description, options = asked_for(settings, paths)
+    with predicted(songs, description, options) as (screen, results):
+        provenance = Provenance.read(on_damage=lambda error: screen.tell(f"genre-tag: {error}"))
+        contradicted = _contradicted(paths, screen.tell)
+        found = report_library(paths, results, description, options, provenance=provenance, contradicted=contradicted)
     return found, SOME_FAILED if screen.n_new_failures else 0
 
 

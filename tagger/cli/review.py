@@ -6,7 +6,6 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import click
 
 from tagger.cli.apply import plan_in
 from tagger.cli.settings import command_line
-from tagger.cli.tag import asked_for, limited, options_of_tag, tag_options
+from tagger.cli.tag import asked_for, options_of_tag, tag_options
 from tagger.errors import GenreTagError
 from tagger.extras import need
 from tagger.terminal.signals import finish_first
@@ -108,32 +107,11 @@ def _classified(paths: Sequence[str], settings: dict[str, Any]) -> tuple[list[Ro
     """The songs at the paths that could be classified, none of them decided on."""
     from dataclasses import replace
 
-    from tagger.audio.library import find_songs
-    from tagger.pipeline.cache import PredictionCache, cache_path
-    from tagger.pipeline.run import load_model, tag_songs
     from tagger.review.plan import UNDECIDED, row_of
-    from tagger.terminal.screen import Screen
+    from tagger.terminal.predicting import predicted, songs_at
 
-    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
-    songs = limited(find_songs(paths, settings["exclude"], stdin), settings["limit"])
-    if songs and all(found.problem and found.failed for found in songs):
-        raise click.UsageError(f"{songs[0].path}: {songs[0].problem}")
-    screen = Screen(songs, rows=False, progress=True, verbose=False, write_tags=False)
-    rows = []
-    try:
-        description, options = asked_for(settings, paths)
-        with (
-            screen,
-            PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")) as cache,
-            closing(
-                tag_songs(songs, description, partial(load_model, description, options.predict), options, cache)
-            ) as results,
-        ):
-            for result in results:
-                screen.show(result)
-                if (row := row_of(result)) is not None:
-                    rows.append(replace(row, decision=UNDECIDED))
-    except KeyboardInterrupt:
-        click.echo("Interrupted. What was predicted is cached; the same command goes on from here.", err=True)
-        raise
+    songs = songs_at(paths, settings["exclude"], settings["limit"])
+    description, options = asked_for(settings, paths)
+    with predicted(songs, description, options) as (_, results):
+        rows = [replace(row, decision=UNDECIDED) for row in map(row_of, results) if row is not None]
     return rows, options.write

@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields, replace
 from datetime import date, time
@@ -369,18 +369,16 @@ def _begin_plan(stack: ExitStack, path: Path) -> Callable[[SongResult], None]:
 
 def _find(paths: Sequence[str], settings: Mapping[str, Any], on_empty: Callable[[str], None]) -> list[Found]:
     """What is at the paths, as far as the engine can classify it; `on_empty` is told of those with nothing."""
+    from tagger.audio.library import find_songs, limited
     from tagger.terminal.screen import counting
 
-    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
-    shown = not settings["quiet"]
+    find = find_songs
     if settings["engine"] == "ray":
-        from tagger.cluster.manifest import find_everywhere
+        from tagger.cluster.manifest import find_everywhere as find
 
-        found = find_everywhere(paths, settings["exclude"], stdin, on_empty)
-        return limited(counting(found, shown), settings["limit"])
-    from tagger.audio.library import find_songs
-
-    return limited(counting(find_songs(paths, settings["exclude"], stdin, on_empty), shown), settings["limit"])
+    stdin = getattr(sys.stdin, "buffer", None)  # there is none under cron
+    found = find(paths, settings["exclude"], stdin, on_empty)
+    return limited(counting(found, not settings["quiet"]), settings["limit"])
 
 
 def _tag_here(
@@ -418,18 +416,6 @@ def _tag_on_ray(
     screen.tell(f"Results: {results.folder}")
     cache = stack.enter_context(PredictionCache(cache_path(), lambda line: screen.tell(f"genre-tag: {line}")))
     return tag_songs(songs, plan, results, cache, settings["ray_address"])
-
-
-def limited(found: Iterable[Found], limit: int | None) -> list[Found]:
-    """What was found, up to that many songs; None: all."""
-    songs = []
-    n_songs = 0
-    for each in found:
-        if n_songs == limit:
-            break
-        songs.append(each)
-        n_songs += not each.problem
-    return songs
 
 
 def _library_root(paths: Sequence[str], songs: Sequence[Found]) -> str:

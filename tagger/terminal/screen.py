@@ -120,7 +120,7 @@ class Progress:
             click.echo(f"{self._done}/{self._total} songs, {rate:.1f} songs/s, {left} left{words}", err=True)
 
 
-def counting(found: Iterable[Found], shown: bool) -> Iterator[Found]:
+def counting(found: Iterable[Found], shown: bool = True) -> Iterator[Found]:
     """Pass on what is found; where that takes long and stderr is a terminal, it shows how much there is so far."""
     hidden = not shown or not sys.stderr.isatty() or debug.is_on()
     with tqdm(

@@ -13,7 +13,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from tagger.evaluation.metrics import Interval
+from tagger.evaluation.metrics import Interval, interval, paired_interval
 from tagger.pipeline.aggregate import softmax
 from training.outcome.calibrate import MinConfidence, fit_min_confidence, fit_temperature
 from training.probe.base import Base
@@ -28,7 +28,6 @@ MIXES = ((1.0, 0.25), (1.0, 0.5), (1.0, 1.0), (1.0, 2.0), (0.0, 1.0))
 MOST_WRITTEN = 0.05  # of the songs of a genre that is left out of learning, as another
 NEVER = -100.0  # the logit of a genre of which a fold says nothing
 MOST_LEFT_OUT = 3000  # songs that the layers without a genre are fitted on
-N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -252,10 +251,10 @@ class Comparison:
 
 def compare(before: np.ndarray, after: np.ndarray, artists: np.ndarray, seed: int = 0) -> Comparison:
     """Whether more songs are right than before: bool (n_songs,) each, and the artists that are drawn, (n_songs,)."""
-    n_artists = int(artists.max()) + 1
-    sums = np.stack([np.bincount(artists, each, n_artists) for each in (before, after, np.ones(len(artists)))])
-    drawn = np.random.default_rng(seed).multinomial(n_artists, np.full(n_artists, 1 / n_artists), N_RESAMPLES)
-    n_before, n_after, n_songs = sums @ drawn.T
-    shares = (n_before / n_songs, n_after / n_songs, (n_after - n_before) / n_songs)
-    low_high = [Interval(*map(float, np.quantile(each, [0.025, 0.975]))) for each in shares]
-    return Comparison(float(before.mean()), low_high[0], float(after.mean()), low_high[1], low_high[2])
+    return Comparison(
+        float(before.mean()),
+        interval(before, artists, seed),
+        float(after.mean()),
+        interval(after, artists, seed),
+        paired_interval(after, before, artists, seed),
+    )

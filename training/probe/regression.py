@@ -45,18 +45,19 @@ def fit_linear(
     Wright 2006, algorithm 7.4).
     """
     centre, scale = embeddings.mean(axis=0), embeddings.std(axis=0) + 1e-6
-    columns = np.concatenate([(embeddings - centre) / scale, np.ones((len(embeddings), 1))], axis=1)
+    columns = np.concatenate([(embeddings - centre) / scale, np.ones((len(embeddings), 1))], axis=1, dtype=np.float32)
     truth = np.eye(n_genres)[labels]
     strength = np.full((columns.shape[1], 1), shrinkage)
     strength[-1] = shrinkage / 100
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         matrix = weights.reshape(columns.shape[1], n_genres)
-        logits = columns @ matrix if offset is None else columns @ matrix + offset
+        logits = (columns @ matrix.astype(np.float32)).astype(np.float64)
+        logits += 0.0 if offset is None else offset
         probabilities = softmax(logits)
         own = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-300)
         value = -np.log(own).sum() + (strength * matrix**2).sum() / 2
-        return float(value), (columns.T @ (probabilities - truth) + strength * matrix).ravel()
+        return float(value), (columns.T @ (probabilities - truth).astype(np.float32) + strength * matrix).ravel()
 
     found = minimize(loss, np.zeros(columns.shape[1] * n_genres)).reshape(columns.shape[1], n_genres)
     weight = found[:-1].T / scale
