@@ -1,5 +1,6 @@
 """Every test runs with the settings, state and cache of nobody, and off the network."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,6 +8,16 @@ import pytest
 
 from tagger.doctor.checks import Check
 from tagger.doctor.torch_probe import Machine
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now is garbage never: to look for it takes half a second, which a training does twice."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or nanobind finds that what OpenVINO made was never deleted
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ nothing may use a GPU, or several threads of torch, before a stage does.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import multiprocessing
@@ -562,6 +563,8 @@ def import_what_stages_share() -> None:
     from transformers import ASTForAudioClassification  # noqa: F401
 
     import training.learning.network  # noqa: F401
+
+    gc.freeze()  # what is shared is no garbage
 
 
 def install(wheels: Path, folder: str) -> None:

@@ -451,6 +451,18 @@ def test_out_of_memory_halves_what_is_classified_at_once_and_keeps_the_batch(
     assert max(sizes) == 2
 
 
+def test_a_loader_that_has_no_shared_memory_left_is_one_line(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        said = "DataLoader worker (pid 7) is killed by signal: Bus error."
+        raise RuntimeError(f"{said} It is possible that dataloader's workers are out of shared memory. Please ...")
+
+    monkeypatch.setattr(train.GenreTrainer, "training_step", fail)
+    with pytest.raises(TrainingError, match=r"a loader ended for lack of room in /dev/shm: .*--shm-size"):
+        train_run(begun(tmp_path / "run", checkpoint, epochs=1), make_prepared(), device="cpu", tell=quiet)
+
+
 def test_offline_wandb_has_the_curves_and_the_confusion_matrix(tmp_path: Path, checkpoint: Path) -> None:
     code = (
         "from tests.learning.test_train import *\n"

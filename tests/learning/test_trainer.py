@@ -60,6 +60,7 @@ MEANT_TO_DIFFER = {
     "logging_dir": "holds the time",
     "dataloader_pin_memory": "on CUDA only",
     "ddp_find_unused_parameters": "all are used",
+    "ddp_broadcast_buffers": "they are alike",
 }
 
 

@@ -46,6 +46,22 @@ def test_all_of_it_is_one_graph_for_a_compiler() -> None:
         torch._dynamo.reset()
 
 
+@torch.inference_mode()
+def test_log_mels_are_right_to_three_digits_where_cuda_multiplies_float32_as_tf32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log_mel, matmul = TorchLogMel(n_frames=98), torch.Tensor.__matmul__
+    waveforms = torch.stack([0.3 * torch.randn(16_000), torch.sin(torch.arange(16_000) * 0.1)])
+    expected = log_mel(waveforms)
+
+    def rounded(values: torch.Tensor) -> torch.Tensor:
+        """With the ten bits of a fraction that tensor cores read."""
+        return ((values.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: matmul(rounded(a), rounded(b)))
+    assert 0 < (log_mel(waveforms) - expected).abs().max() < 2e-4
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @torch.inference_mode()
 def test_the_rest_of_the_batch_does_not_change_an_answer(precision: str) -> None:

@@ -38,6 +38,7 @@ from training.learning.pretrained import quiet_transformers
 from training.learning.processes import from_first, is_first_process, is_lost, join, least, n_processes
 from training.learning.runs import Run
 from training.learning.trainer import (
+    SHARED_MEMORY,
     Evaluations,
     GenreTrainer,
     Watch,
@@ -328,6 +329,9 @@ def _fewer_at_once(error: RuntimeError, at_once: int, share: int, device: str) -
     """
     if is_lost(error):
         raise TrainingError("", "another process has ended, whose own message says why") from error
+    if "shared memory" in str(error):
+        what = f"a loader ended for lack of room in {SHARED_MEMORY}"
+        raise TrainingError("", f"{what}: give the container more, as by docker run --shm-size=1g") from error
     if not is_out_of_memory(error):
         raise error
     if at_once == 1:

@@ -87,6 +87,7 @@ def training_arguments(
         dataloader_pin_memory=device.startswith("cuda"),
         accelerator_config={"non_blocking": device.startswith("cuda")},
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # all have the same, and would wait for each other before every part of a batch
         log_level="error",
         disable_tqdm=True,
     )
