@@ -37,6 +37,7 @@ from tests.support.songs import make_song, synthesize
 if TYPE_CHECKING:
     import torch
 
+    from tagger.models.checkpoint import Checkpoint
     from tagger.models.description import Description
     from tagger.models.genre_model import GenreModel
 
@@ -153,8 +154,9 @@ def process_cost(n_turns: int, *command: object) -> Cost:
 
 
 def default_settings() -> dict[str, str]:
-    """The environment of a command that is to run at its defaults."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GENRE_TAG_")}
+    """The environment of a command that is to run at its defaults, with the bytecode of its modules kept."""
+    others = ("GENRE_TAG_", "PYTHONDONTWRITEBYTECODE")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return own | {"GENRE_TAG_CONFIG": os.devnull}
 
 
@@ -195,37 +197,51 @@ def feature_time(snippets: np.ndarray, size: Size) -> Figure:
 
 
 def model_speeds(description: Description, device: str, songs: Sequence[Path], size: Size) -> Iterator[Figure]:
-    """The model, log-mels included, beside each stock engine on log-mels that are there, at some batch sizes.
-
-    Then at its fastest beside the products of a layer in the same precision, the operations being counted as spent:
-    in the last layer only what the head reads. Where they are counted as published, it is called nominal.
-    """
-    from tagger.models.architecture import N_SPECIAL, count_patches, flops_per_snippet
+    """The network beside stock engines, all on log-mels that are there, and from snippets on; by batch size."""
     from tagger.models.checkpoint import load_checkpoint
     from tagger.models.genre_model import GenreModel
 
     checkpoint, name = load_checkpoint(description), description.name
-    architecture, snippets = checkpoint.architecture, snippets_of(songs, description.snippet_samples)
+    snippets, extract = snippets_of(songs, description.snippet_samples), extractor_of(description)
     model, stock = GenreModel(checkpoint, device), stock_engines(description, device)
+    *_, last = stock
     speeds: dict[int, float] = {}
     for batch in sorted({1, 8, model.batch_size, 2 * model.batch_size}):
         block = np.resize(snippets, (batch, snippets.shape[1]))
         log_mels = np.stack([checkpoint.log_mel(snippet) for snippet in block])
         model.batch_size = max(batch, model.batch_size)
-        works = [partial(classify, log_mels) for classify in stock.values()]
-        own, *theirs = median_seconds(size.n_turns, partial(model.logits, block), *works)
-        speeds[batch] = batch / own
-        for engine, seconds in zip(stock, theirs, strict=True):
-            yield Figure(f"{name}, batch {batch}, {engine}", batch / own, "snippets/s", engine, batch / seconds)
+        whole = partial(model.logits, block)
+        network = network_alone(checkpoint, model, log_mels) if device == "cpu" else whole
+        theirs = [partial(classify, log_mels) for classify in stock.values()]
+        works = (whole, lambda block=block: stock[last](extract(block)), network, *theirs)
+        own, their_whole, own_network, *theirs = np.divide(batch, median_seconds(size.n_turns, *works)).tolist()
+        speeds[batch] = own
+        for engine, speed in zip(stock, theirs, strict=True):
+            yield Figure(f"{name}, batch {batch}, {engine}", own_network, "snippets/s", engine, speed)
+        beside = f"{last}, ASTFeatureExtractor"
+        yield Figure(f"{name}, batch {batch}, log-mels too", own, "snippets/s", beside, their_whole)
+    batch = max(speeds, key=speeds.__getitem__)
+    yield from shares_of_products(checkpoint, model, np.resize(snippets, (batch, snippets.shape[1])), size)
+
+
+def shares_of_products(checkpoint: Checkpoint, model: GenreModel, block: np.ndarray, size: Size) -> Iterator[Figure]:
+    """The model, log-mels included, beside large products in the same precision, and those of a layer.
+
+    Operations are counted as spent: in the last layer only what the head reads. Where they are counted as published,
+    it is called nominal.
+    """
+    from tagger.models.architecture import N_SPECIAL, count_patches, flops_per_snippet
+
+    architecture, name, batch = checkpoint.architecture, checkpoint.description.name, len(block)
     nominal, spent = (1e-9 * flops_per_snippet(architecture, each) for each in (False, True))
-    n = size.product_rows * (1 if device == "cpu" else 4)
+    n = size.product_rows * (1 if model.device == "cpu" else 4)
     width, inner = architecture.hidden_size, architecture.intermediate_size
-    layer, batch = [(width, width)] * 4 + [(width, inner), (inner, width)], max(speeds, key=speeds.__getitem__)
+    layer = [(width, width)] * 4 + [(width, inner), (inner, width)]
     ceilings = [
-        products(device, model.precision, (1, n), [(n, n)], n**3),
-        products(device, model.precision, (batch, count_patches(architecture) + N_SPECIAL), layer, n**3),
+        products(model.device, model.precision, (1, n), [(n, n)], n**3),
+        products(model.device, model.precision, (batch, count_patches(architecture) + N_SPECIAL), layer, n**3),
     ]
-    classify = partial(model.logits, np.resize(snippets, (batch, snippets.shape[1])))
+    classify = partial(model.logits, block)
     taken, *others = median_seconds(size.n_turns, classify, *(multiply for multiply, _ in ceilings))
     large, own = (1e-9 * flop / each for (_, flop), each in zip(ceilings, others, strict=True))
     yield Figure(name, spent * batch / taken, "GFLOP/s", f"large products in {model.precision}", large)
@@ -252,6 +268,34 @@ def stock_engines(description: Description, device: str) -> dict[str, Callable[[
         compiled = converted(network, torch.zeros(1, features.n_frames, features.n_mels))
         engines["OpenVINO"] = lambda log_mels: compiled([log_mels])[0]
     return engines
+
+
+def extractor_of(description: Description) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes log-mels (batch, n_frames, n_mels) of snippets (batch, snippet_samples) int16 with transformers."""
+    from transformers import ASTFeatureExtractor
+
+    extractor = ASTFeatureExtractor.from_pretrained(description.folder)
+
+    def extract(snippets: np.ndarray) -> np.ndarray:
+        waveforms = list(snippets.astype(np.float32) / FULL_SCALE)
+        log_mels: np.ndarray = extractor(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="np")["input_values"]
+        return log_mels
+
+    return extract
+
+
+def network_alone(checkpoint: Checkpoint, model: GenreModel, log_mels: np.ndarray) -> Callable[[], object]:
+    """The same network on a CPU, set as the model, on log-mels (batch, n_frames, n_mels) that are there."""
+    from tagger.models.genre_model import GenreModel
+
+    def look_up(snippet: np.ndarray) -> np.ndarray:
+        return log_mels[snippet[0] % len(log_mels)]
+
+    network = GenreModel(replace(checkpoint, log_mel=look_up), model.device, model.precision, model.n_threads)
+    network.batch_size = len(log_mels)
+    numbers = np.zeros((len(log_mels), model.snippet_samples), np.int16)  # in place of snippets
+    numbers[:, 0] = np.arange(len(log_mels))
+    return partial(network.logits, numbers)
 
 
 def converted(network: torch.nn.Module, example: torch.Tensor) -> Any:

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tagger.models.checkpoint import load_checkpoint
 from tagger.models.description import describe
 from tagger.models.genre_model import GenreModel
 from tests.benchmarks.tagging import (
     QUICK,
     Figure,
     check_script,
+    extractor_of,
     make_songs,
     median_seconds,
     model_speeds,
+    network_alone,
     run_speeds,
     snippets_of,
 )
@@ -29,7 +32,7 @@ from tests.support.checkpoints import make_checkpoint
 
 STOCK = ("transformers fp32", "transformers bf16", "OpenVINO")
 OF_A_MODEL = (
-    *(f"{{}}, batch {n}, {engine}" for n in (1, 8) for engine in STOCK),
+    *(f"{{}}, batch {n}, {engine}" for n in (1, 8) for engine in (*STOCK, "log-mels too")),
     "{}",
     "{}, at its shapes",
     "{}, nominal",
@@ -94,6 +97,17 @@ def test_a_script_that_classifies_something_else_ends_the_benchmark(tmp_path: Pa
     for other in (same[:, ::-1], same + np.nan):
         with pytest.raises(SystemExit, match="differ"):
             check_script(lambda *_, logits=other: logits, songs, description, "cpu")
+
+
+def test_the_network_alone_answers_what_the_model_answers(tmp_path: Path) -> None:
+    description = describe(str(make_checkpoint(tmp_path / "model")))
+    snippets = snippets_of(
+        make_songs(tmp_path / "songs", replace(QUICK, song_seconds=3))[:2], description.snippet_samples
+    )
+    checkpoint = load_checkpoint(description)
+    model, log_mels = GenreModel(checkpoint, "cpu", "fp32"), np.stack([checkpoint.log_mel(each) for each in snippets])
+    np.testing.assert_array_equal(network_alone(checkpoint, model, log_mels)(), model.logits(snippets))
+    np.testing.assert_allclose(extractor_of(description)(snippets), log_mels, rtol=0, atol=2e-4)
 
 
 def test_more_of_something_a_second_and_fewer_milliseconds_are_both_faster() -> None:
