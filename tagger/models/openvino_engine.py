@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tagger.audio.workers import keep_freed_memory
 from tagger.models.architecture import N_SPECIAL, Architecture, count_patches
 from tagger.models.engine import EngineMemoryError
 from tagger.models.features import LogMel
@@ -98,6 +99,7 @@ class OpenVinoEngine:
             "ENABLE_HYPER_THREADING": True,  # as many threads as are asked for
             "ENABLE_CPU_PINNING": False,  # the system knows best which cores the decoders leave
         }
+        keep_freed_memory()
         with out_of_memory():
             compiled = core().compile_model(build(architecture, weights), "CPU", config)
             self._requests: SimpleQueue[Any] = SimpleQueue()

@@ -1,6 +1,7 @@
 """Decoding ahead in processes: order, bounds, and songs that crash or hang their decoder."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -77,6 +78,26 @@ def run(names: list[str], n_workers: int = 2, look_ahead: int = 4, limit: float 
 
 def test_answers_keep_the_order_of_songs_whatever_takes_long() -> None:
     assert run(["sleep-0.5", "a", "", "b", "sleep-0.2", "c"]) == ["sleep-0.5", "a", None, "b", "sleep-0.2", "c"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_was_freed_is_there_for_the_next_song() -> None:
+    code = (
+        "import resource\n"
+        "import numpy as np\n"
+        "from tagger.audio.workers import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(10):\n"
+        "        arrays = [np.ones(n_bytes, np.uint8) for n_bytes in (200_000,) * 40]\n"
+        "        del arrays\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "print(faults(), faults())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    first, second = map(int, done.stdout.split())
+    assert second < 100 < first  # pages of 4 KB
 
 
 def test_workers_that_were_begun_are_the_first_to_work_and_end_with_the_others() -> None:
