@@ -17,7 +17,8 @@ LOWEST_HZ, HIGHEST_HZ = 20.0, SAMPLE_RATE / 2
 FLOOR = float(np.finfo(np.float32).eps)  # least mel energy, so that silence has a logarithm
 
 # Of a product of 64 frames with 16 filters, 257 bins each at most, OpenBLAS makes no work for several threads, which
-# would take twice the time to wait for each other: the cores are busy with other snippets.
+# would take twice the time to wait for each other: the cores are busy with other snippets. And what so few frames come
+# to stays in the cache of a core.
 BLOCK_FRAMES, BAND_MELS = 64, 16
 
 # Mean and half the spread of the log-mel values of AudioSet (YuanGongND/ast, egs/audioset/run.sh).
@@ -77,33 +78,34 @@ class LogMel:
         scale = 1 / FULL_SCALE if waveform.dtype == np.int16 else 1
         waveform = waveform.astype(np.float32) * np.float32(scale)
         frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME_SAMPLES)[::FRAME_HOP_SAMPLES][: self.n_frames]
-        energies = self._mel_energies(frames)
         log_mel = np.full((self.n_frames, self.n_mels), -self.mean / (2 * self.std), np.float32)  # zero, normalised
-        log_energies = np.log(np.maximum(energies, np.float32(FLOOR)))
-        log_mel[: len(log_energies)] = (log_energies - np.float32(self.mean)) / np.float32(2 * self.std)
+        padded = np.zeros((BLOCK_FRAMES, FFT_SAMPLES), np.float32)
+        for first in range(0, len(frames), BLOCK_FRAMES):
+            block = frames[first : first + BLOCK_FRAMES]
+            self._write_block(block, padded[: len(block)], log_mel[first : first + len(block)])
         return log_mel
 
-    def _mel_energies(self, frames: np.ndarray) -> np.ndarray:
-        """(n, FRAME_SAMPLES) to (n, n_mels)."""
-        n_blocks = -(-len(frames) // BLOCK_FRAMES)
+    def _write_block(self, frames: np.ndarray, padded: np.ndarray, log_mel: np.ndarray) -> None:
+        """Write the `log_mel` (n, n_mels) of frames (n, FRAME_SAMPLES); `padded`, (n, FFT_SAMPLES), is zero around."""
         # The window begins with a zero, so that a frame's first sample counts as the neighbour of its second only.
-        padded = np.zeros((n_blocks * BLOCK_FRAMES, FFT_SAMPLES), np.float32)
         centred = frames - frames.mean(axis=1, keepdims=True)
-        falls = padded[: len(frames), 1:FRAME_SAMPLES]  # as loud as rises
+        falls = padded[:, 1:FRAME_SAMPLES]  # as loud as rises
         np.multiply(centred[:, :-1], np.float32(PREEMPHASIS), out=falls)
         falls -= centred[:, 1:]
         falls *= self._window
         spectrum = np.fft.rfft(padded)
         power = np.square(spectrum.real, dtype=np.float32) + np.square(spectrum.imag, dtype=np.float32)
-        blocks = power.reshape(n_blocks, BLOCK_FRAMES, -1)
-        energies = np.concatenate([blocks[..., bins] @ filters for bins, filters in self._bands], axis=-1)
-        return energies.reshape(len(padded), self.n_mels)[: len(frames)]
+        for bins, mels, filters in self._bands:
+            np.matmul(power[:, bins], filters, out=log_mel[:, mels])
+        np.log(np.maximum(log_mel, np.float32(FLOOR), out=log_mel), out=log_mel)
+        log_mel -= np.float32(self.mean)
+        log_mel /= np.float32(2 * self.std)
 
     @cached_property
     def _window(self) -> np.ndarray:
         return np.hanning(FRAME_SAMPLES)[1:].astype(np.float32)
 
     @cached_property
-    def _bands(self) -> list[tuple[slice, np.ndarray]]:
+    def _bands(self) -> list[tuple[slice, slice, np.ndarray]]:
         filters = mel_filters(self.n_mels)
-        return [(bins, np.ascontiguousarray(filters[bins, mels])) for bins, mels in filter_bands(filters)]
+        return [(bins, mels, np.ascontiguousarray(filters[bins, mels])) for bins, mels in filter_bands(filters)]

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,26 @@ class Given(LogMel):
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
         return self.inputs[int(waveform[0])]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("n_threads", "most"), [(1, 1), (2, 1), (5, 3)])
+def test_half_of_the_threads_compute_log_mels_at_once(n_threads: int, most: int) -> None:
+    ast = network()
+    n_at_once: list[int] = []
+    busy = []
+
+    class Counted(Given):
+        def __call__(self, waveform: np.ndarray) -> np.ndarray:
+            busy.append(None)
+            n_at_once.append(len(busy))
+            time.sleep(0.05)
+            busy.pop()
+            return super().__call__(waveform)
+
+    inputs = log_mels(12)
+    engine = OpenVinoEngine(architecture_of(ast), weights_of(ast), Counted(inputs), "fp32", n_threads)
+    assert embed(engine, 12).shape[0] == 12
+    assert max(n_at_once) == most
 
 
 @pytest.mark.parametrize("instructions", ["AVX2", "SSE41"])
