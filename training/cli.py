@@ -43,7 +43,7 @@ DATASET = Path("dataset")
 )
 @click.option(
     "--recipe", type=click.Choice(list(RECIPES)), default=DEFAULT_RECIPE, show_default=True,
-    help="'seed' is plain fine-tuning; 'v2' and 'v3' add what the options below list. Each can be set alone.",
+    help="'seed' is plain fine-tuning; 'v2' adds what the options below list. Each can be set alone.",
 )  # fmt: skip
 @click.option(
     "--model",
@@ -271,13 +271,11 @@ def _with_recipes(command: click.Command) -> None:
     """Say in the help of each option what the recipes set."""
     for param in command.params:
         if isinstance(param, click.Option) and param.name in OPTION_NAMES:
-            recipes: dict[str, list[str]] = {}
-            for name, config in RECIPES.items():
-                recipes.setdefault(_shown(getattr(config, param.name)), []).append(name)
-            if len(recipes) > 1:
-                values = "; ".join(f"{', '.join(names)}: {value}" for value, names in recipes.items())
+            shown = {name: _shown(getattr(config, param.name)) for name, config in RECIPES.items()}
+            if len(set(shown.values())) > 1:
+                values = ", ".join(f"{name}: {value}" for name, value in shown.items())
             else:
-                values = f"default: {next(iter(recipes))}"
+                values = f"default: {shown[DEFAULT_RECIPE]}"
             if values not in ("default: off", "default: none"):
                 param.help = f"{param.help or ''}  [{values}]".strip()
 

@@ -1,5 +1,6 @@
 """Several processes that are one training, as torchrun starts them: on this machine, over gloo."""
 
+import gc
 import multiprocessing
 import os
 import socket
@@ -62,6 +63,7 @@ def _be_one(
         import torch
 
         torch.set_num_threads(1)
+        gc.freeze()  # what was imported is no garbage, for which a training looks twice
         try:
             work(*arguments)
         except BaseException as error:

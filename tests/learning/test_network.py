@@ -450,12 +450,14 @@ def on_paper(**shape: int) -> ASTForAudioClassification:
 
 @pytest.mark.parametrize(
     ("recipe", "precision", "gigabytes"),
-    [("seed", "fp32", 0.72), ("seed", "bf16", 0.45), ("v2", "bf16", 0.18), ("v3", "bf16", 0.45)],
+    [("seed", "fp32", 0.72), ("seed", "bf16", 0.45), ("v2", "bf16", 0.18)],
 )
 def test_what_a_snippet_of_the_full_network_takes_is_what_was_measured(
     recipe: str, precision: str, gigabytes: float
 ) -> None:
     assert bytes_per_snippet(on_paper(), configure(recipe), precision) / 1e9 == pytest.approx(gigabytes, abs=0.005)
+    finished = configure(recipe, finish_epochs=1)  # on whole snippets, for which there has to be room
+    assert bytes_per_snippet(on_paper(), finished, "bf16") / 1e9 == pytest.approx(0.45, abs=0.005)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 Sampler = Literal["shuffle", "sqrt"]
@@ -120,9 +120,7 @@ RECIPES: dict[str, TrainConfig] = {
         log_steps=10,
     ),
 }
-# v2 with a gentler mixup, at a higher lr, that ends on what it will be asked about.
-RECIPES["v3"] = replace(RECIPES["v2"], recipe="v3", lr=1e-4, mixup=0.3, min_steps=1500, finish_epochs=2)
-#: What v2 and v3 do otherwise where there is nothing to be careful with.
+#: What v2 does otherwise where there is nothing to be careful with.
 FROM_RANDOM_WEIGHTS: dict[str, Any] = {"lr": 5e-4, "head_lr_factor": 1.0, "layer_decay": 1.0}
 DEFAULT_RECIPE = "seed"  # v2 has not been shown to be better: see docs/training.md
 
@@ -144,7 +142,7 @@ def _layers(recipe: str, options: dict[str, Any]) -> list[tuple[str, dict[str, A
     """What sets options, a later one outweighing those before it: where it comes from, and the options."""
     given = {name: value for name, value in options.items() if value is not None}
     layers = [(f"recipe {recipe}", RECIPES[recipe].as_dict())]
-    if recipe != "seed" and given.get("model", RECIPES[recipe].model) in NEW_MODELS:
+    if recipe == "v2" and given.get("model", RECIPES[recipe].model) in NEW_MODELS:
         layers.append((f"recipe {recipe}, for random weights", FROM_RANDOM_WEIGHTS))
     if given.get("class_weights") and "sampler" not in given:
         layers.append(("--class-weights", {"sampler": "shuffle"}))
