@@ -673,10 +673,15 @@ def train_by_command(checkpoint: Path, *options: str) -> None:
 
 
 def test_several_processes_train_in_one_folder_that_the_first_one_names(tmp_path: Path, checkpoint: Path) -> None:
-    outputs = together(train_by_command, tmp_path, checkpoint, "--epochs", "1")
+    certain = ("--epochs", "1", "--lr", "1e-3", "--augment-p", "0", "--precision", "fp32")
+    outputs = together(train_by_command, tmp_path, checkpoint, *certain)
     assert [code for code, _ in outputs] == [0, 0], outputs
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["seed-20260101-120000"]
     assert ["Use it: genre-tag --model runs/seed-20260101-120000" in output for _, output in outputs] == [True, False]
+    succeed(train_by_command, tmp_path, checkpoint, *certain, "--out", "one", n=1)
+    two, one = (read_predictions(tmp_path / run / "predictions.jsonl") for run in ("runs/seed-20260101-120000", "one"))
+    assert two.songs.tolist() == one.songs.tolist()
+    np.testing.assert_allclose(two.logits, one.logits, rtol=0, atol=1e-5)  # an epoch moves them by 1e-3
 
 
 def test_what_is_in_the_way_ends_all_processes(tmp_path: Path, checkpoint: Path) -> None:
