@@ -116,6 +116,7 @@ def _began_as(model: str, paths: Sequence[str]) -> Description:
 
 def _gather(paths: Sequence[str], vocabulary: str, description: Description, settings: dict[str, Any]) -> Gathering:
     """The songs at these paths whose genre a person gave, with what the model makes of them."""
+    from tagger.audio.library import common_folder
     from tagger.evaluation.provenance import Provenance
     from tagger.terminal.predicting import predicted, songs_at
     from training.probe.songs import gather
@@ -131,6 +132,7 @@ def _gather(paths: Sequence[str], vocabulary: str, description: Description, set
         n_workers=None if jobs == "auto" else jobs,
         with_embeddings=True,
     )
+    heap = Path(common_folder(path for path in paths if path != "-"))  # right in it no song belongs to another
     with predicted(songs, description, TagOptions(options)) as (screen, results):
 
         def tell(line: str) -> None:
@@ -140,7 +142,7 @@ def _gather(paths: Sequence[str], vocabulary: str, description: Description, set
             tell(f"{error}: what was written then counts as a person's")
 
         provenance = Provenance.read(on_damage=on_damage)
-        return gather(results, provenance, vocabulary, _heap(paths), _decided(tell))
+        return gather(results, provenance, vocabulary, heap, _decided(tell))
 
 
 def _decided(tell: Callable[[str], None]) -> dict[bytes, tuple[str, ...]]:
@@ -153,14 +155,6 @@ def _decided(tell: Callable[[str], None]) -> dict[bytes, tuple[str, ...]]:
         logger.debug("%s", error, exc_info=True)
         tell(f"{error}: what was decided in reviews is not learned from")
         return {}
-
-
-def _heap(paths: Sequence[str]) -> Path:
-    """The folder that holds all of the library: by lying right in it no song belongs to another."""
-    try:
-        return Path(os.path.commonpath([os.path.abspath(path) for path in paths if path != "-"] or [os.getcwd()]))
-    except ValueError:  # several drives
-        return Path.cwd()
 
 
 def _labels(description: Description) -> tuple[str, ...]:

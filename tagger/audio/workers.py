@@ -71,7 +71,7 @@ def rss_bytes(maxrss: int) -> int:
 def keep_freed_memory() -> None:
     """Have the C library keep what is freed for what is allocated next: a song needs what the last one needed.
 
-    glibc gives memory back at once, and a run spent a tenth of its time on page after page that it asked for anew.
+    glibc gives memory back at once, and a run spent a tenth of its time on page after page that it had just had.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # of a C library without mallopt

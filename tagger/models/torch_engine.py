@@ -174,9 +174,7 @@ class TorchEngine:
             with torch.cuda.stream(self._copying):
                 there = locked.to(self.device, non_blocking=True)
             computing.wait_stream(self._copying)
-            there.record_stream(
-                computing
-            )  # or its memory would be given away when the copying stream has done its part
+            there.record_stream(computing)  # or its memory would be given away once it is copied
             yield there
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import ASTFeatureExtractor, ASTForAudioClassification
+from transformers import ASTForAudioClassification
 
 from tagger.audio.decode import as_int16, decode
 from tagger.audio.library import find_songs
@@ -23,6 +23,7 @@ from tagger.errors import AudioError
 from tagger.models.description import describe
 from tagger.models.genre_model import GenreModel
 from tagger.pipeline.aggregate import Decision, decide
+from tests.benchmarks.tagging import extractor_of
 
 N_SNIPPETS = 5
 PRECISIONS = ("fp32", "bf16")
@@ -40,12 +41,6 @@ def waveforms_of(folder: Path, snippet_samples: int) -> Iterator[np.ndarray]:
             yield as_int16(snippets.waveforms)
 
 
-def reference(folder: Path) -> tuple[ASTFeatureExtractor, ASTForAudioClassification]:
-    """What transformers makes of a checkpoint, in fp32."""
-    network = ASTForAudioClassification.from_pretrained(folder, attn_implementation="eager").float().eval()
-    return ASTFeatureExtractor.from_pretrained(folder), network
-
-
 def is_near(decision: Decision) -> bool:
     """Whether the confidence of the best genre lies next to its threshold."""
     return bool(decision.ranking) and abs(decision.confidence - decision.needed[0]) <= NEAR
@@ -57,15 +52,14 @@ def main() -> None:
     parser.add_argument("--model", default="starter")
     given = parser.parse_args()
     description = describe(given.model)
-    extractor, network = reference(description.folder)
+    extract = extractor_of(description)
+    network = ASTForAudioClassification.from_pretrained(description.folder, attn_implementation="eager").float().eval()
     models = {each: GenreModel.load(given.model, "cpu", each) for each in PRECISIONS}
     n_songs, differ, near, other_best = 0, dict.fromkeys(models, 0), dict.fromkeys(models, 0), dict.fromkeys(models, 0)
     farthest = dict.fromkeys(models, 0.0)
     for waveforms in waveforms_of(given.folder, description.snippet_samples):
-        floats = list(waveforms.astype(np.float32) / 32768)
         with torch.inference_mode():
-            features = extractor(floats, sampling_rate=16_000, return_tensors="pt")["input_values"]
-            expected = network(features).logits.numpy()
+            expected = network(torch.from_numpy(extract(waveforms))).logits.numpy()
         theirs = decide(expected, description.head)
         n_songs += 1
         for name, model in models.items():

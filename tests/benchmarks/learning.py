@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +20,8 @@ import numpy as np
 from tagger.audio.library import find_songs
 from tagger.models.checkpoint import read_last_layer
 from tagger.models.description import Description, describe
-from tagger.pipeline.cache import PredictionCache, cache_path
 from tagger.pipeline.options import PredictOptions, TagOptions
-from tagger.pipeline.run import load_model, tag_songs
+from tagger.terminal.predicting import predicted
 from training.dataset.songs import LabelledSong
 from training.probe.base import Base
 from training.probe.folds import learn, mix
@@ -49,12 +46,7 @@ def labelled(folder: Path, description: Description) -> Tagged:
     predict = PredictOptions(model=description.name, with_embeddings=True)
     songs = list(find_songs([str(path) for path in known if path.exists()]))
     songs_of, rows = [], []
-    with (
-        PredictionCache(cache_path(), print) as cache,
-        closing(
-            tag_songs(songs, description, partial(load_model, description, predict), TagOptions(predict), cache)
-        ) as results,
-    ):
+    with predicted(songs, description, TagOptions(predict)) as (_, results):
         for result in results:
             if result.prediction is not None and result.prediction.embeddings is not None:
                 recording = known[Path(result.path)]
@@ -100,7 +92,7 @@ def asked(library: Tagged, others: Tagged, description: Description) -> tuple[fl
     answers = np.full((len(truth), 1), np.bincount(library.labels).argmax()) == np.arange(len(library.genres))
     return tuple(  # type: ignore[return-value]
         float((each.argmax(axis=1) == truth).mean())
-        for each in (answers, prior, regression, mix(learned.strength, prior.copy(), regression))
+        for each in (answers, prior, regression, mix(learned.strength, prior, regression))
     )
 
 

@@ -119,7 +119,7 @@ def as_they_are(batch: Any) -> Any:
 
 
 class EpochSampler(Sampler[Key]):
-    """Rows in the random order of an epoch, each to be cut anew, the same on every device.
+    """Rows in the random order of an epoch, each with a crop of its own, the same on every device.
 
     An epoch has all rows once, or where these are fewer than `least`, so many: all of them several times, the last time
     a part of them. With `weights`, rows are drawn with replacement by their weight (n_rows,). The share `mixup` of them
