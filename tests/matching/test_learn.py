@@ -79,7 +79,7 @@ def test_a_student_learns_what_the_teachers_say(pool: Path, model: Path, tmp_pat
     examples = Examples.read(pool, Rule.read())
     with torch.inference_mode():
         network = Student(str(out), examples.answers.shape[1], 1e-3).network.eval()
-        log_mels = examples.log_mels.float() / 80 - 1.6
+        log_mels = torch.from_numpy(np.stack(examples.log_mels)).float() / 80 - 1.6
         logits = network.ast(log_mels).logits
     agreement = (logits.argmax(1) == examples.targets.argmax(1))[: N - 4].float().mean()
     assert agreement > 0.9

@@ -45,7 +45,7 @@ STATE = "state.pt"
 class Examples:
     """The snippets of a pool and what is to be learned of each."""
 
-    log_mels: torch.Tensor  # uint8 (n_snippets, n_frames, n_mels)
+    log_mels: list[np.ndarray]  # uint8 (n_frames, n_mels) of each snippet: views, since all are gigabytes
     targets: torch.Tensor  # float32 (n_snippets, n_genres): probabilities
     answers: torch.Tensor  # float16 (n_snippets, n_answers), standardised
     chances: np.ndarray  # (n_snippets,): how often each is drawn
@@ -56,15 +56,15 @@ class Examples:
         shards = [Shard.read(path) for path in sorted(folder.glob("[0-9]*.npz"))]
         if not shards:
             raise NothingDoneError(f"{folder}: no pool of snippets")
-        mn04, embeddings, fcn, is_music, log_mels = (
+        mn04, embeddings, fcn, is_music = (
             np.concatenate([getattr(shard, name) for shard in shards])
-            for name in ("mn04", "mn04_embeddings", "fcn", "is_music", "log_mels")
+            for name in ("mn04", "mn04_embeddings", "fcn", "is_music")
         )
         probabilities = rule.genres(mn04.astype(np.float64), fcn.astype(np.float64))
         seldom = (probabilities / probabilities[is_music].mean(axis=0)).mean(axis=1)
         chances = np.where(is_music, np.minimum(seldom, MOST_OFTEN), 1.0)
         return cls(
-            torch.from_numpy(log_mels),
+            [log_mel for shard in shards for log_mel in shard.log_mels],
             torch.from_numpy(targets(probabilities, is_music).astype(np.float32)),
             torch.from_numpy(_standardised(np.hstack([mn04, embeddings, fcn]))),
             chances / chances.sum(),
@@ -73,7 +73,8 @@ class Examples:
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Log-mels, targets and answers of a step, the same each time."""
         rows = np.random.default_rng([5, step]).choice(len(self.chances), BATCH, p=self.chances)
-        return unpacked(self.log_mels[rows]), self.targets[rows], self.answers[rows].float()
+        log_mels = torch.from_numpy(np.stack([self.log_mels[row] for row in rows]))
+        return unpacked(log_mels), self.targets[rows], self.answers[rows].float()
 
 
 def _standardised(answers: np.ndarray) -> np.ndarray:
