@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
+from training.dataset.waveforms import Waveforms
 from training.matching import pool as module
 from training.matching.pool import N_FRAMES, Shard, Teachers, make_shard, packed, pool, unpacked
+from training.starter.mixes import Sources
+from training.starter.sounds import save_sounds
 from training.teachers import fcn
 from training.teachers.fcn import POOLS, FcnMsd
 
@@ -49,10 +52,23 @@ def test_a_shard_holds_each_snippet_with_the_answers_to_it(tmp_path: Path) -> No
 @pytest.mark.usefixtures("small")
 def test_a_pool_that_was_begun_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "load_prepared", lambda folder: None)
-    monkeypatch.setattr(module, "find_sources", lambda prepared, recordings: None)
+    sources = Sources(Waveforms(tmp_path), [], [], np.array([]))
+    monkeypatch.setattr(module, "find_sources", lambda prepared, *tables: sources)
     monkeypatch.setattr(module, "Teachers", lambda folder: FakeTeachers())
     (tmp_path / "songs.csv").touch()
-    words = [tmp_path, tmp_path / "songs.csv", "--teachers", tmp_path, "--out", tmp_path / "pool", "--shards", 2]
+    save_sounds(tmp_path / "sung", [("00000.wav", "", "sung 0", np.ones(80_000, np.float32))])
+    words = [
+        tmp_path,
+        tmp_path / "songs.csv",
+        "--sung",
+        tmp_path / "sung",
+        "--teachers",
+        tmp_path,
+        "--out",
+        tmp_path / "pool",
+        "--shards",
+        2,
+    ]
     done = CliRunner().invoke(pool, list(map(str, words)))
     assert done.exit_code == 0, done.output
     (tmp_path / "pool" / "00001.npz").unlink()
@@ -61,6 +77,18 @@ def test_a_pool_that_was_begun_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert done.exit_code == 0, done.output
     assert (tmp_path / "pool" / "00000.npz").stat().st_mtime_ns == written
     assert sorted(path.name for path in (tmp_path / "pool").iterdir()) == ["00000.npz", "00001.npz"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_pool_without_sung_clips_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = Sources(Waveforms(tmp_path), [], [], np.array([]))
+    monkeypatch.setattr(module, "load_prepared", lambda folder: None)
+    monkeypatch.setattr(module, "find_sources", lambda prepared, *tables: sources)
+    (tmp_path / "songs.csv").touch()
+    words = [tmp_path, tmp_path / "songs.csv", "--sung", tmp_path, "--teachers", tmp_path, "--out", tmp_path / "pool"]
+    done = CliRunner().invoke(pool, list(map(str, words)))
+    assert done.exit_code and "no sung clips" in done.output
+    assert not (tmp_path / "pool").exists()
 
 
 def test_log_mels_survive_as_bytes() -> None:

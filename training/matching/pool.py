@@ -1,13 +1,13 @@
 """A pool of snippets with what the teachers answer to each.
 
-    python -m training.matching.pool DATASET RECORDINGS --teachers FOLDER --out pool
+    python -m training.matching.pool DATASET RECORDINGS --sung FOLDER --teachers FOLDER --out pool
 
 Shards of `N_OF_SHARD` snippets, each drawn by its own number: stopped at any time, the same call goes on where it was.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from tagger.models.features import LogMel
 from training.dataset.data import load_prepared
+from training.matching.singing import read_clips
 from training.matching.snippets import snippet
 from training.starter.mixes import Sources, find_sources
 from training.teachers.fcn import FcnMsd
@@ -90,17 +91,20 @@ def make_shard(number: int, sources: Sources, teachers: Teachers, seed: int) -> 
 
 @click.command()
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("recordings", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("tables", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True)
+@click.option("--sung", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
 @click.option("--teachers", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
 @click.option("--shards", type=click.IntRange(min=1), default=60, show_default=True, help="Of 512 snippets each.")
 @click.option("--seed", type=int, default=77, show_default=True)
-def pool(dataset: Path, recordings: Path, folder: Path, out: Path, shards: int, seed: int) -> None:
+def pool(dataset: Path, tables: tuple[Path, ...], sung: Path, folder: Path, out: Path, shards: int, seed: int) -> None:
     """Make snippets of the songs in DATASET's train split, and ask the teachers about each; what is there stays.
 
-    RECORDINGS, the songs.csv of `corpus`, tells which of the songs are speech.
+    TABLES, the songs.csv of `corpus` and of `synthesize`, name the songs to take, and tell which of them are speech;
+    `singing` made the clips of --sung.
     """
-    sources, teachers = find_sources(load_prepared(dataset), recordings), Teachers(folder)
+    sources = replace(find_sources(load_prepared(dataset), *tables), sung=read_clips(sung))
+    teachers = Teachers(folder)
     out.mkdir(parents=True, exist_ok=True)
     for number in tqdm(range(shards), unit="shard", disable=None):
         path = out / f"{number:05}.npz"

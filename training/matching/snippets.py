@@ -1,5 +1,5 @@
-"""Snippets that never repeat: songs at other speeds, over one another, under speech, and as a room or a codec leaves
-them.
+"""Snippets that never repeat: songs at other speeds, over one another, under voices that sing or speak, and as a room
+or a codec leaves them.
 
 The student and its teachers are given what comes out, so anything may be done to a song, as long as it stays a sound.
 """
@@ -15,16 +15,24 @@ from training.starter.tones import WAVES, sound
 
 SECONDS = 5
 N_SAMPLES = SECONDS * SAMPLE_RATE
-NO_MUSIC, SPEECH_OVER = 0.08, 0.12  # shares of the snippets
-VOICES = (0.45, 0.40, 0.15)  # shares of the music that is one, two and three songs
+NO_MUSIC, SUNG_ALONE = 0.06, 0.03  # shares of the snippets
+SUNG_OVER, SPEECH_OVER = 0.60, 0.07  # shares of the music
+VOICES = (0.55, 0.35, 0.10)  # shares of the music that is one, two and three songs
 SOFTEST = -14.0  # dB of a second or third song, against the first
 LOWEST_PEAK, HIGHEST_PEAK = 0.08, 0.97
 
 
 def snippet(sources: Sources, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
     """float32 (N_SAMPLES,) within -1 to 1 as 16 bits hold it, and whether it is music."""
-    is_music = bool(rng.random() >= NO_MUSIC)
-    samples = _altered(_music(sources, rng) if is_music else _no_music(sources, rng), rng)
+    chance = rng.random()
+    is_music = bool(chance >= NO_MUSIC)
+    if chance < NO_MUSIC:
+        samples = _no_music(sources, rng)
+    elif chance < NO_MUSIC + SUNG_ALONE:
+        samples = sources.sung_voice(rng, N_SAMPLES)
+    else:
+        samples = _music(sources, rng)
+    samples = _altered(samples, rng)
     loudest = rng.uniform(LOWEST_PEAK, HIGHEST_PEAK)
     scaled = samples * np.float32(loudest / max(float(np.abs(samples).max()), 1e-6))
     whole: np.ndarray = np.round(scaled * 32767).astype(np.float32) / np.float32(32768)
@@ -35,8 +43,11 @@ def _music(sources: Sources, rng: np.random.Generator) -> np.ndarray:
     samples = sources.music_voice(rng, N_SAMPLES)
     for _ in range(int(rng.choice(len(VOICES), p=VOICES))):
         samples = samples + sources.music_voice(rng, N_SAMPLES) * amplitude(rng.uniform(SOFTEST, 0))
-    if rng.random() < SPEECH_OVER:
-        samples = samples + sources.speech_voice(rng, N_SAMPLES) * amplitude(rng.uniform(-9, 6))
+    chance = rng.random()
+    if chance < SUNG_OVER:
+        samples = samples + sources.sung_voice(rng, N_SAMPLES) * amplitude(rng.uniform(-4, 8))
+    elif chance < SUNG_OVER + SPEECH_OVER:
+        samples = samples + sources.speech_voice(rng, N_SAMPLES) * amplitude(rng.uniform(-9, 5))
     return samples
 
 

@@ -40,6 +40,7 @@ class Sources:
     speech: Sequence[tuple[int, int, int]]
     #: How often each song of `music` is taken; genres by the root of the number of their songs.
     chances: np.ndarray
+    sung: Sequence[np.ndarray] = ()  # clips (n_samples,) int16
 
     def music_voice(self, rng: np.random.Generator, n_samples: int = N_SAMPLES) -> np.ndarray:
         """Some of a song, float32 (n_samples,)."""
@@ -55,34 +56,46 @@ class Sources:
             first += len(said) + int(rng.uniform(0, 3) * SAMPLE_RATE)
         return voice
 
-    def _voice(self, song: tuple[int, int, int], rng: np.random.Generator, n_wanted: int) -> np.ndarray:
-        from torchaudio.functional import resample
+    def sung_voice(self, rng: np.random.Generator, n_samples: int = N_SAMPLES) -> np.ndarray:
+        """Some of a clip of `training.matching.singing`, float32 (n_samples,)."""
+        clip, speed = self.sung[int(rng.integers(len(self.sung)))], rng.choice(SPEEDS)
+        n_read = min(len(clip), int(n_samples * speed) + 1)
+        start = int(rng.integers(len(clip) - n_read + 1))
+        return _played(clip[start : start + n_read], speed, n_samples)
 
+    def _voice(self, song: tuple[int, int, int], rng: np.random.Generator, n_wanted: int) -> np.ndarray:
         shard, first, n_samples = song
         speed = rng.choice(SPEEDS)
         n_read = min(n_samples, int(n_wanted * speed) + 1)
         start = first + int(rng.integers(n_samples - n_read + 1))
-        samples = self.waveforms.read(shard, start, n_read).astype(np.float32) / FULL_SCALE
-        played = resample(torch.from_numpy(samples), round(SAMPLE_RATE * speed), SAMPLE_RATE).numpy()
-        voice = np.resize(played, n_wanted)
-        loudness = float(np.sqrt(np.square(voice).mean()))
-        return (voice * (LEVEL / max(loudness, 1e-6))).astype(np.float32)
+        return _played(self.waveforms.read(shard, start, n_read), speed, n_wanted)
 
 
-def find_sources(prepared: Prepared, recordings: Path) -> Sources:
-    """The train split of a dataset, as far as its songs are in the table of `corpus`."""
-    with recordings.open(encoding="utf-8", newline="") as file:
-        kinds = {
-            str(recordings.parent.absolute() / row["path"]): row["evidence"] if row["genre"] == NO_MUSIC else "music"
-            for row in csv.DictReader(file)
-        }
+def _played(samples: np.ndarray, speed: float, n_wanted: int) -> np.ndarray:
+    """int16 samples that many times as fast, again and again, at `LEVEL`: float32 (n_wanted,)."""
+    from torchaudio.functional import resample
+
+    sound = torch.from_numpy(samples.astype(np.float32) / FULL_SCALE)
+    voice = np.resize(resample(sound, round(SAMPLE_RATE * speed), SAMPLE_RATE).numpy(), n_wanted)
+    loudness = float(np.sqrt(np.square(voice).mean()))
+    return (voice * (LEVEL / max(loudness, 1e-6))).astype(np.float32)
+
+
+def find_sources(prepared: Prepared, *tables: Path) -> Sources:
+    """The train split of a dataset, as far as its songs are in tables of `corpus`, or of sounds made here."""
+    kinds: dict[str, str] = {}
+    for table in tables:
+        with table.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                kind = row["evidence"] if row["genre"] == NO_MUSIC else "music"
+                kinds[str(table.parent.absolute() / row["path"])] = kind
     rows = prepared.splits["train"]
     columns = (rows[name] for name in ("path", "label", "shard", "song_first", "song_samples"))
     songs = {path: (label, place) for path, label, *place in zip(*columns, strict=True)}
     music = [song for path, song in songs.items() if kinds.get(path) == "music"]
     speech = [tuple(place) for path, (_, place) in songs.items() if kinds.get(path) == "speech"]
     if not music or not speech:
-        raise NothingDoneError(f"{recordings}: names no music, or no speech, that is in the dataset's train split")
+        raise NothingDoneError(f"{tables[0]}: names no music, or no speech, that is in the dataset's train split")
     labels = np.array([label for label, _ in music])
     chances = 1 / np.sqrt(np.bincount(labels)[labels])
     return Sources(prepared.waveforms, [tuple(place) for _, place in music], speech, chances / chances.sum())
