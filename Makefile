@@ -82,6 +82,9 @@ TEACHERS ?= teachers
 SYNTHESISED ?= 40
 MIXES ?= 4400
 EPOCHS ?= 5
+SUNG ?= 1200
+SHARDS ?= 300
+STEPS ?= 7000
 LABEL = $(BIN)/python -m training.starter.labels --teachers $(TEACHERS) --out $(STARTER)/labels
 PREPARE = $(BIN)/genre-tag prepare $(STARTER)/labels/songs.csv --out $(STARTER)/dataset --force \
 	--snippet-seconds 5 --snippets 12 --drop-small
@@ -98,13 +101,21 @@ starter: $(VENV)/installed
 		--out $(STARTER)/mixes --number $(MIXES)
 	$(BIN)/python -m training.starter.tones $(STARTER)/tones
 	$(BIN)/python -m training.starter.synthesize $(STARTER)/synthesised --per-genre $(SYNTHESISED) \
-		$(foreach genre,Blues Country Electronic Jazz Latin Rock Soul,--genre $(genre))
+		$(foreach genre,Blues Country Electronic Folk Hip-Hop Jazz Latin Metal Pop Reggae Rock Soul,--genre $(genre))
 	$(LABEL) $(foreach folder,recordings tones synthesised mixes,$(STARTER)/$(folder)/songs.csv)
 	$(PREPARE)
 	$(LEARN) --model new-mini --lr 0.001 --epochs $(EPOCHS) --warmup-epochs 0.2 --patchout 0.75 --out $(STARTER)/run
 	$(LEARN) --model $(STARTER)/run --lr 0.0003 --epochs 1 --warmup-epochs 0.2 --patchout 0 --ema 0.99 \
 		--out $(STARTER)/whole
-	$(BIN)/python -m training.starter.release $(STARTER)/whole $(STARTER)/recordings/songs.csv --out $(STARTER)/model
+	$(BIN)/python -m training.matching.singing $(STARTER)/dataset $(STARTER)/recordings/songs.csv \
+		--out $(STARTER)/sung --number $(SUNG)
+	$(BIN)/python -m training.matching.pool $(STARTER)/dataset \
+		$(foreach folder,recordings synthesised,$(STARTER)/$(folder)/songs.csv) --sung $(STARTER)/sung \
+		--teachers $(TEACHERS) --out $(STARTER)/pool --shards $(SHARDS)
+	$(BIN)/python -m training.matching.learn $(STARTER)/pool --model $(STARTER)/whole --steps $(STEPS) \
+		--out $(STARTER)/matched
+	$(BIN)/python -m training.starter.release $(STARTER)/matched/checkpoint $(STARTER)/recordings/songs.csv \
+		--out $(STARTER)/model
 
 clean:
 	rm -rf $(VENV) .venv-fresh samples build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -56,7 +56,8 @@ def imported(half: str) -> set[str]:
     """Distributions whose modules are imported anywhere in `tagger` or `training`."""
     modules = {name.partition(".")[0] for path in MODULES if half_of(path) == half for name in imports(path)}
     foreign = modules - sys.stdlib_module_names - {"tagger", "training", "tests"}
-    return {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in foreign - {"tomli"}}
+    distributions = DISTRIBUTIONS | {"pyworld": "pyworld-prebuilt"}
+    return {canonicalize_name(distributions.get(module, module)) for module in foreign - {"tomli"}}
 
 
 def test_what_is_imported_is_declared() -> None:

@@ -31,13 +31,14 @@ SOURCES = (
 LIMIT = 4  # recordings of each
 N_SYNTHESISED = 2  # of each genre
 N_MIXES = 24
+N_SUNG = 12
 
 
 def make(folder: Path, teachers: Path) -> float:
     """Seconds that `make starter` took for the slice; ends the campaign where it fails."""
     corpus = " ".join(f"--source debian:{name}" for name in SOURCES.split()) + f" --limit {LIMIT}"
     settings = {"STARTER": folder, "TEACHERS": teachers.absolute(), "OPTIONS": corpus}
-    settings |= {"SYNTHESISED": N_SYNTHESISED, "MIXES": N_MIXES, "EPOCHS": 1}
+    settings |= {"SYNTHESISED": N_SYNTHESISED, "MIXES": N_MIXES, "EPOCHS": 1, "SUNG": N_SUNG, "SHARDS": 1, "STEPS": 10}
     words = ["make", "starter", *(f"{name}={value}" for name, value in settings.items())]
     began = time.perf_counter()
     if subprocess.run(words, check=False).returncode:

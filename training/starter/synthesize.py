@@ -37,11 +37,18 @@ GENRES = {
     " stdlib/westernswing stdlib/zydeco yamaha/jazzcountry yamaha/western kara/kwestballad",
     "Electronic": "stdlib/trance alexis/teamtechno casio/house casio/techno casio/trance1 casio/trance2 casio/rave"
     " casio/dance1 casio/dance2 casio/triphop casio/8beatdance casio/ambient1 casio/ambient2",
+    "Folk": "stdlib/folk stdlib/folkballad stdlib/folkrock stdlib/bluefolk stdlib/guitarballad",
+    "Hip-Hop": "alexis/hiphop casio/hip-hop zoom/hiphop zoom/trip",
     "Jazz": "stdlib/bebop stdlib/bigband stdlib/jazzcombo stdlib/jazzguitar stdlib/jazzwaltz stdlib/mellowjazz"
     " stdlib/modernjazz stdlib/nitejazz stdlib/evansish stdlib/gypsyjazz casio/jazzcombo casio/modernjazz"
     " yamaha/jazzbasie yamaha/jazztrio",
     "Latin": "stdlib/bossanova stdlib/samba stdlib/salsa stdlib/mambo stdlib/merengue stdlib/chacha stdlib/rhumba"
     " stdlib/son stdlib/beguine stdlib/afro-cuban stdlib/calypso casio/latinfusion yamaha/salsa1 kara/kbossa",
+    "Metal": "casio/heavymetal pflib/metal1 pflib/metal2 zoom/mtl zoom/hrk zoom/thr",
+    "Pop": "casio/pop casio/60spop casio/80spop casio/electricpop casio/dancepop1 casio/dancepop2 casio/dancepop3"
+    " casio/8beatpop1 casio/8beatpop2 casio/8beatpop3 casio/popshuffle1 casio/popshuffle2 casio/poprock1 casio/poprock2"
+    " casio/16beat1 casio/16beat2 casio/8beat1 casio/popballad stdlib/popballad stdlib/8beat zoom/pop zoom/beat8",
+    "Reggae": "zoom/reggae zoom/ska stdlib/ska",
     "Rock": "stdlib/50srock stdlib/60srock stdlib/basicrock stdlib/bubblerock stdlib/rock-128 stdlib/softrock"
     " casio/60srock casio/rock1 casio/rock2 casio/digitalrock casio/slowrock pflib/rock1 yamaha/w-rock",
     "Soul": "stdlib/dsoul stdlib/rb stdlib/bvfunk casio/60ssoul casio/soul casio/soulpop casio/discosoul casio/funk1"
