@@ -80,14 +80,14 @@ def test_a_pool_that_was_begun_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("small")
-def test_a_pool_without_sung_clips_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_without_vocals_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = Sources(Waveforms(tmp_path), [], [], np.array([]))
     monkeypatch.setattr(module, "load_prepared", lambda folder: None)
     monkeypatch.setattr(module, "find_sources", lambda prepared, *tables: sources)
     (tmp_path / "songs.csv").touch()
     words = [tmp_path, tmp_path / "songs.csv", "--sung", tmp_path, "--teachers", tmp_path, "--out", tmp_path / "pool"]
     done = CliRunner().invoke(pool, list(map(str, words)))
-    assert done.exit_code and "no sung clips" in done.output
+    assert done.exit_code and "no vocals" in done.output
     assert not (tmp_path / "pool").exists()
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from training.dataset.waveforms import Waveforms
 from training.matching import singing as module
-from training.matching.singing import FRAMES, SCALES, Voice, rapped, read_clips, singing, sung
+from training.matching.singing import FRAMES, SCALES, Voice, rapped, read_vocals, singing, sung
 from training.starter.mixes import Sources
 
 pytest.importorskip("pyworld", reason="needs pyworld-prebuilt")
@@ -99,13 +99,13 @@ def test_a_melody_keeps_to_its_scale_and_stays_within_two_octaves() -> None:
 
 
 @pytest.mark.parametrize("make", [sung, rapped])
-def test_a_clip_is_what_was_asked_for(voice: Voice, make: type) -> None:
-    clips = [make([voice], np.random.default_rng(seed), 4.0) for seed in (1, 1, 2)]
-    for clip in clips:
-        assert clip.shape == (4 * SAMPLE_RATE,) and clip.dtype == np.float32
-        assert np.abs(clip).max() == pytest.approx(0.9, abs=1e-6)
-        assert np.square(clip).mean() > 1e-3
-    assert (clips[0] == clips[1]).all() and (clips[0] != clips[2]).any()
+def test_a_vocal_is_what_was_asked_for(voice: Voice, make: type) -> None:
+    vocals = [make([voice], np.random.default_rng(seed), 4.0) for seed in (1, 1, 2)]
+    for vocal in vocals:
+        assert vocal.shape == (4 * SAMPLE_RATE,) and vocal.dtype == np.float32
+        assert np.abs(vocal).max() == pytest.approx(0.9, abs=1e-6)
+        assert np.square(vocal).mean() > 1e-3
+    assert (vocals[0] == vocals[1]).all() and (vocals[0] != vocals[2]).any()
 
 
 def test_singing_holds_its_notes_where_speech_falls(voice: Voice, speech: np.ndarray) -> None:
@@ -121,8 +121,8 @@ def test_singing_holds_its_notes_where_speech_falls(voice: Voice, speech: np.nda
                 found.append(near.max() / near.mean())
         return float(np.median(found))
 
-    clip = np.concatenate([sung([voice], np.random.default_rng(seed)) for seed in range(4)])
-    assert sharpness(clip) > 1.2 * sharpness(speech)
+    vocal = np.concatenate([sung([voice], np.random.default_rng(seed)) for seed in range(4)])
+    assert sharpness(vocal) > 1.2 * sharpness(speech)
 
 
 def test_rapped_syllables_begin_on_sixteenths(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_rapped_syllables_begin_on_sixteenths(voice: Voice, monkeypatch: pytest.
     assert np.abs(steps - np.round(steps)).max() * sixteenth < 0.51
 
 
-def test_the_command_writes_clips_and_names_them(
+def test_the_command_writes_vocals_and_names_them(
     tmp_path: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = (speech * 32767).astype("<i2")
@@ -156,7 +156,7 @@ def test_the_command_writes_clips_and_names_them(
             ("00000.wav", "", "train"),
             ("00001.wav", "", "train"),
         ]
-    with wave.open(str(tmp_path / "sung" / "00001.wav")) as clip:
-        assert (clip.getframerate(), clip.getnframes()) == (SAMPLE_RATE, 10 * SAMPLE_RATE)
-    clips = read_clips(tmp_path / "sung")
-    assert [clip.shape for clip in clips] == [(10 * SAMPLE_RATE,)] * 2 and np.abs(clips[1] / FULL_SCALE).max() > 0.8
+    with wave.open(str(tmp_path / "sung" / "00001.wav")) as vocal:
+        assert (vocal.getframerate(), vocal.getnframes()) == (SAMPLE_RATE, 10 * SAMPLE_RATE)
+    vocals = read_vocals(tmp_path / "sung")
+    assert [vocal.shape for vocal in vocals] == [(10 * SAMPLE_RATE,)] * 2 and np.abs(vocals[1] / FULL_SCALE).max() > 0.8

@@ -24,7 +24,7 @@ pytest.importorskip("torchaudio", reason="needs torchaudio")
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
-    """Two songs and a voice, of 30 s each, and a sung clip: each a tone of its own."""
+    """Two songs and a voice, of 30 s each, and a vocal: each a tone of its own."""
     (tmp_path / "waveforms").mkdir()
     n_samples = 30 * SAMPLE_RATE
     seconds = np.arange(n_samples) / SAMPLE_RATE

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tagger.models.features import LogMel
 from training.dataset.data import load_prepared
-from training.matching.singing import read_clips
+from training.matching.singing import read_vocals
 from training.matching.snippets import snippet
 from training.starter.mixes import Sources, find_sources
 from training.teachers.fcn import FcnMsd
@@ -101,9 +101,9 @@ def pool(dataset: Path, tables: tuple[Path, ...], sung: Path, folder: Path, out:
     """Make snippets of the songs in DATASET's train split, and ask the teachers about each; what is there stays.
 
     TABLES, the songs.csv of `corpus` and of `synthesize`, name the songs to take, and tell which of them are speech;
-    `singing` made the clips of --sung.
+    `singing` made the vocals in --sung.
     """
-    sources = replace(find_sources(load_prepared(dataset), *tables), sung=read_clips(sung))
+    sources = replace(find_sources(load_prepared(dataset), *tables), sung=read_vocals(sung))
     teachers = Teachers(folder)
     out.mkdir(parents=True, exist_ok=True)
     for number in tqdm(range(shards), unit="shard", disable=None):

@@ -40,7 +40,7 @@ class Sources:
     speech: Sequence[tuple[int, int, int]]
     #: How often each song of `music` is taken; genres by the root of the number of their songs.
     chances: np.ndarray
-    sung: Sequence[np.ndarray] = ()  # clips (n_samples,) int16
+    sung: Sequence[np.ndarray] = ()  # vocals (n_samples,) int16, of `training.matching.singing`
 
     def music_voice(self, rng: np.random.Generator, n_samples: int = N_SAMPLES) -> np.ndarray:
         """Some of a song, float32 (n_samples,)."""
@@ -57,11 +57,11 @@ class Sources:
         return voice
 
     def sung_voice(self, rng: np.random.Generator, n_samples: int = N_SAMPLES) -> np.ndarray:
-        """Some of a clip of `training.matching.singing`, float32 (n_samples,)."""
-        clip, speed = self.sung[int(rng.integers(len(self.sung)))], rng.choice(SPEEDS)
-        n_read = min(len(clip), int(n_samples * speed) + 1)
-        start = int(rng.integers(len(clip) - n_read + 1))
-        return _played(clip[start : start + n_read], speed, n_samples)
+        """Some of a vocal, float32 (n_samples,)."""
+        vocal, speed = self.sung[int(rng.integers(len(self.sung)))], rng.choice(SPEEDS)
+        n_read = min(len(vocal), int(n_samples * speed) + 1)
+        start = int(rng.integers(len(vocal) - n_read + 1))
+        return _played(vocal[start : start + n_read], speed, n_samples)
 
     def _voice(self, song: tuple[int, int, int], rng: np.random.Generator, n_wanted: int) -> np.ndarray:
         shard, first, n_samples = song
