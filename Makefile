@@ -74,8 +74,8 @@ bench-gpu: $(VENV)/installed
 campaign-%: $(VENV)/installed
 	$(BIN)/python -m tests.campaigns.$* $(OPTIONS)
 
-# The embedded checkpoint, made again from nothing: an evening on two cores. Needs Debian's apt-get, git, openmpt123, mma
-# and fluidsynth, and in TEACHERS the weights of two public taggers: training/starter/README.md says which, and why
+# The embedded checkpoint, made again from nothing: a night on two cores. Needs Debian's apt-get, git, openmpt123, mma
+# and fluidsynth, and in TEACHERS the weights of four public taggers: training/starter/README.md says which, and why
 # the recordings are labelled and prepared before all the songs are.
 STARTER ?= starter
 TEACHERS ?= teachers

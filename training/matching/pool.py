@@ -1,6 +1,6 @@
 """A pool of snippets with what the teachers answer to each.
 
-    python -m training.matching.pool DATASET RECORDINGS --sung FOLDER --teachers FOLDER --out pool
+    python -m training.matching.pool DATASET TABLE... --sung FOLDER --teachers FOLDER --out pool
 
 Shards of `N_OF_SHARD` snippets, each drawn by its own number: stopped at any time, the same call goes on where it was.
 """
@@ -92,7 +92,13 @@ def make_shard(number: int, sources: Sources, teachers: Teachers, seed: int) -> 
 @click.command()
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("tables", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True)
-@click.option("--sung", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
+@click.option(
+    "--sung",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Vocals.",
+)
 @click.option("--teachers", "folder", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER")
 @click.option("--shards", type=click.IntRange(min=1), default=60, show_default=True, help="Of 512 snippets each.")
