@@ -13,7 +13,7 @@ from mutagen import MutagenError
 from tagger.errors import JournalError, TagError
 from tagger.tags.layout.asf import ASF_HEADER, in_asf
 from tagger.tags.layout.chunks import chunks, in_chunks, in_dsf
-from tagger.tags.layout.head_and_tail import head_and_tail, id3v2_size
+from tagger.tags.layout.head_and_tail import head_and_tail, id3v2_size, mpeg_start
 from tagger.tags.layout.mp4 import in_mp4, mp4_boxes
 from tagger.tags.layout.ogg import in_ogg
 from tagger.tags.layout.place import Layout, at
@@ -92,7 +92,9 @@ def layout_of(file: BinaryIO, suffix: str) -> tuple[str, Layout]:
     if found == "RF64":
         raise TagError("", "RF64, a WAV above 4 GiB", refused=False)
     if not found and allowed != ("MP3",):
-        raise TagError("", f"content is no {' or '.join(allowed)} that is known, extension says {suffix.lower()}")
+        if not _is_mpeg_audio(file, start):
+            raise TagError("", f"content is no {' or '.join(allowed)} that is known, extension says {suffix.lower()}")
+        found = "MP3"
     if found and found not in allowed:
         raise TagError("", f"content is {found}, extension says {suffix.lower()}")
     kind = found or "MP3"
@@ -104,6 +106,14 @@ def layout_of(file: BinaryIO, suffix: str) -> tuple[str, Layout]:
     if kind in HEAD_AND_TAIL and found_layout.audio.start == found_layout.audio.stop:
         raise TagError("", "no audio in it")
     return kind, found_layout
+
+
+def _is_mpeg_audio(file: BinaryIO, start: int) -> bool:
+    """Whether its frames begin right behind the ID3v2 tags: two by chance are somewhere in a megabyte of anything."""
+    try:
+        return mpeg_start(file, start) == start
+    except ValueError:
+        return False
 
 
 def audio_span(file: BinaryIO) -> slice:

@@ -508,7 +508,11 @@ SUFFIXES = sorted({Path(name).suffix for name in FILES})
 LEFT = {
     "wav as.mp3": (lambda: build("plain.wav"), "content is WAVE, extension says .mp3"),
     "m4a as.mp3": (lambda: build("full.m4a"), "content is MP4, extension says .mp3"),
-    "mp3 as.flac": (lambda: build("v23 full.mp3"), "content is no FLAC"),
+    "mp3 as.flac": (lambda: build("v23 full.mp3"), "content is MP3, extension says .flac"),
+    "bare mp3 as.ogg": (lambda: song(".mp3"), "content is MP3, extension says .ogg"),
+    "mp3 as.m4a": (lambda: build("v23 full.mp3"), "content is MP3, extension says .m4a"),
+    "mpeg frames far inside.flac": (lambda: HTML * 2 + song(".mp3"), "content is no FLAC"),
+    "text as.flac": (lambda: HTML, "content is no FLAC that is known, extension says .flac"),
     "flac as.mp3": (lambda: build("id3 in front.flac"), "content is FLAC, extension says .mp3"),
     "opus as.spx": (lambda: build("r128.opus"), "content is OggOpus"),
     "matroska as.mp4": (lambda: b"\x1aE\xdf\xa3" + bytes(99), "content is Matroska"),

@@ -23,7 +23,7 @@ def head_and_tail(file: BinaryIO, leading: str) -> Layout:
     if leading == "vorbis":
         vorbis, rooms, start = _flac_blocks(file, start)
     elif leading == "id3" and at(file, start, 3) != b"TTA":
-        first = _mpeg_start(file, start)
+        first = mpeg_start(file, start)
         junk = (
             re.search(rb"ID3[\2-\4][^\xff].[\0-\x7f]{4}", at(file, start, first - start), re.DOTALL)
             if not id3
@@ -132,7 +132,7 @@ def _flac_block(mark: int) -> Callable[[bytes], bytes]:
     return around
 
 
-def _mpeg_start(file: BinaryIO, start: int) -> int:
+def mpeg_start(file: BinaryIO, start: int) -> int:
     """Where the first frame of MPEG audio begins that another one follows, or a tag, or the end of the file."""
     for n_bytes in _SEARCHED:
         data = at(file, start, n_bytes)
