@@ -68,7 +68,7 @@ def test_syllables_are_what_swings(voice: Voice) -> None:
 def test_a_vowel_is_held_at_another_pitch(voice: Voice, hertz: float) -> None:
     _, first, end = voice.syllables()[3]
     frames = np.linspace(first + 5, end - 5, 2 * FRAMES).astype(int)
-    samples = voice.at(frames, np.full(len(frames), hertz)).samples(1.0)
+    samples = voice.at(frames, np.full(len(frames), hertz)).samples()
     assert len(samples) == pytest.approx(2 * SAMPLE_RATE, rel=0.01)
     assert lowest_tone(samples[SAMPLE_RATE // 2 : -SAMPLE_RATE // 2]) == pytest.approx(hertz, abs=2)
 
@@ -82,8 +82,8 @@ def test_formants_move_and_semitones_do(voice: Voice) -> None:
         hertz, magnitudes = spectrum(samples)
         return float((hertz * magnitudes**2).sum() / (magnitudes**2).sum())
 
-    assert middle(held.samples(1.2)) / middle(held.samples(1.0)) == pytest.approx(1.2, abs=0.1)
-    assert lowest_tone(held.samples(1.0, 7)) == pytest.approx(200 * 2 ** (7 / 12), abs=3)
+    assert middle(held.with_formants(1.2).samples()) / middle(held.samples()) == pytest.approx(1.2, abs=0.1)
+    assert lowest_tone(held.samples(7)) == pytest.approx(200 * 2 ** (7 / 12), abs=3)
 
 
 def test_a_melody_keeps_to_its_scale_and_stays_within_two_octaves() -> None:

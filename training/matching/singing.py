@@ -10,9 +10,9 @@ of the recordings that people labelled.
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,11 +20,11 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
+from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE, as_int16, decode_song
 from training.dataset.data import load_prepared
 from training.starter import NothingDoneError
 from training.starter.mixes import find_sources
-from training.starter.sounds import save_sounds
+from training.starter.sounds import save_drawn
 
 FRAMES = 100  # a second
 SECONDS = 10  # of a vocal
@@ -71,16 +71,20 @@ class Voice:
         """These frames, at another pitch."""
         return Voice(pitch, self.envelope[frames], self.noise[frames])
 
-    def samples(self, formants: float, semitones: float = 0.0) -> np.ndarray:
-        """float64 (n_samples,): with formants that many times as high, all of it so many semitones higher."""
-        import pyworld
-
+    def with_formants(self, times: float) -> Voice:
+        """With formants that many times as high."""
         n_bins = self.envelope.shape[1]
-        places = np.clip(np.arange(n_bins) / formants, 0, n_bins - 1.001)
+        places = np.clip(np.arange(n_bins) / times, 0, n_bins - 1.001)
         below, share = places.astype(int), places % 1
         levels = np.log(self.envelope + 1e-16)
-        moved = np.exp(levels[:, below] * (1 - share) + levels[:, below + 1] * share)
-        pitch, envelope, noise = map(np.ascontiguousarray, (self.pitch * 2 ** (semitones / 12), moved, self.noise))
+        return replace(self, envelope=np.exp(levels[:, below] * (1 - share) + levels[:, below + 1] * share))
+
+    def samples(self, semitones: float = 0.0) -> np.ndarray:
+        """float64 (n_samples,), so many semitones higher."""
+        import pyworld
+
+        arrays = (self.pitch * 2 ** (semitones / 12), self.envelope, self.noise)
+        pitch, envelope, noise = map(np.ascontiguousarray, arrays)
         samples: np.ndarray = pyworld.synthesize(pitch, envelope, noise, SAMPLE_RATE, 1000 / FRAMES)
         return samples
 
@@ -161,12 +165,13 @@ def _performed(
 ) -> np.ndarray:
     """By one voice, half of the time doubled, or by another in harmony."""
     together = Voice(*(np.concatenate([getattr(piece, part.name) for piece in pieces]) for part in fields(Voice)))
-    samples, chance = together.samples(formants), rng.random()
+    together = together.with_formants(formants)
+    samples, chance = together.samples(), rng.random()
     if harmony and chance < 0.25:
-        second = together.samples(formants, float(rng.choice([3, 4, 5, 7, -5, -3])))
+        second = together.samples(float(rng.choice([3, 4, 5, 7, -5, -3])))
         samples = samples + 0.6 * np.roll(second, int(rng.integers(500)))
     elif chance < 0.5:
-        double = together.samples(formants, rng.uniform(-0.3, 0.3))
+        double = together.samples(rng.uniform(-0.3, 0.3))
         samples = samples + 0.7 * np.roll(double, int(rng.integers(200, 900)))
     samples = samples[: int(seconds * SAMPLE_RATE)]
     performed: np.ndarray = (samples * (0.9 / max(float(np.abs(samples).max()), 1e-9))).astype(np.float32)
@@ -181,10 +186,7 @@ def vocal(speech: Sequence[Voice], rng: np.random.Generator) -> np.ndarray:
 
 def read_vocals(folder: Path) -> list[np.ndarray]:
     """What `singing` made: int16 (n_samples,) each. Raises NothingDoneError where there is nothing."""
-    vocals = []
-    for path in sorted(folder.glob("*.wav")):
-        with wave.open(str(path), "rb") as file:
-            vocals.append(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
+    vocals = [as_int16(decode_song(path)) for path in sorted(folder.glob("*.wav"))]
     if not vocals:
         raise NothingDoneError(f"{folder}: no vocals; training.matching.singing makes them")
     return vocals
@@ -207,13 +209,7 @@ def singing(dataset: Path, recordings: Path, out: Path, number: int, seed: int) 
     speech = [voice for voice in voices if voice.syllables()]
     if not speech:
         raise NothingDoneError(f"{recordings}: none of the speech has a vowel")
-    save_sounds(
-        out,
-        (
-            (f"{index:05}.wav", "", f"sung {index}", vocal(speech, np.random.default_rng([seed, index])))
-            for index in tqdm(range(number), unit="vocal", disable=None)
-        ),
-    )
+    save_drawn(out, "sung", number, seed, partial(vocal, speech))
     click.echo(f"{number} vocals in {out}")
 
 

@@ -9,21 +9,21 @@ A teacher that is given the very mixture its student is given teaches well, even
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tagger.audio.decode import FULL_SCALE, SAMPLE_RATE
 from training.dataset.data import Prepared, load_prepared
 from training.dataset.waveforms import Waveforms
 from training.starter import NothingDoneError
 from training.starter.corpus import NO_MUSIC
-from training.starter.sounds import save_sounds
+from training.starter.sounds import save_drawn
 
 SECONDS = 40  # of a mix
 N_SAMPLES = SECONDS * SAMPLE_RATE
@@ -56,25 +56,27 @@ class Sources:
             first += len(said) + int(rng.uniform(0, 3) * SAMPLE_RATE)
         return voice
 
-    def sung_voice(self, rng: np.random.Generator, n_samples: int = N_SAMPLES) -> np.ndarray:
+    def sung_voice(self, rng: np.random.Generator, n_samples: int) -> np.ndarray:
         """Some of a vocal, float32 (n_samples,)."""
-        vocal, speed = self.sung[int(rng.integers(len(self.sung)))], rng.choice(SPEEDS)
-        n_read = min(len(vocal), int(n_samples * speed) + 1)
-        start = int(rng.integers(len(vocal) - n_read + 1))
-        return _played(vocal[start : start + n_read], speed, n_samples)
+        vocal = self.sung[int(rng.integers(len(self.sung)))]
+        return _part(lambda first, n_read: vocal[first : first + n_read], len(vocal), rng, n_samples)
 
     def _voice(self, song: tuple[int, int, int], rng: np.random.Generator, n_wanted: int) -> np.ndarray:
         shard, first, n_samples = song
-        speed = rng.choice(SPEEDS)
-        n_read = min(n_samples, int(n_wanted * speed) + 1)
-        start = first + int(rng.integers(n_samples - n_read + 1))
-        return _played(self.waveforms.read(shard, start, n_read), speed, n_wanted)
+        return _part(lambda start, n_read: self.waveforms.read(shard, first + start, n_read), n_samples, rng, n_wanted)
 
 
-def _played(samples: np.ndarray, speed: float, n_wanted: int) -> np.ndarray:
-    """int16 samples that many times as fast, again and again, at `LEVEL`: float32 (n_wanted,)."""
+def _part(
+    read: Callable[[int, int], np.ndarray], n_samples: int, rng: np.random.Generator, n_wanted: int
+) -> np.ndarray:
+    """Some of what `read` gives, int16, from a first sample on so many, at one of `SPEEDS`, again and again where it is
+    short, at `LEVEL`: float32 (n_wanted,).
+    """
     from torchaudio.functional import resample
 
+    speed = rng.choice(SPEEDS)
+    n_read = min(n_samples, int(n_wanted * speed) + 1)
+    samples = read(int(rng.integers(n_samples - n_read + 1)), n_read)
     sound = torch.from_numpy(samples.astype(np.float32) / FULL_SCALE)
     voice = np.resize(resample(sound, round(SAMPLE_RATE * speed), SAMPLE_RATE).numpy(), n_wanted)
     loudness = float(np.sqrt(np.square(voice).mean()))
@@ -141,13 +143,7 @@ def mixes(dataset: Path, recordings: Path, out: Path, number: int, seed: int) ->
     RECORDINGS, the songs.csv of `corpus`, tells which of them are speech. Mixes have no genre: the teachers name it.
     """
     sources = find_sources(load_prepared(dataset), recordings)
-    save_sounds(
-        out,
-        (
-            (f"{index:05}.wav", "", f"mix {index}", mix(sources, np.random.default_rng([seed, index])))
-            for index in tqdm(range(number), unit="mix", disable=None)
-        ),
-    )
+    save_drawn(out, "mix", number, seed, partial(mix, sources))
     click.echo(f"{number} mixes in {out}")
 
 
